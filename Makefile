@@ -1,0 +1,28 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both start at once when the environment is there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check kill clean
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test]"
+	touch $(VENV)/ready
+
+demo: $(VENV)/ready
+	$(BIN)/python -m sweeps run horkd_order_ablation
+
+test: $(VENV)/ready check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not kill" --durations=15
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy sweeps search_spaces trainables analysis slurm benchmarks
+
+kill: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kill --durations=15
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
