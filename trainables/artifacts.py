@@ -1,0 +1,588 @@
+"""The store: artifacts that appear whole or not at all, leases on the work in progress, checkpoints. No torch.
+
+    store/<key>/            manifest.json  history.arrow  weights.safetensors  outputs.arrow ...
+    store/.work/<key>/      lease.<n>      checkpoint-<n>-<epoch>-<crc>.pt     failure-<n>.json
+
+Publishing is the rename of a directory, which fails when the key exists: the first stays, the second is thrown away.
+A lease saves work; that results are right rests on the rename and on equal keys giving equal numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
+
+MANIFEST_SCHEMA = 1
+KEY = re.compile(r"^[0-9a-f]{16}$")
+LEASE_REWRITE_SECONDS = 10.0
+LEASE_SILENCE_SECONDS = 60.0
+
+_LEASE = re.compile(r"^lease\.(\d+)$")
+_CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt$")
+
+
+def write_atomically(path: Path, data: bytes | str, *, sync: bool = True) -> None:
+    """Write aside and rename: readers see the old file or the new one, never a half.
+
+    Raises:
+        DiskFullError: If there is no room; the old file stays.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        with open(aside, "wb") as handle:
+            handle.write(payload)
+            if sync:
+                handle.flush()
+                os.fsync(handle.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise _explained(error, path) from error
+
+
+def _explained(error: OSError, path: Path) -> Exception:
+    if is_disk_full(error):
+        return DiskFullError(
+            f"No room to write {path} ({error.strerror}). "
+            "Free space or raise the quota, then `python -m sweeps resume` carries on."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return MachineError(f"{path.parent} must be writable, but {error.strerror}. Choose another folder with --out.")
+    return error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def boot_id() -> str:
+    """What changes when the machine restarts."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}-unknown"
+
+
+def pid_namespace() -> str:
+    """Process numbers mean something only inside one of these."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return "unknown"
+
+
+def process_start(pid: int) -> str:
+    """When a process began, in clock ticks since boot; "" when it is gone. Tells a reused pid apart."""
+    with contextlib.suppress(OSError, IndexError):
+        text = Path(f"/proc/{pid}/stat").read_text()
+        fields = text.rsplit(")", 1)[1].split()
+        return "" if fields[0] in ("Z", "X") else fields[19]
+    return ""
+
+
+def this_process() -> dict[str, Any]:
+    """Who we are, as leases and locks write it."""
+    pid = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "boot": boot_id(),
+        "namespace": pid_namespace(),
+        "pid": pid,
+        "started": process_start(pid),
+    }
+
+
+def process_is_gone(owner: Mapping[str, Any]) -> bool | None:
+    """True or False for a process of this machine and namespace; None when that cannot be told from here."""
+    if owner.get("boot") != boot_id() or owner.get("namespace") != pid_namespace():
+        return None
+    try:
+        pid = int(owner["pid"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    started = process_start(pid)
+    return not started or (bool(owner.get("started")) and started != owner["started"])
+
+
+class LeaseObserver:
+    """Judges leases by what it saw itself: a counter unchanged for 60 s on its own monotonic clock is dead."""
+
+    def __init__(self, silence: float = LEASE_SILENCE_SECONDS) -> None:
+        self.silence = silence
+        self._seen: dict[str, tuple[Any, float]] = {}
+
+    def is_dead(self, path: Path) -> bool:
+        """Whether the lease or lock file at `path` was released, or its owner is gone or silent."""
+        content = read_json(path)
+        if content is not None:
+            if content.get("released"):
+                return True
+            gone = process_is_gone(content)
+            if gone is not None:
+                return gone
+        counter = None if content is None else content.get("counter")
+        now = time.monotonic()
+        known = self._seen.get(str(path))
+        if known is None or known[0] != counter:
+            self._seen[str(path)] = (counter, now)
+            return False
+        return now - known[1] >= self.silence
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None when it is missing, half-written or something else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class Lease:
+    """Ownership of a folder's work: the highest `lease.<n>`; taking over is creating n + 1.
+
+    Unlinking or renaming a dead lease before creating a new one gives two owners when two processes do it at once;
+    counting up does not, because only one of them can create the next number.
+    """
+
+    def __init__(self, folder: Path, number: int, content: dict[str, Any], prefix: str = "lease") -> None:
+        self.folder, self.number, self.prefix = folder, number, prefix
+        self.path = folder / f"{prefix}.{number}"
+        self._content = content
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @staticmethod
+    def numbers(folder: Path, prefix: str = "lease") -> list[int]:
+        """The lease numbers present, ascending."""
+        found = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                head, _, tail = name.rpartition(".")
+                if head == prefix and tail.isdigit():
+                    found.append(int(tail))
+        return sorted(found)
+
+    @classmethod
+    def take(
+        cls,
+        folder: Path,
+        *,
+        run: str = "",
+        observer: LeaseObserver | None = None,
+        prefix: str = "lease",
+        more: Mapping[str, Any] | None = None,
+        pause: Callable[[], None] | None = None,
+    ) -> Lease | None:
+        """The lease on `folder`, or None when a living process holds it.
+
+        Args:
+            folder: Made when missing.
+            run: Written into the lease, for people.
+            observer: Its memory of foreign counters; a new one cannot tell a silent foreign owner yet.
+            prefix: Name of the lease files.
+            more: Further content.
+            pause: Called between looking and creating; tests widen the race with it.
+        """
+        observer = observer or LeaseObserver()
+        make_folder(folder)
+        numbers = cls.numbers(folder, prefix)
+        highest = numbers[-1] if numbers else 0
+        if highest and not observer.is_dead(folder / f"{prefix}.{highest}"):
+            return None
+        if pause:
+            pause()
+        number = highest + 1
+        content = this_process() | {"run": run, "counter": 0, "released": False} | dict(more or {})
+        path = folder / f"{prefix}.{number}"
+        # A link makes name and content appear in one step, so nobody ever reads an empty lease.
+        aside = folder / f".{prefix}.{os.getpid()}.{secrets.token_hex(4)}"
+        try:
+            aside.write_text(json.dumps(content))
+            os.link(aside, path)
+        except (FileExistsError, FileNotFoundError):
+            return None  # Another was faster, or finished and removed the folder.
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
+                raise _explained(error, path) from error
+            try:
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except (FileExistsError, FileNotFoundError):
+                return None
+            with os.fdopen(handle, "w") as file:
+                file.write(json.dumps(content))
+        finally:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+        lease = cls(folder, number, content, prefix)
+        if not lease.is_mine():
+            return None
+        return lease
+
+    def is_mine(self) -> bool:
+        """Whether no higher number was created since."""
+        numbers = self.numbers(self.folder, self.prefix)
+        return bool(numbers) and numbers[-1] == self.number
+
+    def require(self) -> None:
+        """Raise LeaseLostError when the folder belongs to somebody else now."""
+        if not self.is_mine():
+            raise LeaseLostError(f"{self.folder.name} was taken over by another process; this one leaves.")
+
+    def update(self, **content: Any) -> None:
+        """Write progress into the lease; a full disk or a vanished folder is not this thread's business."""
+        with self._guard:
+            self._content.update(content)
+            self._content["counter"] = int(self._content["counter"]) + 1
+            with contextlib.suppress(OSError):
+                # In place: the name must never vanish, and a reader that meets half a line looks again.
+                with open(self.path, "r+b") as handle:
+                    handle.write(json.dumps(self._content).encode().ljust(512))
+                    handle.truncate()
+
+    def keep_alive(self, period: float = LEASE_REWRITE_SECONDS) -> Lease:
+        """Rewrite the counter every 10 s from a thread until released."""
+
+        def beat() -> None:
+            while not self._stop.wait(period):
+                self.update()
+
+        self._thread = threading.Thread(target=beat, name="lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def release(self) -> None:
+        """Say that the work is free. The file stays: numbers only grow."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5)
+        self.update(released=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents; inside a set-group-id folder members of the group may write.
+
+    Raises:
+        MachineError: If it cannot be made.
+    """
+    missing = []
+    at = folder
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise MachineError(f"{folder} must be a folder, but a file of that name is in the way.") from None
+    except OSError as error:
+        if is_disk_full(error):
+            raise _explained(error, folder) from error
+        raise MachineError(
+            f"The folder {folder} must be writable, but it cannot be made: {error.strerror}. Choose another with --out."
+        ) from error
+    for made in reversed(missing):
+        share_with_group(made)
+
+
+def share_with_group(path: Path) -> None:
+    """In a store of several users (its folder has the set-group-id bit) what we add is writable by the group."""
+    with contextlib.suppress(OSError):
+        parent = path.parent.stat()
+        if not parent.st_mode & stat.S_ISGID:
+            return
+        mode = path.stat().st_mode
+        wanted = mode | stat.S_IRGRP | stat.S_IWGRP
+        if path.is_dir():
+            wanted |= stat.S_IXGRP | stat.S_ISGID
+        if wanted != mode:
+            path.chmod(stat.S_IMODE(wanted))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage in the store."""
+
+    key: str
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Stage kind: teacher, assistant, ..."""
+        return str(self.manifest["kind"])
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the stage measured."""
+        return dict(self.manifest["metrics"])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the content files: equal for equal numbers."""
+        return str(self.manifest["digest"])
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files.
+
+        Raises:
+            ArtifactError: If the manifest lists no such file or it is gone.
+        """
+        if name not in self.manifest["files"]:
+            raise ArtifactError(f"Artifact {self.key} (stage '{self.kind}') has no file '{name}'.{_discard(self.key)}")
+        path = self.path / name
+        if not path.is_file():
+            raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.key)}")
+        return path
+
+
+def _discard(key: str) -> str:
+    return f" Remove it with `python -m sweeps store discard {key}`; the next run makes it again."
+
+
+def content_digest(files: Mapping[str, str]) -> str:
+    """One digest over the names and digests of the content files."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+
+
+class Store:
+    """A folder of artifacts, shared by runs, processes and, on a shared file system, by machines and users."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+        self.work = self.root / ".work"
+
+    def prepare(self) -> None:
+        """Make the folders.
+
+        Raises:
+            MachineError: If that is not possible.
+        """
+        make_folder(self.root)
+        make_folder(self.work)
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise MachineError(f"{self.root} must be writable, but is not. Choose another folder with --store or --out.")
+
+    def keys(self) -> set[str]:
+        """Keys of all artifacts, from one listing."""
+        try:
+            with os.scandir(self.root) as entries:
+                return {entry.name for entry in entries if KEY.match(entry.name)}
+        except FileNotFoundError:
+            return set()
+
+    def path(self, key: str) -> Path:
+        """Where the artifact of `key` is or will be."""
+        if not KEY.match(key):
+            raise ArtifactError(f"A key is 16 hex digits, got {key!r}.")
+        return self.root / key
+
+    def has(self, key: str) -> bool:
+        """Whether the artifact is there now."""
+        return (self.root / key / "manifest.json").exists()
+
+    def get(self, key: str) -> Artifact:
+        """The artifact of `key`; its manifest is data and is checked as such.
+
+        Raises:
+            ArtifactError: If it is missing or its manifest is unreadable.
+        """
+        path = self.path(key)
+        manifest = read_json(path / "manifest.json")
+        if manifest is None:
+            if not path.exists():
+                raise ArtifactError(f"The store {self.root} has no artifact {key}.")
+            raise ArtifactError(f"Artifact {key} has no readable manifest: its writer was probably killed.{_discard(key)}")
+        wanted = {"key": str, "kind": str, "spec": dict, "parents": dict, "files": dict, "metrics": dict, "digest": str}
+        for name, kind in wanted.items():
+            if not isinstance(manifest.get(name), kind):
+                raise ArtifactError(f"The manifest of artifact {key} must hold '{name}' ({kind.__name__}).{_discard(key)}")
+        if manifest["key"] != key:
+            raise ArtifactError(f"Artifact {key} says it is {manifest['key']!r}.{_discard(key)}")
+        for name in manifest["files"]:
+            if not isinstance(name, str) or "/" in name or name.startswith("."):
+                raise ArtifactError(f"The manifest of artifact {key} lists a file {name!r} outside it.{_discard(key)}")
+        return Artifact(key, path, manifest)
+
+    def publish(self, key: str, manifest: dict[str, Any], write: Callable[[Path], None]) -> Artifact:
+        """Write an artifact aside, fsync it and rename it into place; the first one published stays.
+
+        Args:
+            key: Its key.
+            manifest: Without `files` and `digest`, which are added here.
+            write: Fills a folder with the content files.
+
+        Raises:
+            DiskFullError: If there is no room; nothing is left behind.
+        """
+        make_folder(self.work)
+        aside = self.work / f".publish-{key}-{os.getpid()}-{secrets.token_hex(4)}"
+        aside.mkdir()
+        try:
+            write(aside)
+            names = sorted(os.listdir(aside))
+            files = {name: {"sha256": sha256_of(aside / name), "bytes": (aside / name).stat().st_size} for name in names}
+            digest = content_digest({name: str(entry["sha256"]) for name, entry in files.items()})
+            whole = {"schema": MANIFEST_SCHEMA, "key": key} | manifest | {"files": files, "digest": digest}
+            (aside / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
+            for name in [*names, "manifest.json"]:
+                share_with_group_from(self.root, aside / name)
+                _fsync(aside / name)
+            share_with_group_from(self.root, aside)
+            _fsync(aside)
+            try:
+                os.rename(aside, self.root / key)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _fsync(self.root)
+        except OSError as error:
+            raise _explained(error, self.root / key) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return self.get(key)
+
+    def verify(self, key: str) -> str | None:
+        """What is wrong with an artifact, or None: every file is read and its digest compared."""
+        try:
+            artifact = self.get(key)
+        except ArtifactError as error:
+            return str(error)
+        for name, entry in artifact.manifest["files"].items():
+            path = artifact.path / name
+            if not path.is_file():
+                return f"file '{name}' is missing"
+            if not isinstance(entry, dict) or sha256_of(path) != entry.get("sha256"):
+                return f"file '{name}' is not what was published"
+        return None
+
+    def discard(self, key: str) -> None:
+        """Remove an artifact and its work folder: renamed first, so nobody sees half of it."""
+        path = self.path(key)
+        grave = self.work / f".discard-{key}-{secrets.token_hex(4)}"
+        make_folder(self.work)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, grave)
+            shutil.rmtree(grave, ignore_errors=True)
+        shutil.rmtree(self.work / key, ignore_errors=True)
+
+    def work_folder(self, key: str) -> Path:
+        """Where the leases, checkpoints and failures of a stage lie."""
+        return self.work / key
+
+    def lease_holder(self, key: str) -> dict[str, Any] | None:
+        """Content of the highest lease of a stage, or None."""
+        numbers = Lease.numbers(self.work / key)
+        return read_json(self.work / key / f"lease.{numbers[-1]}") if numbers else None
+
+    def held_elsewhere(self, key: str, observer: LeaseObserver) -> bool:
+        """Whether a living process holds the stage's lease."""
+        numbers = Lease.numbers(self.work / key)
+        return bool(numbers) and not observer.is_dead(self.work / key / f"lease.{numbers[-1]}")
+
+    def clear_work(self, key: str) -> None:
+        """Remove leases and checkpoints of a published stage."""
+        shutil.rmtree(self.work / key, ignore_errors=True)
+
+    def failures(self, key: str) -> list[dict[str, Any]]:
+        """What went wrong with a stage so far, oldest first."""
+        found = []
+        folder = self.work / key
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder)):
+                if name.startswith("failure-"):
+                    content = read_json(folder / name)
+                    if content is not None:
+                        found.append(content)
+        return sorted(found, key=lambda f: float(f.get("time", 0)))
+
+    def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
+        """Keep what went wrong beside the lease."""
+        folder = self.work / key
+        make_folder(folder)
+        write_atomically(folder / f"failure-{time.time_ns()}.json", json.dumps(dict(failure)), sync=False)
+
+    def forget_failures(self, key: str) -> None:
+        """Give a failed stage a clean start."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.work / key):
+                if name.startswith("failure-"):
+                    (self.work / key / name).unlink(missing_ok=True)
+
+    def checkpoints(self, key: str) -> Iterator[tuple[int, int, Path]]:
+        """(lease number, epoch, path) of the checkpoints, newest first; their content is not yet verified."""
+        found = []
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.work / key):
+                match = _CHECKPOINT.match(name)
+                if match:
+                    found.append((int(match[1]), int(match[2]), self.work / key / name))
+        yield from sorted(found, key=lambda item: (item[1], item[0]), reverse=True)
+
+    def write_checkpoint(self, key: str, lease: Lease, epoch: int, payload: bytes) -> None:
+        """Keep a checkpoint whose name carries its checksum, and drop all but the two newest.
+
+        Not fsynced: a killed process loses nothing by it, and after a power cut the checksum refuses a torn file.
+        """
+        lease.require()
+        name = f"checkpoint-{lease.number}-{epoch}-{zlib.crc32(payload):08x}.pt"
+        write_atomically(self.work / key / name, payload, sync=False)
+        for _, _, path in list(self.checkpoints(key))[2:]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def read_checkpoint(self, key: str) -> tuple[int, bytes] | None:
+        """(epoch, bytes) of the newest checkpoint that verifies, or None."""
+        for _, epoch, path in self.checkpoints(key):
+            with contextlib.suppress(OSError):
+                payload = path.read_bytes()
+                match = _CHECKPOINT.match(path.name)
+                if match and f"{zlib.crc32(payload):08x}" == match[3]:
+                    return epoch, payload
+        return None
+
+
+def share_with_group_from(folder: Path, path: Path) -> None:
+    """Like `share_with_group`, for what is written aside and will live in `folder`."""
+    with contextlib.suppress(OSError):
+        top = folder.stat()
+        if top.st_mode & stat.S_ISGID:
+            os.chown(path, -1, top.st_gid)
+            more = stat.S_IRGRP | stat.S_IWGRP
+            if path.is_dir():
+                more |= stat.S_IXGRP | stat.S_ISGID
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | more)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot sync a directory; losing power there is theirs to survive.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,67 @@
+"""Cores of this machine, shared by all runs of a user: one lock file a core, held while a stage computes.
+
+Two runs on one machine each have slots for all its cores; the locks make them share instead of running twice as many
+threads as there are cores, which costs far more than waiting. The kernel frees the locks of a killed process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from trainables.errors import MachineError
+
+
+def available() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def folder() -> Path:
+    """The lock files of this user on this machine; `SWEEPS_CORES_DIR` moves them."""
+    chosen = os.environ.get("SWEEPS_CORES_DIR")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"sweeps-cores-{os.getuid()}"
+
+
+class CoreLocks:
+    """Holds as many cores as a stage has threads."""
+
+    def __init__(self, threads: int) -> None:
+        self.wanted = min(threads, available())
+        self._held: list[int] = []
+
+    def try_take(self) -> bool:
+        """Take all the cores wanted, or none.
+
+        Raises:
+            MachineError: If the folder of the locks belongs to somebody else.
+        """
+        if self._held:
+            return True
+        place = folder()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = place.stat()
+        if owner.st_uid != os.getuid() or stat.S_ISLNK(place.lstat().st_mode):
+            raise MachineError(f"{place} must belong to you, but does not. Set SWEEPS_CORES_DIR to another folder.")
+        for core in range(available()):
+            handle = os.open(place / f"core-{core}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._held.append(handle)
+            except OSError:
+                os.close(handle)
+            if len(self._held) == self.wanted:
+                return True
+        self.release()
+        return False
+
+    def release(self) -> None:
+        """Give the cores back."""
+        for handle in self._held:
+            with contextlib.suppress(OSError):
+                os.close(handle)
+        self._held = []

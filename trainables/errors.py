@@ -1,0 +1,96 @@
+"""The errors people meet, each with the exit code the command line gives it.
+
+    SweepsError               1   the work failed
+    ├── UsageError            2   something impossible was asked for (also a ValueError)
+    ├── MachineError          3   the machine is not fit: folder, disk, memory, a missing tool
+    │   └── DiskFullError     3   a write failed for want of space
+    ├── DataError             4   a data set is missing or damaged
+    ├── NothingToReport       5   no finished trial yet
+    ├── ArtifactError         1   something in the store is damaged
+    ├── NonFiniteError        1   a loss or a weight became NaN or infinite
+    ├── LeaseLostError        1   another process took the stage over
+    └── DrainedError          1   the run was asked to stop; the stage saved and left
+
+Every message says what must hold, what was got, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable
+
+
+class SweepsError(Exception):
+    """Base of all expected errors: one paragraph for people, and an exit code."""
+
+    exit_code = 1
+
+
+class UsageError(SweepsError, ValueError):
+    """What was asked for cannot be: an unknown name, a bad value, a contradiction."""
+
+    exit_code = 2
+
+
+class MachineError(SweepsError):
+    """The environment is not fit for the work."""
+
+    exit_code = 3
+
+
+class DiskFullError(MachineError):
+    """A write failed for want of space, quota or file size."""
+
+
+class DataError(SweepsError):
+    """A data set is missing, incomplete or damaged."""
+
+    exit_code = 4
+
+
+class NothingToReport(SweepsError):
+    """No finished trial yet."""
+
+    exit_code = 5
+
+
+class ArtifactError(SweepsError):
+    """An artifact of the store is damaged or not what its manifest says."""
+
+
+class NonFiniteError(SweepsError):
+    """A loss or a weight became NaN or infinite."""
+
+
+class LeaseLostError(SweepsError):
+    """Another process owns the stage now; this one must leave without publishing."""
+
+
+class DrainedError(SweepsError):
+    """The run was asked to stop; the stage saved its checkpoint and left."""
+
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, says that a write found no room."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DiskFullError):
+            return True
+        if isinstance(seen, OSError) and seen.errno in _NO_SPACE:
+            return True
+        # torch wraps the failed write of its zip archive in a RuntimeError without an errno.
+        text = str(seen)
+        if "No space left" in text or "File too large" in text or "PytorchStreamWriter failed writing" in text:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` with a leading space, or nothing when no name is near."""
+    near = difflib.get_close_matches(str(wrong), list(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,477 @@
+"""Specs: everything that changes a stage's numbers, and the key made of it. No torch, no ray.
+
+A stage's key is 16 hex digits over the canonical JSON of its kind, version and fields, the versions of the components
+it uses, the fingerprint of its data and its parents' keys. Equal keys mean equal numbers, so equal stages are trained
+once. What does not change the numbers (device, workers, paths, verbosity) is not here; it travels in the context.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from trainables.errors import UsageError, did_you_mean
+
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet34_thin", "resnet_thin", "vgg11")
+FILTERS = ("bicubic", "area", "bilinear")
+AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
+ORDERS = ("1", "2", "3", "C")
+
+# Raise a number when the same spec would now give other numbers; it enters the key of every stage that uses the
+# component and earns a line under "Changed results" in the changelog.
+COMPONENTS: dict[str, int] = {
+    "degrade": 1,
+    "augment": 1,
+    "batches": 1,
+    "loop": 1,
+    "loss.cross_entropy": 1,
+    "loss.point": 1,
+    "loss.pair": 1,
+    "loss.angle": 1,
+    "loss.center": 1,
+    "network.resnet18": 1,
+    "network.resnet34": 1,
+    "network.resnet50": 1,
+    "network.resnet34_thin": 1,
+    "network.resnet_thin": 1,
+    "network.vgg11": 1,
+    "protocol.classification": 1,
+}
+
+ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
+
+
+def bounded(default: Any, low: float | None = None, high: float | None = None, **more: Any) -> Any:
+    """A field with limits (both included), checked when the spec is made."""
+    return field(default=default, metadata={"low": low, "high": high, **more})
+
+
+def choice(default: str, options: tuple[str, ...], **more: Any) -> Any:
+    """A field that takes one of `options`."""
+    return field(default=default, metadata={"options": options, **more})
+
+
+def later(default: Any, **more: Any) -> Any:
+    """A field added after a release: left out of the key while it has its neutral default, so old keys stay."""
+    return field(default=default, metadata={"neutral": True, **more})
+
+
+def canonical_orders(text: str) -> str:
+    """`C+3` -> `3+C`; `none` or nothing stands for cross-entropy alone.
+
+    Raises:
+        UsageError: If a part is none of 1, 2, 3, C.
+    """
+    parts = [part.strip().upper() for part in str(text).replace(" ", "+").split("+") if part.strip()]
+    if not parts or parts == ["NONE"]:
+        return "none"
+    for part in parts:
+        if part not in ORDERS:
+            raise UsageError(
+                f"orders: '{part.lower() if part == 'NONE' else part}' is not an order. "
+                "Use any of 1, 2, 3, C joined by +, or 'none' for cross-entropy only."
+            )
+    return "+".join(order for order in ORDERS if order in parts)
+
+
+def orders_of(text: str) -> tuple[str, ...]:
+    """The orders switched on, in the order 1, 2, 3, C."""
+    canonical = canonical_orders(text)
+    return () if canonical == "none" else tuple(canonical.split("+"))
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _leaves(cls: type) -> tuple[tuple[str, Any, Any, Mapping[str, Any]], ...]:
+    hints = _hints(cls)
+    return tuple((f.name, hints[f.name], f.default, f.metadata) for f in dataclasses.fields(cls))
+
+
+def coerce(value: Any, kind: Any, name: str) -> Any:
+    """`value` as the declared type `kind`: 1 and 1.0 are one, floats are finite, -0.0 is 0.0.
+
+    Raises:
+        UsageError: If it cannot be done without changing the value.
+    """
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        options = [k for k in typing.get_args(kind) if k is not type(None)]
+        if value is None or str(value).strip().lower() in ("none", "native"):
+            return None
+        kind = options[0]
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, Mapping):
+            return from_plain(kind, value)
+        raise UsageError(f"{name} must be a group of parameters, got {value!r}.")
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word in ("true", "yes", "on", "1"):
+            return True
+        if word in ("false", "no", "off", "0"):
+            return False
+        raise UsageError(f"{name} must be true or false, got {value!r}.")
+    if kind is int:
+        if isinstance(value, bool):
+            raise UsageError(f"{name} must be a whole number, got {value!r}.")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} must be a whole number, got {value!r}.") from None
+        if not math.isfinite(number) or number != int(number):
+            raise UsageError(f"{name} must be a whole number, got {value!r}.")
+        return int(number)
+    if kind is float:
+        if isinstance(value, bool):
+            raise UsageError(f"{name} must be a number, got {value!r}.")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} must be a number, got {value!r}.") from None
+        if not math.isfinite(number):
+            raise UsageError(f"{name} must be a finite number, got {value!r}.")
+        return number + 0.0  # -0.0 + 0.0 is 0.0.
+    if kind is str:
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise UsageError(f"{name} must be text, got {value!r}.")
+        return str(value)
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        if isinstance(value, str):
+            value = [part for part in value.replace("/", " ").replace(";", " ").split() if part]
+        if not isinstance(value, (list, tuple)):
+            value = [value]
+        return tuple(coerce(part, inner, name) for part in value)
+    raise TypeError(f"spec field {name} has a type no key can hold: {kind}")
+
+
+def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
+    """Refuse a value outside a field's limits or options."""
+    options = metadata.get("options")
+    if options and value not in options:
+        raise UsageError(
+            f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
+        )
+    low, high = metadata.get("low"), metadata.get("high")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if (low is not None and value < low) or (high is not None and value > high):
+            kind = "a whole number" if isinstance(value, int) else "a number"
+            if low is not None and high is not None:
+                span = f"from {low:g} to {high:g}"
+            else:
+                span = f"of at least {low:g}" if low is not None else f"of at most {high:g}"
+            raise UsageError(f"{name} must be {kind} {span}, got {value:g}.")
+
+
+class Fields:
+    """What specs and their nested groups share: coercion and checks on construction."""
+
+    def __post_init__(self) -> None:
+        values = self.__dict__
+        for name, kind, default, metadata in _leaves(type(self)):
+            value = values[name]
+            # Most values are the default's own; plans of 10,000 cells feel the difference.
+            if value is default:
+                continue
+            if type(value) is not kind or kind is float:
+                value = coerce(value, kind, name)
+                object.__setattr__(self, name, value)
+            if metadata:
+                check(value, metadata, name)
+        self.validate()
+
+    def validate(self) -> None:
+        """Checks that span several fields; raises UsageError."""
+
+
+def to_plain(spec: Any) -> dict[str, Any]:
+    """The fields as JSON values, nested groups as objects; later fields at their neutral default are left out."""
+    plain: dict[str, Any] = {}
+    values = spec.__dict__
+    for name, _, default, metadata in _leaves(type(spec)):
+        value = values[name]
+        if metadata and "neutral" in metadata and value == default:
+            continue
+        if isinstance(value, Fields):
+            value = to_plain(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        plain[name] = value
+    return plain
+
+
+def from_plain(cls: type, plain: Mapping[str, Any]) -> Any:
+    """The spec that `to_plain` wrote.
+
+    Raises:
+        UsageError: If a field is unknown.
+    """
+    names = {f.name for f in dataclasses.fields(cls)}
+    for name in plain:
+        if name not in names:
+            raise UsageError(f"'{name}' is not a field of {cls.__name__}.{did_you_mean(name, names)}")
+    return cls(**plain)
+
+
+def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of every field, nested groups included: `{"horkd.alpha": 0.02, ...}`."""
+    flat: dict[str, Any] = {}
+    for f in dataclasses.fields(spec):
+        value = getattr(spec, f.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            flat.update(flatten(value, f"{prefix}{f.name}."))
+        else:
+            flat[f"{prefix}{f.name}"] = value
+    return flat
+
+
+def field_paths(cls: type, prefix: str = "") -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+    """Dotted name -> (declared type, field) of every leaf of a spec class."""
+    hints = _hints(cls)
+    paths: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
+    for f in dataclasses.fields(cls):
+        kind = hints[f.name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            paths.update(field_paths(kind, f"{prefix}{f.name}."))
+        else:
+            paths[f"{prefix}{f.name}"] = (kind, f)
+    return paths
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorkdSpec(Fields):
+    """The loss of HORKD (Eq. 8): point + alpha pair + beta angle + gamma centre, each switched on by `orders`."""
+
+    orders: str = "1+2+3+C"  # Any of 1, 2, 3, C joined by +; none = cross-entropy only.
+    w_1st: float = bounded(1.0, 0.0)  # Weight of the point term; the paper has no factor there.
+    alpha: float = bounded(0.02, 0.0)  # Pair term; 0.02 in HORKD, Sec. 4.4 (by order of appearance).
+    beta: float = bounded(0.01, 0.0)  # Angle term; 0.01 there.
+    gamma: float = bounded(1.0, 0.0)  # Centre term; 1 there.
+    reduction: str = choice("mean", ("mean", "sum_over_anchors_mean", "reference"))
+    point_distance: str = choice("mse", ("mse", "squared_l2", "l2", "cosine", "smooth_l1"))
+    centers: str = choice("running", ("running", "batch"))
+    center_momentum: float = bounded(0.9, 0.0, 1.0)
+    center_warmup: float = bounded(0.3, 0.0, 1.0)  # Share of training over which gamma rises from 0.
+    pair_distance: str = choice("square", ("square", "huber"))
+    feature_norm: str = choice("bn", ("none", "l2", "bn"))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "orders", canonical_orders(self.orders))
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec(Fields):
+    """What every stage has. Subclasses add the fields that change their numbers."""
+
+    kind: ClassVar[str] = ""
+    version: ClassVar[int] = 1  # Raise when the same spec would now give other numbers.
+    data: str = ""  # Fingerprint of the packed data set.
+    threads: int = bounded(1, 1, 256)  # One and two threads give different bits; never taken from the machine.
+    precision: str = choice("float32", ("float32", "bfloat16", "float16"))
+
+    def components(self) -> dict[str, int]:
+        """Versions of the parts this stage's numbers rest on."""
+        return {}
+
+    def resources(self) -> dict[str, float]:
+        """What Ray is asked for: cpus, gpu share, memory in bytes. Changes no numbers."""
+        return {"cpu": float(self.threads)}
+
+
+SEED_MARK = 2_147_483_646  # Stands for any seed in a key template; no spec may use it.
+
+
+class KeyTemplate:
+    """Makes the keys of one spec under many seeds: what they share is hashed once."""
+
+    def __init__(self, spec: StageSpec, roles: tuple[str, ...]) -> None:
+        marked = identity(spec, {role: f"@{role}@" for role in roles})
+        if "seed" in marked["fields"]:
+            marked["fields"]["seed"] = SEED_MARK
+        text = canonical_json(marked)
+        marks = {f'"seed":{SEED_MARK}': ""} | {f'"@{role}@"': role for role in roles}
+        parts = re.split("(" + "|".join(re.escape(mark) for mark in marks) + ")", text)
+        self._start = hashlib.sha256(parts[0].encode())
+        self._rest = [(marks.get(part), part.encode()) for part in parts[1:]]
+
+    def key(self, seed: int, parents: Mapping[str, str]) -> str:
+        """What `stage_key` gives for the spec under `seed` with `parents`."""
+        digest = self._start.copy()
+        for role, text in self._rest:
+            if role is None:
+                digest.update(text)
+            elif role:
+                digest.update(f'"{parents[role]}"'.encode())
+            else:
+                digest.update(f'"seed":{seed}'.encode())
+        return digest.hexdigest()[:16]
+
+
+def identity(spec: StageSpec, parents: Mapping[str, str]) -> dict[str, Any]:
+    """Everything a key is made of."""
+    return {
+        "kind": spec.kind,
+        "version": spec.version,
+        "fields": to_plain(spec),
+        "components": spec.components(),
+        "parents": dict(parents),
+    }
+
+
+def stage_key(spec: StageSpec, parents: Mapping[str, str]) -> str:
+    """16 hex digits: equal for equal numbers, and only then.
+
+    Args:
+        spec: What the stage does.
+        parents: Role -> key of the artifacts it reads.
+    """
+    return hashlib.sha256(canonical_json(identity(spec, parents)).encode()).hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces, no NaN: equal values give equal text."""
+    return _CANONICAL.encode(value)
+
+
+# Made once: building an encoder takes longer than encoding a spec.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def short_hash(value: Any, digits: int = 8) -> str:
+    """The first hex digits of the SHA-256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:digits]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec(StageSpec):
+    """A stage that trains a network: data, network, optimiser and schedule."""
+
+    seed: int = bounded(0, 0, 2**31 - 2)  # Initialisation, order of the data, augmentation.
+    # Data. The split is the same for every seed; `train_images` are drawn from what validation leaves.
+    validation_fraction: float = bounded(0.1, 0.0, 0.9)
+    split_seed: int = bounded(0, 0, 2**31 - 2)
+    train_images: int = bounded(0, 0)  # 0 means all.
+    augment: str = choice("none", AUGMENTATIONS)
+    pad: int = bounded(4, 0, 64)  # Pixels the crop may shift.
+    resolution: int | None = bounded(None, 4, 1024)  # Side in pixels of what the network reads; None: the data's own.
+    filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
+    blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
+    # Network.
+    architecture: str = choice("resnet18", ARCHITECTURES)
+    width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
+    embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
+    # Optimisation.
+    epochs: int = bounded(100, 1, 100_000)
+    batch_size: int = bounded(64, 1, 65_536)
+    optimizer: str = choice("sgd", ("sgd", "adamw"))
+    learning_rate: float = bounded(0.05, 0.0)
+    momentum: float = bounded(0.9, 0.0, 1.0)  # First beta for AdamW.
+    nesterov: bool = False
+    weight_decay: float = bounded(5e-4, 0.0)
+    schedule: str = choice("cosine", ("cosine", "steps", "constant"))
+    milestones: tuple[float, ...] = (0.625, 0.75, 0.875)  # Shares of training: 150, 180, 210 of 240 epochs.
+    decay: float = bounded(0.1, 0.0, 1.0)  # What a step multiplies the rate with.
+    warmup_epochs: float = bounded(0.0, 0.0)
+    label_smoothing: float = bounded(0.0, 0.0, 0.999)
+    ema: float = bounded(0.0, 0.0, 0.99999)  # Decay per step of the averaged weights; 0 means none.
+    clip_norm: float = bounded(0.0, 0.0)  # Largest norm of the gradient; 0 means unlimited.
+    select: str = choice("last", ("last", "best"))  # Which epoch is kept: the last, or the best on validation.
+
+    def components(self) -> dict[str, int]:
+        """The loop, the data path, cross-entropy and the network."""
+        names = ["loop", "batches", "degrade", "augment", "loss.cross_entropy", f"network.{self.architecture}"]
+        return {name: COMPONENTS[name] for name in sorted(names)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSpec(TrainingSpec):
+    """A network trained on labels alone, at its own resolution; the source of what is distilled."""
+
+    kind: ClassVar[str] = "teacher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationSpec(TrainingSpec):
+    """A network trained on labels and on the relations of a frozen guide (HORKD, Eq. 8 plus cross-entropy)."""
+
+    cross_entropy: float = bounded(1.0, 0.0)  # Weight of the label term; the paper adds it as it is.
+    horkd: HorkdSpec = HorkdSpec()
+    teacher_outputs: str = choice("live", ("live",))  # Whether the guide runs beside the student.
+
+    def components(self) -> dict[str, int]:
+        """Those of training, and one for each order switched on."""
+        losses = {ORDER_LOSS[order]: COMPONENTS[ORDER_LOSS[order]] for order in orders_of(self.horkd.orders)}
+        return dict(sorted((super().components() | losses).items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssistantSpec(DistillationSpec):
+    """The high-resolution network between teacher and student (HORKD, cross-structure distillation)."""
+
+    kind: ClassVar[str] = "assistant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSpec(DistillationSpec):
+    """The low-resolution network guided by the assistant (HORKD, cross-resolution distillation)."""
+
+    kind: ClassVar[str] = "student"
+    init_from_assistant: bool = False  # Not stated in the paper.
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSpec(StageSpec):
+    """The one reading of the test split, by a finished network."""
+
+    kind: ClassVar[str] = "evaluation"
+    resolution: int | None = bounded(None, 4, 1024)
+    filter: str = choice("bicubic", FILTERS)
+    blur: float = bounded(0.0, 0.0, 16.0)
+    batch_size: int = bounded(256, 1, 65_536)
+    protocol: str = choice("classification", ("classification",))
+
+    def components(self) -> dict[str, int]:
+        """The protocol and the data path."""
+        names = ["degrade", f"protocol.{self.protocol}"]
+        return {name: COMPONENTS[name] for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SleepSpec(StageSpec):
+    """A stage that only sleeps: for tests of the engine and for its benchmark."""
+
+    kind: ClassVar[str] = "sleep"
+    seed: int = bounded(0, 0)
+    label: str = ""
+    epochs: int = bounded(3, 1)
+    seconds: float = bounded(0.1, 0.0)  # Of one epoch.
+    fail_at: int = bounded(0, 0)  # Epoch that raises; 0 means none.
+    value: float = 0.5  # What it claims as validation accuracy.
+
+
+SPECS: dict[str, type[StageSpec]] = {
+    spec.kind: spec for spec in (TeacherSpec, AssistantSpec, StudentSpec, EvaluationSpec, SleepSpec)
+}
+
+
+def spec_from(kind: str, plain: Mapping[str, Any]) -> StageSpec:
+    """The spec of a stage kind from the plain fields in a manifest or a Ray configuration."""
+    if kind not in SPECS:
+        raise UsageError(f"No stage kind named '{kind}'.{did_you_mean(kind, SPECS)} There are {', '.join(SPECS)}.")
+    return from_plain(SPECS[kind], plain)

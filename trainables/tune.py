@@ -1,0 +1,115 @@
+"""The door to Ray Tune: a class trainable whose trials are attempts at stages.
+
+The module and `setup` import no torch; `step` does, through the stage it runs, so that an actor is up in about a
+second. One step runs epochs for about a second, or a single epoch where pruning watches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from trainables.artifacts import Store
+from trainables.stages.base import Context, attempt
+
+STEP_SECONDS = 1.0
+
+
+class StageTrainable(tune.Trainable):
+    """Runs the stage its configuration names; reports outcomes, never raises for a stage's own failure."""
+
+    _attempt: Generator[dict[str, Any], None, None] | None = None
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """The resources the stage's spec asks for."""
+        return tune.PlacementGroupFactory([dict(json.loads(config["order"])["resources"])])
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Remember what to run; the work begins with the first step."""
+        self._order = json.loads(config["order"])
+        self._attempt = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Close the old stage wholly and take the next one."""
+        self._close()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run for about a second; the result says how far the stage is and, at its end, what became of it."""
+        order = self._order
+        if self._attempt is None:
+            self._attempt = begin(order)
+        values: list[list[float]] = []
+        latest: dict[str, Any] = {}
+        until = time.monotonic() + STEP_SECONDS
+        for latest in self._attempt:
+            if latest.get("value") is not None:
+                values.append([latest["epoch"], latest["value"]])
+            if "outcome" in latest:
+                break
+            if time.monotonic() >= until or (order.get("every_epoch") and "epoch" in latest):
+                break
+        finished = "outcome" in latest
+        if finished:
+            self._close()
+        return {
+            "key": order["key"],
+            "epoch_of_stage": latest.get("epoch", 0),
+            "values": values,
+            "outcome": latest.get("outcome", "running"),
+            "message": str(latest.get("message", ""))[:500],
+            "stage_metrics": latest.get("metrics", {}),
+            "done": finished,
+        }
+
+    def cleanup(self) -> None:
+        """Leave nothing open when the actor ends."""
+        self._close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
+        """Checkpoints are the stage's own and do not go through Tune."""
+        return None
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing to load: a stage finds its own checkpoint in the store."""
+
+    def _close(self) -> None:
+        if self._attempt is not None:
+            self._attempt.close()
+            self._attempt = None
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            torch.set_default_dtype(torch.float32)
+            torch.set_grad_enabled(True)
+            if torch.cuda.is_available() and torch.cuda.is_initialized():
+                gc.collect()
+                torch.cuda.empty_cache()
+
+
+def begin(order: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+    """The attempt an order of the engine describes."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with contextlib.suppress(OSError):
+        os.umask(order.get("umask", 0o022))
+    gpu_share = float(order["resources"].get("GPU", 0.0))
+    context = Context(
+        store=Store(Path(order["store"])),
+        key=order["key"],
+        run=order["run"],
+        device="cuda" if gpu_share else "cpu",
+        stop_file=Path(order["stop_file"]),
+        log_file=Path(order["log_file"]),
+        gpu_share=gpu_share,
+    )
+    return attempt(order["kind"], order["spec"], order["parents"], context, order.get("revision", ""))
