@@ -1,0 +1,103 @@
+"""Distances between embeddings, and the precision they need.
+
+What relational losses share: Gram matrices, distances whose gradient stays finite at distance zero, masks of
+valid tuples. No loss is defined here. Everything stays on the device: nothing is read back to the host.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+IDENTICAL = 1e-4  # Two embeddings closer than this share of the batch's spread count as one point.
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[None]:
+    """Switches autocast off for the device of `x`; relations lose two digits when computed in bfloat16."""
+    return torch.autocast(device_type=x.device.type, enabled=False)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or unchanged when it is float32 or float64 already."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def widen(x: Tensor) -> Tensor:
+    """`x` in float64, in which a squared distance may be taken from a Gram matrix without cancelling."""
+    # Apple's GPUs have no float64; there the centring alone has to do.
+    return at_least_float32(x) if x.device.type == "mps" else x.double()
+
+
+def center(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`x` [B, D] in float64 with its mean moved to the origin, and that mean [D].
+
+    Distances and angles do not change under a shift, so no gradient flows through the mean.
+    """
+    x = widen(x)
+    origin = x.detach().mean(0)
+    return x - origin, origin
+
+
+def gram(x: Tensor) -> Tensor:
+    """Inner products [B, B] of the rows of `x` [B, D]."""
+    return x @ x.T
+
+
+def off_diagonal(size: int, device: torch.device) -> Tensor:
+    """Mask [size, size] of the valid pairs, those of two different rows."""
+    return ~torch.eye(size, dtype=torch.bool, device=device)
+
+
+def identity_threshold(lengths: Tensor, origin: Tensor, dtype: torch.dtype) -> Tensor:
+    """Squared distance [] at and below which two rows count as identical.
+
+    The larger of `IDENTICAL` squared times the batch's mean squared spread, and what rounding alone does to
+    rows so far from zero. Without the second a collapsed batch would be normalised to pure rounding noise.
+
+    Args:
+        lengths: Squared lengths [B] of the centred rows.
+        origin: Their mean [D].
+        dtype: In which the rows were given.
+    """
+    spread = lengths.detach().mean()
+    rounding = 4 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    return torch.maximum(IDENTICAL**2 * spread, rounding**2 * (spread + origin.square().sum()))
+
+
+def squared_distances(points: Tensor) -> Tensor:
+    """Squared distances [B, B], never negative, between the rows of `points` [B, D], centred, in float64."""
+    products = gram(points)
+    lengths = products.diagonal()
+    squared = (lengths[:, None] + lengths[None, :] - 2 * products).clamp(min=0)
+    return torch.where(off_diagonal(len(points), points.device), squared, 0.0)
+
+
+def safe_sqrt(squared: Tensor, threshold: Tensor) -> Tensor:
+    """Square root that is zero, with gradient zero, at and below `threshold`."""
+    # The inner `where` keeps infinite slopes out of the backward pass: 0 * inf would be NaN.
+    apart = squared > threshold
+    return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
+
+
+def pairwise_distances(x: Tensor) -> Tensor:
+    """Distances [B, B] between the rows of `x` [B, D] in float64, zero without gradient where identical."""
+    points, origin = center(x)
+    threshold = identity_threshold(points.square().sum(1), origin, x.dtype)
+    return safe_sqrt(squared_distances(points), threshold)
+
+
+def distances_to(x: Tensor, others: Tensor) -> Tensor:
+    """Distances [B, C] from the rows of `x` [B, D] to the rows of `others` [C, D] in float64."""
+    points, origin = center(x)
+    others = widen(others) - origin
+    lengths = points.square().sum(1)
+    squared = lengths[:, None] + others.square().sum(1)[None, :] - 2 * points @ others.T
+    return safe_sqrt(squared.clamp(min=0), identity_threshold(lengths, origin, x.dtype))
+
+
+def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient that is zero, with gradient zero, where the denominator is zero."""
+    defined = denominator != 0
+    return torch.where(defined, numerator / torch.where(defined, denominator, 1.0), 0.0)

@@ -1,0 +1,535 @@
+"""Hybrid order relational knowledge distillation (HORKD, Ge et al., AAAI 2020, Sec. 3.2).
+
+One function per term: `point_loss` (Eq. 2), `pair_loss` (Eq. 3), `angle_loss` (Eq. 4-5), `center_loss`
+(Eq. 6-7), and `HorkdLoss`, which weighs them (Eq. 8). Cross-entropy is not here: the training adds it.
+
+What holds for every term:
+    - `student` [B, Ds] and `teacher` [B, Dt] are embeddings of the same B images. Gradients flow into the
+      student alone.
+    - Work is done in float32 or wider whatever autocast says; the value is a scalar of the student's type,
+      but never narrower than float32.
+    - `reduction` says how relations are joined:
+      "mean" over the valid tuples, whose members all differ; it hardly changes with the batch size.
+      "sum_over_anchors_mean" sums over ordered tuples and divides by B, so it grows like B (pairs), B^2
+      (angles) and C (centres). The published weights of Eq. 8 have a visible effect only with this one.
+      "reference" divides by B^2, B^3 and B*C, empty tuples included, as public code of relational
+      distillation does.
+    - Without a valid tuple the value is `0 * student.sum()`: a zero that keeps the graph.
+    - Identical embeddings relate with zero and receive no gradient from each other. All three relations
+      ignore scale and rotation, so they do not see a student that collapses evenly: watch its spread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from trainables.errors import UsageError, did_you_mean
+from trainables.losses import geometry
+
+if TYPE_CHECKING:
+    from trainables.spec import HorkdSpec
+
+TERMS = {"1": "point", "2": "pair", "3": "angle", "C": "center"}
+REDUCTIONS = ("mean", "sum_over_anchors_mean", "reference")
+POINT_DISTANCES = ("mse", "squared_l2", "l2", "cosine", "smooth_l1")
+RELATION_DISTANCES = ("square", "huber")
+FEATURE_NORMS = ("none", "l2", "bn")
+CENTERS = ("running", "batch")
+
+# Elements in each of the angle loss's four work buffers: near a core's cache, enough to keep a GPU busy.
+CPU_ELEMENTS = 2**18
+GPU_ELEMENTS = 2**22
+
+
+def point_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    distance: str = "mse",
+    feature_norm: str = "none",
+    reduction: str = "mean",
+) -> Tensor:
+    """Mean distance between paired embeddings (HORKD, Eq. 2, the 1-order term).
+
+    Args:
+        student: Embeddings [B, D].
+        teacher: Embeddings [B, D], constant.
+        distance: "mse" and "smooth_l1" (mean over B and D), "squared_l2" (sum over D, so it grows with D),
+            "l2", "cosine" (1 - cosine).
+        feature_norm: Applied to both first: "bn" standardises each dimension over the batch, without learned
+            or running values, and makes every loss of a single row zero; "l2" scales each row to length 1.
+        reduction: Accepted for symmetry; with tuples of one member all three are the mean over B.
+
+    Raises:
+        UsageError: If the shapes differ or a name is unknown.
+
+    Departs from the paper: its distance is not named there; we take the mean square.
+    """
+    _check(student, teacher, reduction)
+    _one_of("distance", distance, POINT_DISTANCES)
+    if student.shape != teacher.shape:
+        raise UsageError(
+            f"`student` and `teacher` must have the same shape, but got {tuple(student.shape)} and "
+            f"{tuple(teacher.shape)}.\nProject the student to the teacher's width first; `HorkdLoss` does."
+        )
+    if len(student) == 0:
+        return _nothing(student)
+    with geometry.full_precision(student):
+        student = normalise_features(student, feature_norm)
+        teacher = normalise_features(teacher.detach(), feature_norm).to(student.dtype)
+        if distance == "smooth_l1":
+            return F.smooth_l1_loss(student, teacher)
+        if distance == "cosine":
+            return (1 - (_unit(student) * _unit(teacher)).sum(1)).mean()
+        squared = (student - teacher).square()
+        if distance == "mse":
+            return squared.mean()
+        squared = squared.sum(1)
+        if distance == "l2":
+            squared = geometry.safe_sqrt(squared, squared.new_zeros(()))
+        return squared.mean()
+
+
+def normalise_features(x: Tensor, feature_norm: str) -> Tensor:
+    """`x` [B, D], at least float32, after "none", "l2" (unit rows) or "bn" (columns standardised over B)."""
+    _one_of("feature_norm", feature_norm, FEATURE_NORMS)
+    x = geometry.at_least_float32(x)
+    if feature_norm == "l2":
+        return _unit(x)
+    if feature_norm == "bn":
+        centered = x - x.mean(0)
+        return centered * torch.rsqrt(centered.square().mean(0) + 1e-5)  # The epsilon of BatchNorm1d.
+    return x
+
+
+def pair_loss(
+    student: Tensor, teacher: Tensor, *, reduction: str = "mean", distance: str = "square"
+) -> Tensor:
+    """Difference of pairwise distances, each divided by its batch's mean (HORKD, Eq. 3, the 2-order term).
+
+    Args:
+        student: Embeddings [B, Ds].
+        teacher: Embeddings [B, Dt], constant; the widths may differ.
+        reduction: See the module.
+        distance: "square" (the paper) or "huber", which with `reduction="reference"` is the distance-wise
+            loss of RKD.
+
+    Raises:
+        UsageError: If the batches differ or a name is unknown.
+    """
+    _check(student, teacher, reduction)
+    _one_of("distance", distance, RELATION_DISTANCES)
+    batch = len(student)
+    if batch < 2:
+        return _nothing(student)
+    pairs = batch * (batch - 1)
+    with geometry.full_precision(student):
+        ours = geometry.pairwise_distances(student)
+        theirs = geometry.pairwise_distances(teacher.detach())
+        # The student's mean is not held constant: the gradient knows that distances are relative.
+        ours = geometry.safe_divide(ours, ours.sum() / pairs)
+        theirs = geometry.safe_divide(theirs, theirs.sum() / pairs)
+        total = _differences(ours, theirs, distance).sum()
+        return _narrow(
+            total / {"mean": pairs, "sum_over_anchors_mean": batch, "reference": batch**2}[reduction], student
+        )
+
+
+def angle_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Huber difference of the cosines of all triplets' angles (HORKD, Eq. 4-5, the 3-order term; RKD's angle
+    loss).
+
+    Needs B^2 memory beside a fixed buffer, and time B^3 + B^2 D; the embeddings' width is not in the cubic
+    part. The gradient is made together with the value, so a second derivative is not available.
+
+    Args:
+        student: Embeddings [B, Ds].
+        teacher: Embeddings [B, Dt], constant; the widths may differ.
+        reduction: See the module.
+
+    Raises:
+        UsageError: If the batches differ or the reduction is unknown.
+    """
+    _check(student, teacher, reduction)
+    batch = len(student)
+    if batch < 3:
+        return _nothing(student)
+    triplets = batch * (batch - 1) * (batch - 2)
+    with geometry.full_precision(student):
+        total: Tensor = _AngleSum.apply(geometry.at_least_float32(student), teacher.detach())
+        return total / {"mean": triplets, "sum_over_anchors_mean": batch, "reference": batch**3}[reduction]
+
+
+class _AngleSum(torch.autograd.Function):
+    """Sum over ordered triplets of Huber(cosine in the student - cosine in the teacher).
+
+    With q the squared and r the inverse distances, the cosine at vertex j between i and k is
+    r_ij r_jk (q_ij + q_jk - q_ik) / 2 (law of cosines), so the embeddings are needed for q alone. Distances
+    rather than inner products keep the sum accurate in float32 when the three points lie close together.
+
+    The loop goes over blocks of i. As i and k may be swapped, k starts at the block's first i, and what lies
+    beyond the block counts twice. Block tensors are indexed [i, j, k].
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        batch, dtype, device = len(student), student.dtype, student.device
+        wants_gradient = ctx.needs_input_grad[0]
+        points, scale, half_s, inverse_s = _triangle_sides(student, dtype)
+        _, _, half_t, inverse_t = _triangle_sides(teacher, dtype)
+
+        elements = max(batch**2, CPU_ELEMENTS if device.type == "cpu" else GPU_ELEMENTS)
+        buffers = torch.empty(4, min(elements, batch**3), dtype=dtype, device=device)
+        total = geometry.widen(student.new_zeros(()))
+        # d total / d q in three parts: through q at the vertex, through r, through q opposite the vertex.
+        near, twist, far = torch.zeros(3, batch, batch, dtype=dtype, device=device)
+        start = 0
+        while start < batch:
+            length = batch - start
+            stop = min(batch, start + elements // (batch * length))
+            rows, columns = slice(start, stop), slice(start, batch)
+            shape = (4, stop - start, batch, length)
+            cosine, difference, inverses, pull = buffers[:, : shape[1] * shape[2] * shape[3]].view(shape)
+            times = torch.ones(length, dtype=dtype, device=device)
+            times[stop - start :] = 2
+            # The teacher comes first, in the buffers that are overwritten next.
+            _law_of_cosines(half_t, rows, columns, out=difference)
+            torch.mul(inverse_t[rows, :, None], inverse_t[None, :, columns], out=pull)
+            _law_of_cosines(half_s, rows, columns, out=cosine)
+            torch.mul(inverse_s[rows, :, None], inverse_s[None, :, columns], out=inverses)
+            cosine.mul_(inverses)
+            torch.addcmul(cosine, difference, pull, value=-1, out=difference)
+            # i = k is no triplet. A vertex at i or k, and identical points, have r = 0 already.
+            difference.diagonal(dim1=0, dim2=2).zero_()
+            torch.clamp(difference, -1, 1, out=pull)  # The slope of the Huber function with delta 1.
+            if wants_gradient:
+                cosine.mul_(pull)
+                inverses.mul_(pull)
+                near[rows] += inverses @ times
+                near[:, columns].addcmul_(inverses.sum(0), times)
+                twist[rows] += cosine @ times
+                twist[:, columns].addcmul_(cosine.sum(0), times)
+                far[rows, columns].addcmul_(inverses.sum(1), times)
+            # huber(d) = c (d - c / 2) with c the clamped d.
+            total += (pull.mul_(difference.sub_(pull, alpha=0.5)).sum((0, 1)) * times).sum()
+            start = stop
+        if wants_gradient:
+            slope = geometry.widen(near - far - inverse_s.square() * twist)
+            slope = (slope + slope.T) / scale
+            ctx.save_for_backward((slope.sum(1, keepdim=True) * points - slope @ points).to(dtype))
+        return total.to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, None
+
+
+def _triangle_sides(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centred points [B, D] and mean squared distance [] in float64; q / 2 and r [B, B] relative to it."""
+    points, origin = geometry.center(x)
+    squared = geometry.squared_distances(points)
+    apart = squared > geometry.identity_threshold(points.square().sum(1), origin, x.dtype)
+    # In units of the mean nothing over- or underflows in float32, whatever the scale of the embeddings.
+    scale = squared.mean()
+    scale = torch.where(scale > 0, scale, 1.0)
+    squared = torch.where(apart, squared / scale, 0.0)
+    inverse = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0)
+    return points, scale, (squared / 2).to(dtype), inverse.to(dtype)
+
+
+def _law_of_cosines(half: Tensor, rows: slice, columns: slice, out: Tensor) -> None:
+    """Fills `out` [i, j, k] with (q_ij + q_jk - q_ik) / 2 for the i of `rows` and the k of `columns`."""
+    torch.sub(half[None, :, columns], half[rows, None, columns], out=out)
+    out.add_(half[rows, :, None])
+
+
+def class_centers(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean embedding [C, D] and number of rows [C] of each class (HORKD, Eq. 6); zeros where there are none.
+
+    Raises:
+        UsageError: If there is not one label [B] for each row of `features` [B, D].
+    """
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise UsageError(
+            "`features` [B, D] and `labels` [B] must have the same B, but got shapes "
+            f"{tuple(features.shape)} and {tuple(labels.shape)}.\nPass the labels of these very rows."
+        )
+    with geometry.full_precision(features):
+        wide = geometry.widen(features)
+        # A product rather than a scattered sum: it gives the same bits on every run of a GPU.
+        member = (labels[:, None] == torch.arange(classes, device=labels.device)).to(wide.dtype)
+        counts = member.sum(0)
+        return _narrow(member.T @ wide / counts.clamp(min=1)[:, None], features), counts
+
+
+def center_loss(
+    student: Tensor,
+    teacher: Tensor,
+    student_centers: Tensor,
+    teacher_centers: Tensor,
+    valid: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    distance: str = "square",
+    normalise: bool = True,
+) -> Tensor:
+    """Difference of the distances to the class centres (HORKD, Eq. 7, the C-order term).
+
+    Args:
+        student: Embeddings [B, Ds].
+        teacher: Embeddings [B, Dt], constant.
+        student_centers: [C, Ds]; detach them to hold them constant.
+        teacher_centers: [C, Dt], constant.
+        valid: Mask [C] or [B, C] of the (row, centre) relations that count; default all.
+        reduction: See the module.
+        distance: "square" or "huber".
+        normalise: Divide the distances by their mean over the valid relations, separately for student and
+            teacher.
+
+    Returns:
+        Scalar []; `0 * student.sum()` if fewer than two centres are valid.
+
+    Raises:
+        UsageError: If the batches differ or a name is unknown.
+    """
+    _check(student, teacher, reduction)
+    _one_of("distance", distance, RELATION_DISTANCES)
+    batch, classes = len(student), len(student_centers)
+    if batch == 0 or classes < 2:
+        return _nothing(student)
+    if valid is None:
+        valid = torch.ones(classes, dtype=torch.bool, device=student.device)
+    valid = valid.expand(batch, classes)
+    with geometry.full_precision(student):
+        ours = torch.where(valid, geometry.distances_to(student, student_centers), 0.0)
+        theirs = torch.where(valid, geometry.distances_to(teacher.detach(), teacher_centers.detach()), 0.0)
+        count = valid.sum().clamp(min=1)
+        if normalise:
+            ours = geometry.safe_divide(ours, ours.sum() / count)
+            theirs = geometry.safe_divide(theirs, theirs.sum() / count)
+        total = _differences(ours, theirs, distance).sum()
+        total = torch.where(valid.any(0).sum() >= 2, total, 0.0)
+        if reduction == "mean":
+            return _narrow(total / count, student)
+        return _narrow(total / (batch if reduction == "sum_over_anchors_mean" else batch * classes), student)
+
+
+class HorkdLoss(nn.Module):
+    """Weighted sum of the terms that `spec.orders` switches on (HORKD, Eq. 8).
+
+    The point term uses embeddings normalised as `spec.feature_norm` says, the relations raw ones. If the
+    widths differ, a linear map without bias takes the student to the teacher's width for the point term
+    (`projector`): it is trained along through this module's parameters and is no part of the student.
+
+    Centres (`spec.centers`):
+        "running": The teacher's are exact and set once (`set_teacher_centers`). The student's are a moving
+            average of batch means, held constant in the gradient and updated after each use in training mode;
+            a class counts from the batch after its first. Under a weight of 12.5 they diverge without the
+            warm-up of `center_warmup`.
+        "batch": Both from the batch at hand, with gradient. A class with a single row is no centre for that
+            row.
+
+    The buffers are updated from this process's batch alone.
+    """
+
+    teacher_centers: Tensor  # [C, Dt]
+    teacher_seen: Tensor  # [C]
+    student_centers: Tensor  # [C, Ds]
+    student_seen: Tensor  # [C]
+
+    def __init__(self, spec: HorkdSpec, *, student_width: int, teacher_width: int, classes: int) -> None:
+        """Args: the weights and choices, the widths Ds and Dt of the embeddings, the number C of classes.
+
+        Raises:
+            UsageError: If the spec names an unknown order or choice.
+        """
+        super().__init__()
+        orders = [] if spec.orders == "none" else spec.orders.split("+")
+        for order in orders:
+            _one_of("orders", order, tuple(TERMS))
+        _one_of("reduction", spec.reduction, REDUCTIONS)
+        _one_of("point_distance", spec.point_distance, POINT_DISTANCES)
+        _one_of("pair_distance", spec.pair_distance, RELATION_DISTANCES)
+        _one_of("feature_norm", spec.feature_norm, FEATURE_NORMS)
+        if spec.centers == "epoch":
+            raise UsageError(
+                "`centers` must be 'running' or 'batch', but got 'epoch': centres recomputed over the "
+                "training set each epoch are not available yet.\nUse 'running', their moving average."
+            )
+        _one_of("centers", spec.centers, CENTERS)
+        self.spec = spec
+        self.terms = tuple(name for order, name in TERMS.items() if order in orders)
+        self.classes = classes
+        self.projector: nn.Linear | None = None
+        if "point" in self.terms and student_width != teacher_width:
+            self.projector = nn.Linear(student_width, teacher_width, bias=False)
+        self._teacher_centers_set = False
+        if self.uses_running_centers:
+            self.register_buffer("teacher_centers", torch.zeros(classes, teacher_width))
+            self.register_buffer("teacher_seen", torch.zeros(classes, dtype=torch.bool))
+            self.register_buffer("student_centers", torch.zeros(classes, student_width))
+            self.register_buffer("student_seen", torch.zeros(classes, dtype=torch.bool))
+            self.register_load_state_dict_post_hook(_remember_teacher_centers)
+
+    @property
+    def uses_running_centers(self) -> bool:
+        """Whether `set_teacher_centers` must be called before the first batch."""
+        return "center" in self.terms and self.spec.centers == "running"
+
+    def set_teacher_centers(self, total: Tensor, count: Tensor) -> None:
+        """Sets the teacher's centres from the sum [C, Dt] and number [C] of its embeddings per class.
+
+        Raises:
+            UsageError: If the loss has no running centres, or the shapes do not fit.
+        """
+        if not self.uses_running_centers:
+            raise UsageError(
+                f"Teacher centres are used by orders with C and centers='running' only, but got orders "
+                f"'{self.spec.orders}' and centers '{self.spec.centers}'.\nAsk `uses_running_centers` first."
+            )
+        if total.shape != self.teacher_centers.shape or count.shape != self.teacher_seen.shape:
+            raise UsageError(
+                f"`total` and `count` must have the shapes {tuple(self.teacher_centers.shape)} and "
+                f"{tuple(self.teacher_seen.shape)}, but got {tuple(total.shape)} and {tuple(count.shape)}.\n"
+                "Sum the teacher's embeddings per class over the training split."
+            )
+        with torch.no_grad():
+            self.teacher_centers.copy_(total / count.clamp(min=1)[:, None])
+            self.teacher_seen.copy_(count > 0)
+        self._teacher_centers_set = True
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Weight of each term that is on at a share `progress` of training; gamma rises linearly from 0."""
+        warmup = self.spec.center_warmup
+        risen = 1.0 if warmup <= 0 else min(1.0, max(0.0, progress / warmup))
+        weights = {
+            "point": self.spec.w_1st,
+            "pair": self.spec.alpha,
+            "angle": self.spec.beta,
+            "center": self.spec.gamma * risen,
+        }
+        return {name: weights[name] for name in self.terms}
+
+    def forward(
+        self, student: Tensor, teacher: Tensor, labels: Tensor, *, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted total [] and the unweighted terms [] by name.
+
+        Args:
+            student: Embeddings [B, Ds].
+            teacher: Embeddings [B, Dt], constant.
+            labels: Classes [B], integers below C; the centre term alone reads them.
+            progress: Share of the training that is done, in [0, 1].
+
+        Raises:
+            UsageError: If running centres are on and the teacher's were not set.
+        """
+        teacher = teacher.detach()
+        terms = {name: getattr(self, f"_{name}")(student, teacher, labels) for name in self.terms}
+        total = _nothing(student)
+        for name, weight in self.weights(progress).items():
+            total = total + weight * terms[name]
+        return total, terms
+
+    def _point(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        if self.projector is not None:
+            with geometry.full_precision(student):
+                student = self.projector(student.to(self.projector.weight.dtype))
+        return point_loss(
+            student,
+            teacher,
+            distance=self.spec.point_distance,
+            feature_norm=self.spec.feature_norm,
+            reduction=self.spec.reduction,
+        )
+
+    def _pair(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return pair_loss(student, teacher, reduction=self.spec.reduction, distance=self.spec.pair_distance)
+
+    def _angle(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return angle_loss(student, teacher, reduction=self.spec.reduction)
+
+    def _center(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        if self.spec.centers == "batch":
+            student_centers, counts = class_centers(student, labels, self.classes)
+            teacher_centers, _ = class_centers(teacher, labels, self.classes)
+            valid = (counts > 0).expand(len(labels), self.classes)
+            if self.spec.reduction != "reference":
+                # The only row of a class is its own centre: that distance of zero says nothing.
+                own = labels[:, None] == torch.arange(self.classes, device=labels.device)
+                valid = valid & ~(own & (counts == 1))
+        else:
+            if not self._teacher_centers_set:
+                raise UsageError(
+                    "Running centres need the teacher's centres before the first batch, but none were set.\n"
+                    "Sum the teacher's embeddings per class over the training split and "
+                    "call `set_teacher_centers`."
+                )
+            # A copy, because the update below would change what the backward pass still needs.
+            student_centers, teacher_centers = self.student_centers.clone(), self.teacher_centers
+            valid = self.student_seen & self.teacher_seen
+        loss = center_loss(
+            student,
+            teacher,
+            student_centers,
+            teacher_centers,
+            valid,
+            reduction=self.spec.reduction,
+            distance=self.spec.pair_distance,
+        )
+        if self.training and self.spec.centers == "running":
+            self._update_student_centers(student.detach(), labels)
+        return loss
+
+    @torch.no_grad()
+    def _update_student_centers(self, student: Tensor, labels: Tensor) -> None:
+        means, counts = class_centers(student, labels, self.classes)
+        present = counts > 0
+        momentum = torch.where(self.student_seen, self.spec.center_momentum, 0.0)[:, None]
+        moved = momentum * self.student_centers + (1 - momentum) * means
+        self.student_centers.copy_(torch.where(present[:, None], moved, self.student_centers))
+        self.student_seen.logical_or_(present)
+
+
+def _remember_teacher_centers(module: HorkdLoss, incompatible_keys: object) -> None:
+    module._teacher_centers_set = bool(module.teacher_seen.any())
+
+
+def _check(student: Tensor, teacher: Tensor, reduction: str) -> None:
+    _one_of("reduction", reduction, REDUCTIONS)
+    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
+        raise UsageError(
+            "`student` and `teacher` must be embeddings [B, D] of the same B images, but got shapes "
+            f"{tuple(student.shape)} and {tuple(teacher.shape)}.\nPool or flatten feature maps first."
+        )
+
+
+def _one_of(what: str, got: str, known: tuple[str, ...]) -> None:
+    if got not in known:
+        raise UsageError(
+            f"`{what}` must be one of {', '.join(known)}, but got '{got}'.{did_you_mean(got, known)}"
+        )
+
+
+def _nothing(student: Tensor) -> Tensor:
+    """A zero that keeps the student's graph, so that a backward pass (and DDP) still finds it."""
+    return 0 * geometry.at_least_float32(student).sum()
+
+
+def _narrow(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(torch.promote_types(like.dtype, torch.float32))
+
+
+def _differences(ours: Tensor, theirs: Tensor, distance: str) -> Tensor:
+    return (ours - theirs).square() if distance == "square" else F.huber_loss(ours, theirs, reduction="none")
+
+
+def _unit(x: Tensor) -> Tensor:
+    return geometry.safe_divide(x, geometry.safe_sqrt(x.square().sum(1, keepdim=True), x.new_zeros(())))

@@ -1,0 +1,45 @@
+"""From an architecture's name to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainables.errors import UsageError, did_you_mean
+from trainables.models.network import Network
+from trainables.models.resnet import resnet18, resnet34, resnet34_thin, resnet50, resnet_thin
+from trainables.models.vgg import vgg11
+
+BUILDERS: dict[str, Callable[..., Network]] = {
+    builder.__name__: builder for builder in (resnet18, resnet34, resnet50, resnet34_thin, resnet_thin, vgg11)
+}
+
+
+def build(name: str, *, channels: int, classes: int, width: float = 1.0, embedding: int = 0) -> Network:
+    """The network called `name`, freshly drawn from torch's global generator.
+
+    Args:
+        name: One of `trainables.spec.ARCHITECTURES`.
+        channels: Of the images.
+        classes: Number of logits.
+        width: Multiplies every channel count (rounded, at least 1).
+        embedding: Width of a linear embedding layer; 0 takes the pooled features.
+
+    Raises:
+        UsageError: If the name is unknown or a number is out of range.
+    """
+    if name not in BUILDERS:
+        raise UsageError(
+            f"No architecture named '{name}'.{did_you_mean(name, BUILDERS)}\nKnown are {', '.join(BUILDERS)}."
+        )
+    for what, value, least in (
+        ("channels", channels, 1),
+        ("classes", classes, 1),
+        ("embedding", embedding, 0),
+    ):
+        if value < least:
+            raise UsageError(f"`{what}` must be at least {least}, but got {value}.")
+    if not width > 0:
+        raise UsageError(
+            f"`width` must be above 0, but got {width}.\nIt multiplies channel counts; 1 leaves them."
+        )
+    return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding)
