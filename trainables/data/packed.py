@@ -1,0 +1,348 @@
+"""The packed form of a data set: one memory-mapped Arrow file of uint8 images, and its splits.
+
+Decoding is in `readers` and `folder`; which file belongs to which source is known by `catalog`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from trainables.errors import DataError, UsageError
+
+FORMAT_VERSION = 1
+TRAIN, TEST = 0, 1
+Split = Literal["train", "validation", "test"]
+
+_MAGIC = b"ARROW1\0\0"
+_METADATA_KEY = b"packed_images"
+_AGAIN = "Remove it, and the next run packs it again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedInfo:
+    """What a packed file says about itself; `bytes` is the size of the file."""
+
+    name: str
+    fingerprint: str  # 16 hex digits over pixels, labels, splits, class names and shape.
+    path: Path
+    classes: tuple[str, ...]
+    channels: int
+    height: int
+    width: int
+    train_images: int
+    test_images: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An open data set, mapped and read-only."""
+
+    images: np.ndarray  # [N, C, H, W] uint8.
+    labels: np.ndarray  # [N] int32.
+    split: np.ndarray  # [N] uint8: 0 train, 1 test.
+    info: PackedInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """A decoded data set on its way into a file: arrays as in `Packed`, and a short source name per item."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+    names: Sequence[str]
+    classes: tuple[str, ...]
+
+
+def fingerprint(images: np.ndarray, labels: np.ndarray, split: np.ndarray, classes: Sequence[str]) -> str:
+    """16 hex digits of sha256 over shape, class names, pixels, labels and splits; paths do not count."""
+    digest = hashlib.sha256(json.dumps([list(images.shape), list(classes)]).encode())
+    step = max(1, (16 << 20) // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), step):
+        digest.update(np.ascontiguousarray(images[start : start + step]).data)
+    digest.update(np.ascontiguousarray(labels, dtype="<i4").data)
+    digest.update(np.ascontiguousarray(split, dtype=np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
+    """Write `<folder>/<fingerprint>.arrow` aside, sync it and rename it into place.
+
+    An intact file of that fingerprint is kept as it is. No half file stays behind.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    marks = fingerprint(items.images, items.labels, items.split, items.classes)
+    path = folder / f"{marks}.arrow"
+    if path.exists():
+        try:
+            return read_info(path)
+        except DataError:
+            pass  # Damaged, and what replaces it is at hand.
+    count, channels, height, width = items.images.shape
+    described = {
+        "format": FORMAT_VERSION,
+        "name": name,
+        "classes": list(items.classes),
+        "shape": [count, channels, height, width],
+        "fingerprint": marks,
+        "counts": {"train": int((items.split == TRAIN).sum()), "test": int((items.split == TEST).sum())},
+    }
+    # The file states its own size, so that a cut one is known at once; the field has a fixed width, so that a
+    # dry run can measure it.
+    measured = pa.MockOutputStream()
+    _write_table(measured, items, {**described, "bytes": f"{0:020d}"})
+    described["bytes"] = f"{measured.size():020d}"
+    aside = folder / f".{marks}.{os.getpid()}.tmp"
+    try:
+        with open(aside, "xb") as file:
+            _write_table(file, items, described)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _sync_folder(folder)
+    return read_info(path)
+
+
+def _write_table(sink: Any, items: Items, described: dict[str, Any]) -> None:
+    count = len(items.labels)
+    width = int(np.prod(items.images.shape[1:]))
+    pixels = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), count, [None, pa.py_buffer(np.ascontiguousarray(items.images).reshape(-1))]
+    )
+    columns = {
+        "image": pixels,
+        "label": pa.array(np.asarray(items.labels, dtype=np.int32)),
+        "split": pa.array(np.asarray(items.split, dtype=np.uint8)),
+        "name": pa.array(list(items.names), type=pa.string()),
+    }
+    schema = pa.schema(
+        [(name, column.type) for name, column in columns.items()],
+        metadata={_METADATA_KEY: json.dumps(described).encode()},
+    )
+    batch = pa.record_batch(list(columns.values()), schema=schema)
+    with pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(batch)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_info(path: Path) -> PackedInfo:
+    """Read what a packed file says about itself, and check that all of it is there.
+
+    Raises:
+        DataError: If it is missing, cut, of another format or not a packed file.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            magic = file.read(len(_MAGIC))
+            if size == 0 or (_MAGIC.startswith(magic) and len(magic) < len(_MAGIC)):
+                raise _cut(path, size, None)
+            if magic != _MAGIC:
+                raise _foreign(path, "it is not an Arrow file")
+            # An Arrow file is a stream behind eight bytes: the schema can be read even when the end is gone.
+            metadata = pa.ipc.open_stream(file).schema.metadata or {}
+    except FileNotFoundError:
+        raise DataError(f"No packed data set at {path}. The next run packs it again.") from None
+    except (pa.ArrowInvalid, pa.ArrowSerializationError) as error:
+        if _tail(path) != _MAGIC[:6]:
+            raise _cut(path, size, None) from error
+        raise _foreign(path, f"its beginning is damaged ({error})") from error
+    except OSError as error:
+        raise DataError(f"Packed data set {path} cannot be read: {error}") from error
+    if _METADATA_KEY not in metadata:
+        raise _foreign(path, "its schema does not describe packed images")
+    try:
+        described = json.loads(metadata[_METADATA_KEY])
+        if described["format"] != FORMAT_VERSION:
+            raise DataError(
+                f"Packed data set {path} must have format {FORMAT_VERSION}, but has {described['format']}. "
+                f"{_AGAIN}"
+            )
+        count, channels, height, width = (int(side) for side in described["shape"])
+        info = PackedInfo(
+            name=str(described["name"]),
+            fingerprint=str(described["fingerprint"]),
+            path=path,
+            classes=tuple(str(name) for name in described["classes"]),
+            channels=channels,
+            height=height,
+            width=width,
+            train_images=int(described["counts"]["train"]),
+            test_images=int(described["counts"]["test"]),
+            bytes=int(described["bytes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(path, f"its description is incomplete ({error!r})") from error
+    if size < info.bytes:
+        raise _cut(path, size, info.bytes)
+    if size > info.bytes or info.train_images + info.test_images != count:
+        raise DataError(f"Packed data set {path} was altered: {size} bytes instead of {info.bytes}. {_AGAIN}")
+    return info
+
+
+def _tail(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(-6, os.SEEK_END)
+        return file.read()
+
+
+def _cut(path: Path, size: int, expected: int | None) -> DataError:
+    of = "" if expected is None else f" of {expected}"
+    return DataError(f"Packed data set {path} was cut: {size}{of} bytes are there. {_AGAIN}")
+
+
+def _foreign(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is not a packed data set of this project: {why}. {_AGAIN}")
+
+
+def open_packed(path: Path, *, verify: bool = False) -> Packed:
+    """Open a packed data set by memory map; `verify` reads all of it and compares the fingerprint.
+
+    Raises:
+        DataError: If it is missing, cut, not ours or (with `verify`) altered.
+    """
+    info = read_info(path)
+    count, shape = info.train_images + info.test_images, (info.channels, info.height, info.width)
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        if reader.num_record_batches != 1:
+            raise _foreign(info.path, f"it has {reader.num_record_batches} record batches instead of 1")
+        batch = reader.get_batch(0)
+        pixels = batch.column("image")
+        if pixels.type != pa.binary(int(np.prod(shape))) or len(pixels) != count:
+            raise _foreign(info.path, "its images have another size than it says")
+        buffer = pixels.buffers()[1]
+        start = pixels.offset * pixels.type.byte_width
+        images = np.frombuffer(buffer, np.uint8, count * pixels.type.byte_width, start).reshape(count, *shape)
+        labels = batch.column("label").to_numpy(zero_copy_only=True)
+        split = batch.column("split").to_numpy(zero_copy_only=True)
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise DataError(f"Packed data set {info.path} is damaged ({error}). {_AGAIN}") from error
+    packed = Packed(images, labels, split, info)
+    whole = (
+        labels.dtype == np.int32
+        and split.dtype == np.uint8
+        and (count == 0 or (labels.min() >= 0 and labels.max() < len(info.classes)))
+        and int((split == TRAIN).sum()) == info.train_images
+        and int((split == TEST).sum()) == info.test_images
+    )
+    if not whole or (verify and fingerprint(images, labels, split, info.classes) != info.fingerprint):
+        raise DataError(
+            f"Packed data set {info.path} was altered: it no longer matches its fingerprint. {_AGAIN}"
+        )
+    return packed
+
+
+def item_names(path: Path) -> list[str]:
+    """The short source name of each item, in the order of the images."""
+    info = read_info(path)
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(info.path))).get_batch(0).column("name").to_pylist()
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise DataError(f"Packed data set {info.path} is damaged ({error}). {_AGAIN}") from error
+
+
+def split_indices(
+    packed: Packed,
+    split: Split,
+    *,
+    validation_fraction: float,
+    split_seed: int,
+    train_images: int,
+) -> np.ndarray:
+    """Sorted indices [n] int64 of one split, stratified by class; the three splits are disjoint.
+
+    Validation is drawn first, so it is the same for every `train_images`; smaller training sets are parts of
+    larger ones. `train_images=0` means all that validation leaves. Every class keeps at least one training
+    image.
+
+    Raises:
+        UsageError: If the fraction is outside [0, 1), the split unknown, or `train_images` cannot be met.
+    """
+    if split not in ("train", "validation", "test"):
+        raise UsageError(f"`split` must be train, validation or test, but got {split!r}.")
+    if not 0.0 <= validation_fraction < 1.0:
+        raise UsageError(f"`0 <= validation_fraction < 1` must hold, but got {validation_fraction}.")
+    if split == "test":
+        return np.flatnonzero(packed.split == TEST).astype(np.int64)
+    training = np.flatnonzero(packed.split == TRAIN).astype(np.int64)
+    labels = packed.labels[training]
+    ranks, ties = class_ranks(labels, split_seed)
+    held_out = _validation(labels, ranks, ties, validation_fraction)
+    if split == "validation":
+        return training[held_out]
+    remaining, labels = training[~held_out], labels[~held_out]
+    if train_images == 0:
+        return remaining
+    present = len(np.unique(labels))
+    if not present <= train_images <= len(remaining):
+        raise UsageError(
+            f"`train_images` must be 0 (all) or from {present} (one per class) to {len(remaining)}, but got "
+            f"{train_images}: {packed.info.name} has {len(training)} training images, of which "
+            f"{int(held_out.sum())} are for validation (`validation_fraction` {validation_fraction}). "
+            "Change one of the two."
+        )
+    # Taking items in the order of their relative place within the class keeps every prefix stratified.
+    kept_ranks = _ranks_in_order(labels, ranks[~held_out])
+    places = np.where(kept_ranks == 0, 0.0, (kept_ranks + 0.5) / np.bincount(labels)[labels])
+    return np.sort(remaining[np.lexsort((ties[~held_out], places))[:train_images]])
+
+
+def _validation(labels: np.ndarray, ranks: np.ndarray, ties: np.ndarray, fraction: float) -> np.ndarray:
+    chosen = np.zeros(len(labels), dtype=bool)
+    if fraction == 0.0 or len(labels) == 0:
+        return chosen
+    counts = np.bincount(labels)[labels]
+    spare = np.flatnonzero(ranks < counts - 1)  # The last of each class always stays in training.
+    places = (ranks[spare] + 0.5) / counts[spare]
+    wanted = max(1, int(len(labels) * fraction + 0.5))
+    chosen[spare[np.lexsort((ties[spare], places))[:wanted]]] = True
+    return chosen
+
+
+def class_ranks(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each item's rank [N] int64 in a random order of its class, and numbers [N] that break ties."""
+    # RandomState's stream is frozen (NEP 19); the newer generators may change between versions of NumPy.
+    digest = hashlib.blake2b(f"split/{seed}".encode(), digest_size=4).digest()
+    random = np.random.RandomState(int.from_bytes(digest, "little"))
+    noise, ties = random.random_sample(len(labels)), random.random_sample(len(labels))
+    return _ranks_in_order(labels, noise), ties
+
+
+def _ranks_in_order(labels: np.ndarray, by: np.ndarray) -> np.ndarray:
+    order = np.lexsort((by, labels))
+    counts = np.bincount(labels) if len(labels) else np.zeros(1, dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[order] = np.arange(len(labels)) - starts[labels[order]]
+    return ranks
+
+
+def draw_test_split(labels: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
+    """Splits [N] uint8 for data without: `fraction` of each class for test, at least one in both."""
+    ranks, _ = class_ranks(labels, seed)
+    counts = np.bincount(labels)[labels]
+    wanted = np.minimum(np.maximum(1, (counts * fraction + 0.5).astype(np.int64)), counts - 1)
+    return np.where(ranks < wanted, TEST, TRAIN).astype(np.uint8)

@@ -1,0 +1,227 @@
+"""Readers of the named data sets: scikit-learn's digits and the original Python folders of CIFAR."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from trainables.data.packed import TEST, TRAIN, Items, draw_test_split
+from trainables.errors import DataError, MachineError
+
+DIGITS_TEST_FRACTION = 0.3
+_SPLIT_SEED = 0
+# What unpickling raises on damaged files.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    struct.error,
+)
+
+
+def read_digits() -> Items:
+    """The 1,797 handwritten digits that arrive with scikit-learn, grey 8x8; 30 % of each class for test."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MachineError(
+            f"`digits` needs scikit-learn, but: {error}. Install it with `pip install scikit-learn`."
+        ) from error
+    loaded = load_digits()
+    images = np.rint(loaded.images * (255 / 16)).astype(np.uint8)[:, None]  # The values go from 0 to 16.
+    labels = loaded.target.astype(np.int32)
+    return Items(
+        images=images,
+        labels=labels,
+        split=draw_test_split(labels, fraction=DIGITS_TEST_FRACTION, seed=_SPLIT_SEED),
+        names=[f"digit/{index:04d}" for index in range(len(labels))],
+        classes=tuple(str(digit) for digit in range(10)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarLayout:
+    """File names and keys of one CIFAR archive (Krizhevsky 2009, Python version)."""
+
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    meta: str
+    labels: bytes
+    class_names: bytes
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All file names of the archive that are read."""
+        return (*self.train, *self.test, self.meta)
+
+
+CIFAR = {
+    "cifar10": CifarLayout(
+        folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
+        test=("test_batch",),
+        meta="batches.meta",
+        labels=b"labels",
+        class_names=b"label_names",
+    ),
+    "cifar100": CifarLayout(
+        folder="cifar-100-python",
+        train=("train",),
+        test=("test",),
+        meta="meta",
+        labels=b"fine_labels",
+        class_names=b"fine_label_names",
+    ),
+}
+
+
+def read_cifar(name: str, path: Path) -> Items:
+    """CIFAR-10 or CIFAR-100 from the folder of the original archive, any number of rows; RGB 32x32.
+
+    Raises:
+        DataError: If a file is damaged, holds something foreign or does not fit the others.
+    """
+    layout = CIFAR[name]
+    meta = path / layout.meta
+    classes = tuple(_text(entry) for entry in _field(meta, load_pickle(meta), layout.class_names, list))
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    splits: list[np.ndarray] = []
+    names: list[str] = []
+    for file, split in [(file, TRAIN) for file in layout.train] + [(file, TEST) for file in layout.test]:
+        rows, row_labels, row_names = _read_batch(path / file, layout, len(classes))
+        images.append(rows)
+        labels.append(row_labels)
+        splits.append(np.full(len(rows), split, dtype=np.uint8))
+        names.extend(row_names)
+    return Items(
+        images=np.concatenate(images),
+        labels=np.concatenate(labels),
+        split=np.concatenate(splits),
+        names=names,
+        classes=classes,
+    )
+
+
+def _read_batch(file: Path, layout: CifarLayout, classes: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    content = load_pickle(file)
+    rows = _field(file, content, b"data", np.ndarray)
+    if rows.ndim != 2 or rows.shape[1] != 3072 or len(rows) == 0:
+        raise DataError(f"{file} must hold rows of 3072 bytes (3x32x32), but its shape is {rows.shape}.")
+    listed = _field(file, content, layout.labels, list)
+    known = all(isinstance(label, int) and 0 <= label < classes for label in listed)
+    if len(listed) != len(rows) or not known:
+        raise DataError(
+            f"{file} must hold one label from 0 to {classes - 1} for each of its {len(rows)} images, but "
+            "does not. Unpack the archive again."
+        )
+    given = content.get(b"filenames", content.get("filenames"))
+    if isinstance(given, list) and len(given) == len(rows):
+        names = [f"{file.name}/{_text(entry)}" for entry in given]
+    else:
+        names = [f"{file.name}/{index}" for index in range(len(rows))]
+    return rows.reshape(-1, 3, 32, 32), np.asarray(listed, dtype=np.int32), names
+
+
+def _field(file: Path, content: Any, key: bytes, kind: type) -> Any:
+    found = content.get(key, content.get(key.decode())) if isinstance(content, dict) else None
+    if isinstance(found, _Array):
+        found = found.value
+    if not isinstance(found, kind):
+        raise DataError(
+            f"{file} must hold {key.decode()!r}, as the original archive does, but does not. Unpack the "
+            "archive again."
+        )
+    return found
+
+
+def _text(entry: Any) -> str:
+    return entry.decode("utf-8", "replace") if isinstance(entry, bytes) else str(entry)
+
+
+def load_pickle(path: Path) -> Any:
+    """Read a CIFAR pickle (containers, bytes, numbers, uint8 arrays) without running anything it names.
+
+    Raises:
+        DataError: If it is missing, damaged or names anything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _CifarUnpickler(file, encoding="bytes").load()
+    except _ForeignPickle as error:
+        raise DataError(
+            f"{path} names {error}, which CIFAR's files do not hold; it was not run. "
+            "Fetch the archive again from its authors."
+        ) from None
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Unpack the archive again.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Unpack the archive again."
+        ) from error
+
+
+class _ForeignPickle(Exception):
+    """A pickle asked for a name outside the list below."""
+
+
+class _Dtype:
+    """Stands for `numpy.dtype` while unpickling."""
+
+    def __init__(self, code: Any = b"", *_: Any) -> None:
+        self.code = _text(code)
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and flags say nothing about uint8."""
+
+
+class _Array:
+    """Stands for `numpy.ndarray` while unpickling, so that no code of NumPy's sees unchecked input."""
+
+    value: np.ndarray
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, by_column, raw = state
+        if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "|u1", "uint8"):
+            raise ValueError("an array is not of type uint8")
+        self.value = np.frombuffer(raw, dtype=np.uint8).reshape(shape, order="F" if by_column else "C")
+
+
+def _new_array(*_: Any) -> _Array:
+    return _Array()
+
+
+def _encode(text: str, encoding: Any = "latin1") -> bytes:
+    return text.encode("latin1")  # Protocol 2 written by Python 3 stores bytes as such a call.
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """An unpickler that imports nothing."""
+
+    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _new_array,
+        ("numpy._core.multiarray", "_reconstruct"): _new_array,
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+        ("_codecs", "encode"): _encode,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Look a name up in the list above, never in a module."""
+        if (module, name) not in self._ALLOWED:
+            raise _ForeignPickle(f"{module}.{name}")
+        return self._ALLOWED[module, name]
