@@ -1,0 +1,15 @@
+"""Assistant: the high-resolution network in the student's structure, guided by the teacher (HORKD, Eq. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+
+from trainables.artifacts import Artifact
+from trainables.spec import AssistantSpec
+from trainables.stages.base import Context, Progress, Result
+from trainables.training import train
+
+
+def run(spec: AssistantSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
+    """Cross-entropy and the relations to `parents["teacher"]`; with orders none the teacher is never run."""
+    return (yield from train(spec, context, parents["teacher"]))

@@ -1,0 +1,520 @@
+"""The epoch loop that every training stage shares: labels, an optional frozen guide, validation, checkpoints.
+
+Everything random is drawn at an epoch's start from (seed, epoch), so a training continued from a checkpoint gives the
+bits of one that was never stopped. Inside an epoch nothing is read from the device. The test split is never opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import platform
+import resource
+from collections.abc import Generator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trainables import metrics
+from trainables import spec as specs
+from trainables.artifacts import Artifact
+from trainables.data.augment import augment
+from trainables.data.batches import epoch_batches, generator, load, normalise, statistics, to_float
+from trainables.data.degrade import degrade
+from trainables.data.packed import Packed, PackedInfo, open_packed, split_indices
+from trainables.errors import ArtifactError, MachineError, NonFiniteError
+from trainables.losses.horkd import HorkdLoss
+from trainables.models import build
+from trainables.models.network import Network, Outputs
+from trainables.spec import DistillationSpec, TrainingSpec
+from trainables.stages.base import Context, Progress, Result
+
+RESIDENT_BYTES = 1 << 30  # Splits up to this size are copied out of the map, or onto the device.
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@functools.cache
+def numerics(device: str) -> str:
+    """Torch version, processor and vector level: bits are promised for equal ones, on the CPU."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    level = torch.backends.cpu.get_cpu_capability()
+    if device == "cuda":
+        return f"torch {torch.__version__}, {torch.cuda.get_device_name()}"
+    return f"torch {torch.__version__}, {name}, {level}"
+
+
+def prepare(spec: specs.StageSpec, context: Context) -> torch.device:
+    """Threads, determinism and device for a stage.
+
+    Raises:
+        MachineError: If the device or precision is not to be had.
+    """
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if context.device == "cuda":
+        if not torch.cuda.is_available():
+            raise MachineError("A GPU was asked for, but torch finds none. Run without --gpus, or see `doctor`.")
+        torch.backends.cudnn.benchmark = False
+        if 0 < context.gpu_share < 1:
+            torch.cuda.set_per_process_memory_fraction(context.gpu_share)
+    elif spec.precision == "float16":
+        raise MachineError("precision=float16 needs a GPU; on the CPU use float32 or bfloat16.")
+    context.numerics = numerics(context.device)
+    return torch.device(context.device)
+
+
+def make_network(spec: TrainingSpec, info: PackedInfo) -> Network:
+    """The network of a spec with weights drawn from (seed, network): the same for every cell of one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(spec.seed, 0, f"weights {spec.architecture}").initial_seed())
+        network = build(
+            spec.architecture,
+            channels=info.channels,
+            classes=len(info.classes),
+            width=spec.width,
+            embedding=spec.embedding,
+        )
+    return network.to(memory_format=torch.channels_last)
+
+
+def load_network(artifact: Artifact, info: PackedInfo) -> tuple[Network, TrainingSpec]:
+    """A trained network and its spec, from its artifact.
+
+    Raises:
+        ArtifactError: If the weights do not fit the spec.
+    """
+    spec = specs.spec_from(artifact.kind, artifact.manifest["spec"])
+    if not isinstance(spec, TrainingSpec):
+        raise ArtifactError(f"Artifact {artifact.key} is a {artifact.kind}, which has no network.")
+    network = make_network(spec, info)
+    try:
+        network.load_state_dict(load_file(artifact.file("weights.safetensors")))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ArtifactError(f"The weights of artifact {artifact.key} cannot be used: {str(error)[:300]}") from error
+    return network, spec
+
+
+class View:
+    """What a network reads: augmented uint8 images, degraded to its resolution and normalised."""
+
+    def __init__(self, spec: Any, info: PackedInfo, mean: Tensor, std: Tensor) -> None:
+        self.resolution = spec.resolution or info.height
+        self.filter, self.blur = spec.filter, spec.blur
+        self.mean, self.std = mean, std
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 [B, C, H, W] -> float32 [B, C, r, r]."""
+        low = degrade(to_float(images), self.resolution, filter=self.filter, blur=self.blur)
+        return normalise(low, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+
+class Guide:
+    """A frozen network whose embeddings are distilled. Always in evaluation mode; its buffers never move."""
+
+    def __init__(self, artifact: Artifact, info: PackedInfo, mean: Tensor, std: Tensor, device: torch.device) -> None:
+        network, self.spec = load_network(artifact, info)
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.view = View(self.spec, info, mean, std)
+        self.width = network.embedding_width
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Embeddings [B, D] of uint8 images [B, C, H, W] at the guide's own resolution."""
+        with torch.inference_mode():
+            embedding = self.network(self.view(images)).embedding
+        return embedding.clone()  # An inference tensor cannot be kept for a backward pass.
+
+
+@dataclass
+class Splits:
+    """The images a training sees, on the device or in the map."""
+
+    packed: Packed
+    train_images: Tensor
+    train_labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def open(cls, spec: TrainingSpec, context: Context, device: torch.device) -> Splits:
+        """Training and validation split of the packed data set."""
+        packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
+        cut = {
+            "validation_fraction": spec.validation_fraction,
+            "split_seed": spec.split_seed,
+            "train_images": spec.train_images,
+        }
+        train = split_indices(packed, "train", **cut)
+        validation = split_indices(packed, "validation", **cut)
+        mean, std = statistics(packed, train)
+        train_images, train_labels = _resident(packed, train, device)
+        validation_images, validation_labels = _resident(packed, validation, device)
+        return cls(
+            packed,
+            train_images,
+            train_labels,
+            validation_images,
+            validation_labels,
+            mean.float().to(device),
+            std.float().to(device),
+        )
+
+
+def _resident(packed: Packed, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    images, labels = load(packed, indices)
+    if images.numel() <= RESIDENT_BYTES * (8 if device.type == "cuda" else 1):
+        images = images.to(device)
+    return images, labels.to(device)
+
+
+def learning_rate(spec: TrainingSpec, progress: float, epoch: float) -> float:
+    """The rate at a share `progress` of training, `epoch` epochs in: warm-up, then cosine, steps or constant."""
+    rate = spec.learning_rate
+    if spec.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * progress))
+    elif spec.schedule == "steps":
+        rate *= spec.decay ** sum(progress >= share for share in spec.milestones)
+    if spec.warmup_epochs > 0:
+        rate *= min(1.0, epoch / spec.warmup_epochs)
+    return rate
+
+
+def make_optimizer(spec: TrainingSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD or AdamW as the spec says; not fused on the CPU, where fusing changes bits between versions."""
+    fused = bool(parameters) and parameters[0].is_cuda
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=spec.learning_rate,
+            betas=(spec.momentum, 0.999),
+            weight_decay=spec.weight_decay,
+            fused=fused,
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=spec.learning_rate,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov and spec.momentum > 0,
+        weight_decay=spec.weight_decay,
+        fused=fused,
+    )
+
+
+class Trainer:
+    """One network in training; everything a checkpoint holds."""
+
+    def __init__(
+        self, spec: TrainingSpec, splits: Splits, device: torch.device, guide: Guide | None, start: Network | None = None
+    ) -> None:
+        info = splits.packed.info
+        self.spec, self.splits, self.device, self.guide = spec, splits, device, guide
+        self.network = make_network(spec, info).to(device)
+        if start is not None:
+            self.network.load_state_dict(start.state_dict())
+        self.view = View(spec, info, splits.mean, splits.std)
+        self.loss: HorkdLoss | None = None
+        if isinstance(spec, DistillationSpec) and guide is not None and specs.orders_of(spec.horkd.orders):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(generator(spec.seed, 0, "projector").initial_seed())
+                self.loss = HorkdLoss(
+                    spec.horkd,
+                    student_width=self.network.embedding_width,
+                    teacher_width=guide.width,
+                    classes=len(info.classes),
+                ).to(device)
+        parameters = list(self.network.parameters()) + (list(self.loss.parameters()) if self.loss else [])
+        self.parameters = parameters
+        self.optimizer = make_optimizer(spec, parameters)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=spec.precision == "float16")
+        self.average: dict[str, Tensor] | None = None
+        if spec.ema > 0:
+            self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.best: tuple[float, int, dict[str, Tensor]] | None = None
+        self.history: list[dict[str, float]] = []
+        self.epoch = 0
+        self.batch_size = min(spec.batch_size, len(splits.train_labels))
+
+    @property
+    def label_weight(self) -> float:
+        """Weight of cross-entropy."""
+        return self.spec.cross_entropy if isinstance(self.spec, DistillationSpec) else 1.0
+
+    def state(self) -> bytes:
+        """A checkpoint."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "epoch": self.epoch,
+                "network": self.network.state_dict(),
+                "average": self.average,
+                "loss": self.loss.state_dict() if self.loss else None,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "best": self.best,
+                "history": self.history,
+                "numerics": numerics(self.device.type),
+            },
+            buffer,
+        )
+        return buffer.getvalue()
+
+    def restore(self, payload: bytes) -> bool:
+        """Continue from a checkpoint; false when it was made under other numerics and must not be."""
+        kept = torch.load(io.BytesIO(payload), map_location=self.device, weights_only=True)
+        if kept["numerics"] != numerics(self.device.type):
+            return False
+        self.epoch = kept["epoch"]
+        self.network.load_state_dict(kept["network"])
+        self.average = kept["average"]
+        if self.loss is not None:
+            self.loss.load_state_dict(kept["loss"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.scaler.load_state_dict(kept["scaler"])
+        self.best = kept["best"]
+        self.history = kept["history"]
+        return True
+
+    def begin(self) -> None:
+        """What is computed once before the first epoch: the guide's exact class centres."""
+        if self.loss is None or not self.loss.uses_running_centers or self.guide is None:
+            return
+        classes = len(self.splits.packed.info.classes)
+        total = torch.zeros(classes, self.guide.width, dtype=torch.float64, device=self.device)
+        count = torch.zeros(classes, dtype=torch.int64, device=self.device)
+        for start in range(0, len(self.splits.train_labels), 256):
+            labels = self.splits.train_labels[start : start + 256]
+            features = self.guide(self.splits.train_images[start : start + 256].to(self.device)).double()
+            # As a matrix product, which is deterministic everywhere; scattered additions are not on a GPU.
+            onehot = F.one_hot(labels, classes).double()
+            total += onehot.T @ features
+            count += onehot.sum(0).long()
+        self.loss.set_teacher_centers(total.float(), count)
+
+    def autocast(self) -> Any:
+        """Mixed precision where the spec asks for it."""
+        if self.spec.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.spec.precision])
+
+    def train_epoch(self) -> None:
+        """One pass over the training split; adds a row to the history.
+
+        Raises:
+            NonFiniteError: If a loss became NaN or infinite.
+        """
+        spec, splits = self.spec, self.splits
+        epoch = self.epoch + 1
+        self.network.train()
+        if self.loss is not None:
+            self.loss.train()
+        count = len(splits.train_labels)
+        batches = epoch_batches(
+            count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size
+        )
+        draws = generator(spec.seed, epoch, "augment")
+        sums: dict[str, Tensor] = {}
+        rate = 0.0
+        for number, batch in enumerate(batches):
+            progress = (epoch - 1 + number / len(batches)) / spec.epochs
+            rate = learning_rate(spec, progress, epoch - 1 + (number + 1) / len(batches))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            where = batch.to(splits.train_images.device)
+            images, _ = augment(splits.train_images[where], spec.augment, pad=spec.pad, generator=draws)
+            images = images.to(self.device, non_blocking=True)
+            labels = splits.train_labels[batch.to(self.device)]
+            with self.autocast():
+                outputs = self.network(self.view(images))
+                label_loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=spec.label_smoothing)
+                total = self.label_weight * label_loss
+                terms: Mapping[str, Tensor] = {}
+                if self.loss is not None and self.guide is not None:
+                    distilled, terms = self.loss(outputs.embedding, self.guide(images), labels, progress=progress)
+                    total = total + distilled
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(total).backward()
+            if spec.clip_norm > 0:
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(self.parameters, spec.clip_norm)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self._average()
+            self._add(sums, outputs, labels, total, label_loss, terms, progress)
+        row = {name: float(value) / len(batches) for name, value in sums.items()}
+        if not all(math.isfinite(value) for value in row.values()):
+            bad = next(name for name, value in row.items() if not math.isfinite(value))
+            raise NonFiniteError(
+                f"{bad} became {row[bad]} in epoch {epoch}. Lower learning_rate (it is {spec.learning_rate:g}) or the "
+                "loss weights, or add warmup_epochs or clip_norm."
+            )
+        row["learning_rate"] = rate
+        self.epoch = epoch
+        row |= self.validate()
+        value = row.get("validation/top1")
+        if spec.select == "best" and value is not None and (self.best is None or value > self.best[0]):
+            weights = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+            self.best = (value, epoch, weights)
+        self.history.append({"epoch": epoch} | row)
+
+    def _average(self) -> None:
+        if self.average is None:
+            return
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                kept = self.average[name]
+                if kept.is_floating_point():
+                    kept.lerp_(value, 1 - self.spec.ema)
+                else:
+                    kept.copy_(value)
+
+    def _add(
+        self,
+        sums: dict[str, Tensor],
+        outputs: Outputs,
+        labels: Tensor,
+        total: Tensor,
+        label_loss: Tensor,
+        terms: Mapping[str, Tensor],
+        progress: float,
+    ) -> None:
+        with torch.no_grad():
+            seen = {
+                "train/loss": total,
+                "train/cross_entropy": label_loss,
+                "train/top1": metrics.correct(outputs.logits, labels).double().mean(),
+                "train/spread": metrics.spread(outputs.embedding),
+            }
+            weights = self.loss.weights(progress) if self.loss is not None else {}
+            for name, value in terms.items():
+                seen[f"train/{name}"] = value
+                seen[f"train/{name}_weighted"] = value * weights[name]
+            for name, value in seen.items():
+                value = value.detach().double()
+                sums[name] = sums[name] + value if name in sums else value
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that count: averaged ones where there is an average."""
+        return self.average if self.average is not None else self.network.state_dict()
+
+    def validate(self) -> dict[str, float]:
+        """Accuracy and cross-entropy on the validation split."""
+        if len(self.splits.validation_labels) == 0:
+            return {}
+        own = None
+        if self.average is not None:
+            own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            self.network.load_state_dict(self.average)
+        right, loss, count = 0.0, 0.0, 0
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for logits, labels in predict(
+            self.network, self.view, self.splits.validation_images, self.splits.validation_labels, 256
+        ):
+            totals[0] += metrics.correct(logits, labels).sum()
+            totals[1] += F.cross_entropy(logits.float(), labels, reduction="sum")
+            count += len(labels)
+        right, loss = (totals / count).tolist()
+        if own is not None:
+            self.network.load_state_dict(own)
+        return {"validation/top1": right, "validation/loss": loss}
+
+    def finish(self) -> dict[str, Tensor]:
+        """The selected weights, on the CPU.
+
+        Raises:
+            NonFiniteError: If one of them is not finite.
+        """
+        chosen = self.best[2] if self.best is not None else self.weights()
+        weights = {name: value.detach().cpu().contiguous() for name, value in chosen.items()}
+        for name, value in weights.items():
+            if value.is_floating_point() and not metrics.finite(value):
+                raise NonFiniteError(f"The weight {name} is not finite after training. Lower learning_rate.")
+        return weights
+
+
+def predict(
+    network: nn.Module, view: View, images: Tensor, labels: Tensor, batch_size: int
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """(logits [b, C], labels [b]) of a split in evaluation mode, in order."""
+    network.eval()
+    with torch.no_grad():
+        for start in range(0, len(labels), batch_size):
+            batch = images[start : start + batch_size].to(labels.device)
+            yield network(view(batch)).logits, labels[start : start + batch_size]
+
+
+def train(
+    spec: TrainingSpec, context: Context, guide: Artifact | None = None, *, start_from_guide: bool = False
+) -> Generator[Progress, None, Result]:
+    """Train the network of `spec`, guided by the network of an artifact where the spec distils.
+
+    Args:
+        spec: What to train.
+        context: Store, device, checkpoints.
+        guide: The frozen network to distil from.
+        start_from_guide: Whether to begin with the guide's weights.
+
+    Yields:
+        One `Progress` per epoch, after its checkpoint.
+
+    Raises:
+        NonFiniteError: If a loss or weight stops being finite.
+        DataError: If the packed data is missing or damaged.
+        DrainedError, LeaseLostError: If the stage must leave.
+    """
+    device = prepare(spec, context)
+    splits = Splits.open(spec, context, device)
+    info = splits.packed.info
+    mentor = Guide(guide, info, splits.mean, splits.std, device) if guide is not None else None
+    start = load_network(guide, info)[0] if guide is not None and start_from_guide else None
+    trainer = Trainer(spec, splits, device, mentor, start)
+    saved = context.saved()
+    if saved is not None and trainer.restore(saved[1]):
+        context.log(f"continues after epoch {trainer.epoch}")
+    else:
+        trainer.begin()
+    while trainer.epoch < spec.epochs:
+        trainer.train_epoch()
+        row = trainer.history[-1]
+        context.log(
+            f"epoch {trainer.epoch}/{spec.epochs}"
+            + "".join(f" {name}={row[name]:.4f}" for name in ("train/loss", "validation/top1") if name in row)
+        )
+        context.save(trainer.epoch, trainer.state())
+        yield Progress(trainer.epoch, spec.epochs, row.get("validation/top1"))
+    weights = trainer.finish()
+    kept = trainer.history[trainer.best[1] - 1] if trainer.best is not None else trainer.history[-1]
+    measured = {
+        "train_top1": kept["train/top1"],
+        "embedding_spread": kept["train/spread"],
+        "epoch": int(kept["epoch"]),
+        "parameters_count": sum(p.numel() for p in trainer.network.parameters()),
+    }
+    if "validation/top1" in kept:
+        measured["validation_top1"] = kept["validation/top1"]
+        measured["validation_images"] = len(splits.validation_labels)
+        measured["best_validation_top1"] = max(row["validation/top1"] for row in trainer.history)
+    return Result(
+        metrics=measured,
+        history=trainer.history,
+        write=lambda folder: save_file(weights, folder / "weights.safetensors"),
+        more={
+            "train_images": len(splits.train_labels),
+            "memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        },
+    )
