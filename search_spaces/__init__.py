@@ -1,0 +1,32 @@
+"""The questions: one file per study, its name is the study's name on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from search_spaces.study import Study
+from trainables.errors import UsageError, did_you_mean
+
+_NOT_STUDIES = ("study", "ranges")
+
+
+def names() -> list[str]:
+    """Names of all studies, sorted; imports none of them."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_STUDIES)
+
+
+def load(name: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    known = names()
+    if name not in known:
+        raise UsageError(
+            f"There is no study '{name}'.{did_you_mean(name, known)} `python -m sweeps list` shows all {len(known)}."
+        )
+    study: Study = importlib.import_module(f"search_spaces.{name}").STUDY
+    assert study.name == name, f"search_spaces/{name}.py holds a study named {study.name}"
+    return study

@@ -1,0 +1,75 @@
+"""How much of each relation? TPE over the three weights of HORKD's Eq. 8, poor cells pruned early."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces import ranges
+from search_spaces.study import Preset, Study
+from trainables.recipes import HORKD_ASSISTANT
+
+
+def space(trial: Any) -> dict[str, Any]:
+    """Weights of pairs, angles and centres, log-uniform."""
+    return {
+        "horkd.alpha": trial.suggest_float("horkd.alpha", *ranges.ALPHA, log=True),
+        "horkd.beta": trial.suggest_float("horkd.beta", *ranges.BETA, log=True),
+        "horkd.gamma": trial.suggest_float("horkd.gamma", *ranges.GAMMA, log=True),
+    }
+
+
+_DEMO = {
+    "architecture": "resnet_thin",
+    "teacher.width": 1.0,
+    "assistant.width": 0.5,
+    "assistant.train_images": 200,
+    "teacher.epochs": 40,
+    "assistant.epochs": 100,
+    "batch_size": 32,
+    "learning_rate": 0.05,
+    "warmup_epochs": 2.0,
+    "horkd.orders": "1+2+3+C",
+}
+
+STUDY = Study(
+    name="horkd_loss_weights",
+    title="How much of each relation?",
+    question="Which weights alpha (pairs), beta (angles) and gamma (centres) suit an assistant best?",
+    paper="HORKD",
+    figure="Eq. 8",
+    recipe=HORKD_ASSISTANT,
+    space=space,
+    prune=True,
+    report="weight_search",
+    presets={
+        "demo": Preset(seeds=2, trials=20, parameters=_DEMO, note="handwritten digits, 8x8, small networks"),
+        "tiny": Preset(
+            seeds=2,
+            trials=3,
+            parameters={
+                "architecture": "resnet_thin",
+                "width": 0.25,
+                "train_images": 100,
+                "epochs": 2,
+                "batch_size": 32,
+            },
+            note="three cells, two seeds, two epochs: shows that everything works, means nothing",
+        ),
+        "paper": Preset(
+            seeds=3,
+            trials=60,
+            data="cifar100",
+            parameters={
+                "teacher.architecture": "resnet50",
+                "assistant.architecture": "resnet18",
+                "resolution": 32,
+                "augment": "crop_flip",
+                "epochs": 240,
+                "batch_size": 64,
+                "learning_rate": 0.05,
+                "schedule": "steps",
+            },
+            note="ResNet-50 teacher and ResNet-18 assistant at 32x32, as in the paper's Sec. 4.1",
+        ),
+    },
+)
