@@ -1,0 +1,1 @@
+"""The commands and the engine: a study becomes a plan, a plan becomes artifacts, artifacts become records."""

@@ -1,0 +1,760 @@
+"""The command line: words become a request, wrong words are answered here, before anything starts.
+
+Results go to stdout, narration to stderr. Heavy libraries are imported inside the commands that need them, so that
+help and lists answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
+
+JSON_SCHEMA = 1
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 finished, but with failed stages or a failed check; 2 asked for something impossible, nothing was
+started; 3 the machine is not fit (folder, disk, Ray); 4 data missing or damaged; 5 nothing to report yet; 130
+interrupted, state saved."""
+
+EXAMPLES = """Studies of knowledge distillation across image resolutions.
+
+\b
+Examples:
+  python -m sweeps run horkd_order_ablation
+  python -m sweeps show horkd_order_ablation --preset paper
+  python -m sweeps status latest
+"""
+
+
+def narrate(line: str) -> None:
+    """A line for people, on stderr."""
+    click.echo(line, err=True)
+
+
+def answer(content: dict[str, Any], as_json: bool, text: Callable[[], None]) -> None:
+    """One JSON object or text, on stdout."""
+    if as_json:
+        click.echo(json.dumps({"schema": JSON_SCHEMA} | content, default=str))
+    else:
+        text()
+
+
+def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> None:
+    """A plain table: columns as wide as their content, numbers to the right."""
+    shown = [[str(cell) for cell in row] for row in rows]
+    widths = [max([len(head), *(len(row[i]) for row in shown)]) for i, head in enumerate(heads)]
+    right = [bool(shown) and all(_number(row[i]) for row in shown) for i in range(len(heads))]
+    for row in [list(heads), *shown]:
+        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _number(text: str) -> bool:
+    return text.strip() in ("", "-") or text.strip("+-%").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
+
+
+class Commands(click.Group):
+    """A group that answers a wrong command with the nearest one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Look a command up; a near miss is named."""
+        name = args[0] if args else ""
+        if name and self.get_command(ctx, name) is None and not name.startswith("-"):
+            known = self.list_commands(ctx)
+            raise click.UsageError(f"There is no command '{name}'.{did_you_mean(name, known)} See --help.", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def json_flag(function: Any) -> Any:
+    """Adds --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def place_flags(function: Any) -> Any:
+    """Adds --out and --store."""
+    function = click.option(
+        "--store", metavar="DIR", help="The store of artifacts, if not OUT/store [env: SWEEPS_STORE]."
+    )(function)
+    return click.option("--out", metavar="DIR", help="Folder of runs/ and store/ [env: SWEEPS_OUT; default: here].")(
+        function
+    )
+
+
+def study_flags(function: Any) -> Any:
+    """Adds what run and show share."""
+    flags = [
+        click.option("--preset", default="demo", show_default=True, metavar="NAME", help="demo, paper or tiny."),
+        click.option("--data", metavar="NAME", help="digits, cifar10, cifar100 or folder:PATH."),
+        click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
+        click.option("--data-size", type=int, metavar="PIXELS", help="Side at which folder:PATH is packed (64)."),
+        click.option("--seeds", metavar="N", help="5 means seeds 0 to 4; also 100-104 or 0,3,7."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any parameter; several values: an axis."
+        ),
+        click.option("--trials", type=int, metavar="N", help="Cells of a study that draws them."),
+    ]
+    for flag in reversed(flags):
+        function = flag(function)
+    return function
+
+
+def _request(study: str, **words: Any) -> Any:
+    from sweeps.conduct import Request
+
+    words["settings"] = list(words.get("settings") or ())
+    words["data_root"] = words.get("data_root") or os.environ.get("SWEEPS_DATA_ROOT")
+    return Request(study=study, **words)
+
+
+@click.group(cls=Commands, help=EXAMPLES, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sweeps", message="%(version)s")
+def cli() -> None:
+    """The root of all commands."""
+
+
+@cli.command("list")
+@json_flag
+def list_command(as_json: bool) -> None:
+    """The studies there are."""
+    import search_spaces
+
+    rows = []
+    for name in search_spaces.names():
+        study = search_spaces.load(name)
+        demo = study.presets["demo"]
+        count = demo.trials
+        if not study.sampled:
+            count = 1
+            for values in (demo.axes or study.axes).values():
+                count *= len(values)
+        rows.append(
+            {
+                "name": name,
+                "paper": f"{study.paper}, {study.figure}",
+                "question": study.title,
+                "cells": count,
+                "seeds": demo.seeds,
+                "kind": "sampled" if study.sampled else "grid",
+                "presets": list(study.presets),
+            }
+        )
+
+    def text() -> None:
+        table(
+            [(r["name"], r["paper"], r["question"], f"{r['cells']} x {r['seeds']}", r["kind"]) for r in rows],
+            ("NAME", "PAPER", "QUESTION", "CELLS x SEEDS", "KIND"),
+        )
+        click.echo("\nNext: python -m sweeps show horkd_order_ablation   |   try it: python -m sweeps run horkd_order_ablation")
+
+    answer({"studies": rows}, as_json, text)
+
+
+@cli.command()
+@click.argument("study")
+@study_flags
+@place_flags
+@click.option("--cells", is_flag=True, help="List every cell.")
+@json_flag
+def show(study: str, out: str | None, store: str | None, cells: bool, as_json: bool, **words: Any) -> None:
+    """What a study would do: cells, stages, cost, detectable gain. Starts nothing."""
+    from sweeps.conduct import prepare
+    from sweeps.runs import Place
+
+    ready = prepare(_request(study, **words), Place.of(out, store), narrate, pack=False)
+    _show(ready, cells, as_json)
+
+
+def _show(ready: Any, cells: bool, as_json: bool) -> None:
+    from sweeps import plan
+    from sweeps.conduct import find_gpus
+    from sweeps.progress import duration
+    from trainables import cores
+
+    resolved, survey, study = ready.resolved, ready.survey, ready.study
+    slots = ready.request.jobs or cores.available()
+    gpus = find_gpus()
+    tests = max(1, resolved.cell_count - 1)
+    alone = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference)
+    adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, tests)
+    defaults = {
+        name: field.default for name, (_, field) in study.recipe.parameters.items() if name.split(".")[0] not in study.recipe.roles
+    }
+    content = {
+        "study": study.name,
+        "preset": resolved.preset_name,
+        "question": study.question,
+        "data": ready.data,
+        "cells": resolved.cell_count,
+        "seeds": resolved.seeds,
+        "axes": {k: list(v) for k, v in resolved.axes.items()},
+        "ranges": plan.sampled_names(study),
+        "pinned": resolved.pinned,
+        "parameters": {k: {"value": v, "from": resolved.sources.get(k, "study")} for k, v in resolved.parameters.items()},
+        "defaults": {k: v for k, v in defaults.items() if k not in resolved.parameters and not dataclasses.is_dataclass(v)},
+        "stages": {
+            "asked": survey.asked,
+            "distinct": dict(survey.distinct),
+            "present": dict(survey.present),
+            "missing": survey.missing,
+        },
+        "core_hours": survey.seconds / 3600,
+        "gpu_hours": survey.gpu_seconds / 3600,
+        "megabytes": survey.bytes / 1e6,
+        "detectable_gain": alone,
+        "detectable_gain_after_holm": adjusted,
+        "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
+        "command": ready.request.command(),
+    }
+
+    def text() -> None:
+        click.echo(f"{study.name} · {resolved.preset_name}: {study.question}")
+        click.echo(f"  paper      {study.paper}, {study.figure}. {resolved.preset.note}")
+        state = "packed" if ready.info is not None else "not packed yet"
+        click.echo(
+            f"  data       {ready.data['name']}, {ready.data['height']}x{ready.data['width']}, "
+            f"{ready.data['train_images']:,} training and {ready.data['test_images']:,} test images ({state})"
+        )
+        for name, values in resolved.axes.items():
+            shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
+            click.echo(f"  axis       {name}: {shown}")
+        for name, limits in plan.sampled_names(study).items():
+            pinned = resolved.pinned.get(name)
+            click.echo(f"  drawn      {name}: {limits if pinned is None else f'fixed to {pinned:g}'}")
+        click.echo(f"  cells      {resolved.cell_count:,} x {len(resolved.seeds)} seeds ({_seeds(resolved.seeds)})")
+        if study.baseline:
+            click.echo("  baseline   " + ", ".join(f"{k}={v}" for k, v in study.baseline.items()))
+        click.echo(f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}")
+        click.echo("  set        " + " ".join(f"{k}={v}" for k, v in resolved.parameters.items()))
+        known = f", {survey.known} of {survey.missing} from finished ones" if survey.known else ", a rough estimate"
+        click.echo(
+            f"  cost       {survey.seconds / 3600:,.2f} core hours{known}; about {duration(survey.seconds / slots)} on "
+            f"{slots} cores" + (f" ({gpus} GPUs here)" if gpus else f", or {survey.gpu_seconds / 3600:,.2f} GPU hours")
+        )
+        click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
+        if alone is not None and adjusted is not None:
+            click.echo(
+                f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "
+                f"{100 * study.sd_of_difference:.1f} guessed); {100 * adjusted:.1f} after Holm over {tests}"
+            )
+        else:
+            click.echo("  detects    nothing: one seed gives no interval; use --seeds 5")
+        if cells and not study.sampled:
+            for cell in resolved.cells():
+                click.echo(f"  cell       {cell.id}  {cell.label}")
+        click.echo(f"Next: {ready.request.command()}")
+
+    answer(content, as_json, text)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds[:10])) + (" ..." if len(seeds) > 10 else "")
+
+
+@cli.command()
+@click.argument("study")
+@study_flags
+@place_flags
+@click.option("--jobs", type=int, metavar="N", help="Cores to use [default: all this process may use].")
+@click.option("--gpus", type=int, metavar="N", help="GPUs to use [default: all found].")
+@click.option("--gpu-share", type=click.FloatRange(0.01, 1.0), default=1.0, help="Share of a GPU a stage takes.")
+@click.option("--new", is_flag=True, help="Start another run instead of continuing the same one.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, start nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@json_flag
+def run(
+    study: str, out: str | None, store: str | None, dry_run: bool, quiet: bool, as_json: bool, **words: Any
+) -> None:
+    """Run a study, or continue it: the same command trains only what is missing."""
+    from sweeps.conduct import prepare
+    from sweeps.runs import Place
+
+    request, place = _request(study, **words), Place.of(out, store)
+    if dry_run:
+        _show(prepare(request, place, narrate, pack=False), False, as_json)
+        narrate("Nothing was started (dry run).")
+        return
+    _conduct(request, place, as_json=as_json, quiet=quiet or as_json)
+
+
+def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: Any) -> None:
+    import time
+
+    from sweeps.conduct import conduct
+
+    began = time.monotonic()
+    outcome = conduct(request, place, (lambda line: None) if quiet else narrate, quiet=quiet, **more)
+    seconds = time.monotonic() - began
+    summary = outcome.summary
+    content = {
+        "run": outcome.run.id,
+        "path": str(outcome.run.path),
+        "exit_code": outcome.code,
+        "stages": outcome.counts,
+        "trained": outcome.trained,
+        "failures": [dict(zip(("stage", "key", "why", "log"), f, strict=True)) for f in outcome.failures],
+        "unrunnable": outcome.unrunnable,
+        "seconds": round(seconds, 1),
+        "sentence": summary.sentence if summary else None,
+        "rows": summary.rows if summary else [],
+        "report": str(summary.index) if summary else None,
+        "message": outcome.message or outcome.nothing or None,
+    }
+    answer(content, as_json, lambda: _say_outcome(outcome, seconds))
+    if outcome.code:
+        raise click.exceptions.Exit(outcome.code)
+
+
+def _say_outcome(outcome: Any, seconds: float) -> None:
+    from sweeps.progress import duration
+
+    summary = outcome.summary
+    resume = f"python -m sweeps resume {outcome.run.id}"
+    if outcome.message:
+        narrate(f"Error: {outcome.message}")
+        narrate(f"What is finished is kept. Resume: {resume}")
+        return
+    if outcome.code == 130:
+        done = outcome.counts.get("done", 0)
+        narrate(f"Stopped: {done} stages are in the store, the running ones saved. Resume: {resume}")
+        return
+    trained = f"{outcome.trained} stages trained" if outcome.trained else "nothing to train, all was in the store"
+    if summary is not None:
+        left = f", {summary.missing} missing" if summary.missing else ""
+        pruned = f", {summary.pruned} pruned" if summary.pruned else ""
+        narrate(
+            f"Done: {summary.finished}/{summary.trials} trials, {summary.failed} failed{pruned}{left}; {trained}; "
+            f"{duration(seconds)}."
+        )
+        click.echo(summary.sentence)
+        click.echo()
+        _say_rows(summary.rows)
+        click.echo()
+        click.echo(f"Report: {_near(summary.index)}")
+    for role, key, why, log in outcome.failures[:10]:
+        narrate(f"failed  {role} {key}: {why.splitlines()[0][:200]}  log: {_near(Path(log))}")
+    if len(outcome.failures) > 10:
+        narrate(f"... and {len(outcome.failures) - 10} more: python -m sweeps status {outcome.run.id}")
+    if outcome.unrunnable:
+        narrate(f"{outcome.unrunnable} stages could not run because of them.")
+    if outcome.failures:
+        narrate(f"After mending: {resume} --retry-failed")
+    if outcome.nothing:
+        narrate(outcome.nothing)
+
+
+def _say_rows(rows: Sequence[dict[str, Any]], most: int = 6) -> None:
+    def points(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:+.2f}"
+
+    shown = []
+    for row in rows[:most]:
+        gain = "reference" if row.get("gain") is None else points(row["gain"])
+        span = f"[{points(row['low'])}, {points(row['high'])}]" if row.get("low") is not None else ""
+        p = f"{row['p']:.3f}" if row.get("p") is not None else ""
+        shown.append((row["cell"], f"{100 * row['mean']:.2f}", gain, span, p, row["n"]))
+    table(shown, ("CELL", "ACC %", "GAIN", "95 % CI", "P HOLM", "SEEDS"))
+    if len(rows) > most:
+        click.echo(f"... {len(rows) - most} more in the report")
+
+
+def _near(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+@cli.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option("--retry-failed", is_flag=True, help="Give failed stages a new start.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@place_flags
+@json_flag
+def resume(
+    run: str | None, retry_failed: bool, quiet: bool, out: str | None, store: str | None, as_json: bool
+) -> None:
+    """Continue a run: plan again, leave out what the store has, train the rest."""
+    from sweeps.conduct import Request
+    from sweeps.runs import Place, find_run
+
+    place = Place.of(out, store)
+    folder = find_run(place, run)
+    kept = folder.read()
+    try:
+        names = {field.name for field in dataclasses.fields(Request)}
+        request = Request(**{k: v for k, v in kept["request"].items() if k in names})
+        if kept.get("seeds"):
+            request.seeds = ",".join(map(str, kept["seeds"])) + ("," if len(kept["seeds"]) == 1 else "")
+            request.seeds = request.seeds if len(kept["seeds"]) > 1 else f"{kept['seeds'][0]}-{kept['seeds'][0]}"
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder.id} does not say what was asked ({error!r}); give the run command again.") from None
+    place = Place(folder.path.parent, place.store)
+    _conduct(request, place, as_json=as_json, quiet=quiet or as_json, retry_failed=retry_failed, run_id=folder.id)
+
+
+@cli.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option("--failed", is_flag=True, help="Only what failed.")
+@place_flags
+@json_flag
+def status(run: str | None, failed: bool, out: str | None, store: str | None, as_json: bool) -> None:
+    """Where a run is: coverage, running stages with their processes, failures, leader."""
+    from sweeps.runs import Place, find_run
+    from sweeps.status import look, say
+    from trainables.artifacts import Store
+
+    place = Place.of(out, store)
+    view = look(find_run(place, run), Store(place.store))
+    answer(view, as_json, lambda: say(view, failed))
+
+
+@cli.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@click.option("--now", is_flag=True, help="End at once; the epochs in flight are lost.")
+@place_flags
+@json_flag
+def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json: bool) -> None:
+    """Drain a run: its running stages finish their epoch and save."""
+    from sweeps.runs import Place, find_run
+
+    folder = find_run(Place.of(out, store), run)
+    driven = folder.is_driven()
+    if driven:
+        folder.stop_file.write_text(json.dumps({"now": now}))
+    resume_line = f"python -m sweeps resume {folder.id}"
+
+    def text() -> None:
+        if not driven:
+            click.echo(f"{folder.id} is not running. Resume: {resume_line}")
+        elif now:
+            click.echo(f"Ending {folder.id} now. Resume: {resume_line}")
+        else:
+            click.echo(f"Draining {folder.id}: running stages finish their epoch and save. Resume: {resume_line}")
+
+    answer({"run": folder.id, "was_running": driven, "now": now, "resume": resume_line}, as_json, text)
+
+
+@cli.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@click.argument("what", required=False, metavar="[STAGE|KEY|driver]")
+@click.option("-n", "--lines", type=click.IntRange(1), default=40, show_default=True, help="Last lines to show.")
+@place_flags
+@json_flag
+def logs(run: str | None, what: str | None, lines: int, out: str | None, store: str | None, as_json: bool) -> None:
+    """The log of a stage or of the driver; without one, the list of logs."""
+    from sweeps.runs import Place, find_run
+
+    folder = find_run(Place.of(out, store), run)
+    found = sorted(folder.logs.glob("*.log"), key=lambda path: path.name)
+    if what is None:
+
+        def listing() -> None:
+            for path in found:
+                click.echo(_near(path))
+            click.echo(f"Show one: python -m sweeps logs {folder.id} {found[0].stem if found else 'driver'}")
+
+        answer({"run": folder.id, "logs": [str(p) for p in found]}, as_json, listing)
+        return
+    hits = [p for p in found if p.stem == what or what in p.stem.split("-")] or [p for p in found if what in p.stem]
+    if not hits:
+        stems = [p.stem for p in found]
+        raise UsageError(f"{folder.id} has no log '{what}'.{did_you_mean(what, stems)} It has {len(found)} logs.")
+    if len(hits) > 1:
+        shown = ", ".join(p.stem for p in hits[:5])
+        raise UsageError(f"'{what}' fits {len(hits)} logs: {shown}{' ...' if len(hits) > 5 else ''}. Give more of the name.")
+    tail = hits[0].read_text(errors="replace").splitlines()[-lines:]
+
+    def text() -> None:
+        narrate(_near(hits[0]))
+        for line in tail:
+            click.echo(line)
+
+    answer({"run": folder.id, "log": str(hits[0]), "lines": tail}, as_json, text)
+
+
+@cli.command()
+@click.argument("run", required=False, metavar="[RUN]")
+@place_flags
+@json_flag
+def report(run: str | None, out: str | None, store: str | None, as_json: bool) -> None:
+    """Write the report of a run from its records: page, figures, tables."""
+    from sweeps.conduct import fresh_report
+    from sweeps.runs import Place, find_run
+
+    folder = find_run(Place.of(out, store), run)
+    summary = fresh_report(folder)
+
+    def text() -> None:
+        click.echo(summary.sentence)
+        click.echo()
+        _say_rows(summary.rows)
+        click.echo()
+        click.echo(f"Report: {_near(summary.index)}")
+
+    content = {"run": folder.id, "sentence": summary.sentence, "rows": summary.rows, "report": str(summary.index)}
+    answer(content, as_json, text)
+
+
+@cli.group(cls=Commands)
+def data() -> None:
+    """Data sets: list, show, check, pack, download."""
+
+
+@data.command("list")
+@json_flag
+def data_list(as_json: bool) -> None:
+    """The data sets there are."""
+    from trainables.data.catalog import DATASETS
+
+    rows = [{"name": d.name, "summary": d.summary, "protocol": d.protocol} for d in DATASETS.values()]
+    rows.append({"name": "folder:PATH", "summary": "Class folders of images, any size.", "protocol": "classification"})
+    answer(
+        {"data": rows},
+        as_json,
+        lambda: table([(r["name"], r["protocol"], r["summary"]) for r in rows], ("NAME", "PROTOCOL", "WHAT")),
+    )
+
+
+@data.command("show")
+@click.argument("name")
+@json_flag
+def data_show(name: str, as_json: bool) -> None:
+    """Layout on the disk, terms and counts of a data set."""
+    from trainables.data.catalog import DATASETS
+
+    if name not in DATASETS:
+        raise UsageError(
+            f"There is no data set '{name}'.{did_you_mean(name, DATASETS)} There are {', '.join(DATASETS)} and folder:PATH."
+        )
+    info = DATASETS[name]
+    content = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
+
+    def text() -> None:
+        for key, value in content.items():
+            click.echo(f"{key:10} {value}")
+
+    answer(content, as_json, text)
+
+
+def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
+    from trainables.data import catalog
+
+    root = data_root or os.environ.get("SWEEPS_DATA_ROOT")
+    return catalog.locate(name, data_root=Path(root).expanduser() if root else None, size=data_size)
+
+
+@data.command("check")
+@click.argument("name")
+@click.option("--data-root", metavar="DIR")
+@click.option("--data-size", type=int, metavar="PIXELS")
+@place_flags
+@json_flag
+def data_check(
+    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+) -> None:
+    """Look a data set over: the source, and the packed file if there is one."""
+    from sweeps.runs import Place
+    from trainables.data import catalog, packed
+
+    source = _source(name, data_root, data_size)
+    rows = list(catalog.check(source))
+    info = catalog.find_packed(source, Place.of(out, store).store / "data")
+    if info is not None:
+        rows += catalog.check(packed.open_packed(info.path, verify=True))
+    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message} for c in rows]}
+    answer(content, as_json, lambda: [click.echo(f"{'ok  ' if c.ok else 'FAIL'}  {c.message}") for c in rows] and None)
+    if not all(c.ok for c in rows):
+        raise click.exceptions.Exit(DataError.exit_code)
+
+
+@data.command("pack")
+@click.argument("name")
+@click.option("--data-root", metavar="DIR")
+@click.option("--data-size", type=int, metavar="PIXELS")
+@place_flags
+@json_flag
+def data_pack(
+    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+) -> None:
+    """Decode a data set once into the memory-mapped file that all stages read."""
+    from sweeps.conduct import data_of
+    from sweeps.runs import Place
+    from trainables.data import catalog
+
+    place = Place.of(out, store)
+    source = _source(name, data_root, data_size)
+    place.prepare()
+    info = catalog.pack(source, place.store / "data")
+    content = data_of(info) | {"path": str(info.path), "bytes": info.bytes}
+    answer(
+        content,
+        as_json,
+        lambda: click.echo(
+            f"{info.name}: {info.train_images:,} training and {info.test_images:,} test images, {len(info.classes)} classes, "
+            f"{info.channels}x{info.height}x{info.width}, {info.bytes / 1e6:.1f} MB in {_near(info.path)}"
+        ),
+    )
+
+
+@data.command("download")
+@click.argument("name")
+@click.option("--data-root", metavar="DIR", required=True, help="Where to put it.")
+@json_flag
+def data_download(name: str, data_root: str, as_json: bool) -> None:
+    """Fetch a data set that may be fetched (through torchvision)."""
+    from trainables.data import catalog
+
+    source = catalog.download(name, Path(data_root).expanduser())
+    answer({"data": name, "path": str(source.path)}, as_json, lambda: click.echo(f"{name} is in {source.path}"))
+
+
+@cli.group("store", cls=Commands)
+def store_group() -> None:
+    """The store of artifacts: list, verify, discard, gc."""
+
+
+@store_group.command("list")
+@place_flags
+@json_flag
+def store_list(out: str | None, store: str | None, as_json: bool) -> None:
+    """Artifacts by stage kind, and their size."""
+    from sweeps.housekeeping import inventory
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    rows = inventory(Store(Place.of(out, store).store))
+    answer(
+        {"artifacts": rows},
+        as_json,
+        lambda: table(
+            [(r["kind"], r["artifacts"], f"{r['megabytes']:.1f}", r["damaged"]) for r in rows],
+            ("STAGE", "ARTIFACTS", "MB", "DAMAGED"),
+        ),
+    )
+
+
+@store_group.command("verify")
+@click.argument("keys", nargs=-1)
+@place_flags
+@json_flag
+def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
+    """Read every file of the artifacts and compare its digest."""
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    shelf = Store(Place.of(out, store).store)
+    chosen = sorted(keys or shelf.keys())
+    bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
+
+    def text() -> None:
+        for key, problem in bad.items():
+            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
+        click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
+
+    answer({"checked": len(chosen), "damaged": bad}, as_json, text)
+    if bad:
+        raise click.exceptions.Exit(1)
+
+
+@store_group.command("discard")
+@click.argument("keys", nargs=-1, required=True)
+@place_flags
+@json_flag
+def store_discard(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
+    """Remove artifacts; the next run that needs them makes them again."""
+    from sweeps.housekeeping import discard
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    gone = discard(Store(Place.of(out, store).store), keys)
+    answer({"discarded": gone}, as_json, lambda: click.echo(f"Removed {len(gone)}: {', '.join(gone)}"))
+
+
+@store_group.command("gc")
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+@place_flags
+@json_flag
+def store_gc(dry_run: bool, out: str | None, store: str | None, as_json: bool) -> None:
+    """Remove what no run rests on: artifacts, packed data, work of dead stages."""
+    from sweeps.housekeeping import collect
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    place = Place.of(out, store)
+    found = collect(Store(place.store), place, dry_run=dry_run)
+    word = "Would remove" if dry_run else "Removed"
+    answer(
+        found,
+        as_json,
+        lambda: click.echo(
+            f"{word} {len(found['artifacts'])} artifacts, {len(found['data'])} packed data sets and "
+            f"{len(found['work'])} work folders ({found['megabytes']:.1f} MB); {found['kept']} artifacts are in use by "
+            f"{found['runs']} runs."
+        ),
+    )
+
+
+@cli.command()
+@place_flags
+@json_flag
+def doctor(out: str | None, store: str | None, as_json: bool) -> None:
+    """Look whether this machine is fit: packages, folders, disk, cores, GPU, Ray."""
+    from sweeps.doctor import examine
+    from sweeps.runs import Place
+
+    rows = examine(Place.of(out, store))
+    failures = sum(row["state"] == "FAIL" for row in rows)
+    warnings = sum(row["state"] == "warn" for row in rows)
+
+    def text() -> None:
+        for row in rows:
+            click.echo(f"{row['state']:<5} {row['message']}")
+        click.echo(f"{failures} failures, {warnings} warnings")
+
+    answer({"checks": rows, "failures": failures, "warnings": warnings}, as_json, text)
+    if failures:
+        raise click.exceptions.Exit(3)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        code = cli.main(args=words, prog_name="python -m sweeps", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.exceptions.Abort:
+        narrate("Interrupted; nothing was running.")
+        sys.exit(130)
+    except KeyboardInterrupt:
+        narrate("Interrupted; nothing was running.")
+        sys.exit(130)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code, as_json)
+    except SweepsError as error:
+        _fail(str(error), error.exit_code, as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+
+
+def _fail(message: str, code: int, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"schema": JSON_SCHEMA, "error": message, "exit_code": code}))
+    else:
+        first, *rest = message.splitlines() or [""]
+        narrate(f"Error: {first}" + "".join(f"\n       {line}" for line in rest))
+    sys.exit(code)

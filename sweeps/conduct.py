@@ -1,0 +1,472 @@
+"""The one act behind `run` and `resume`: plan, leave out what the store has, train the rest, record, report.
+
+Starting, resuming and extending are the same. If nothing is left, Ray is not started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import search_spaces
+from search_spaces.study import Study
+from sweeps import plan, provenance
+from sweeps.graph import StageGraph, StageNode
+from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now
+from trainables import cores
+from trainables.artifacts import Store, read_json, write_atomically
+from trainables.data import catalog
+from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
+from trainables.stages.base import verdict
+
+LEAST_FREE_BYTES = 200e6  # Ray's session and logs.
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Request:
+    """What a person asked for, as it is kept in run.json."""
+
+    study: str
+    preset: str = "demo"
+    data: str | None = None
+    data_root: str | None = None
+    data_size: int | None = None
+    settings: list[str] = field(default_factory=list)
+    seeds: str | None = None
+    trials: int | None = None
+    jobs: int | None = None
+    gpus: int | None = None
+    gpu_share: float = 1.0
+    new: bool = False
+
+    def command(self) -> str:
+        """The command line that asks for the same."""
+        words = ["python", "-m", "sweeps", "run", self.study]
+        for flag, value in (
+            ("--preset", self.preset if self.preset != "demo" else None),
+            ("--data", self.data),
+            ("--data-root", self.data_root),
+            ("--data-size", self.data_size),
+            ("--seeds", self.seeds),
+            ("--trials", self.trials),
+        ):
+            if value is not None:
+                words += [flag, str(value)]
+        for setting in self.settings:
+            words += ["--set", setting]
+        return shlex.join(words)
+
+
+@dataclass
+class Prepared:
+    """A request after everything was checked: nothing has started yet."""
+
+    request: Request
+    study: Study
+    resolved: plan.Resolved
+    info: catalog.PackedInfo | None
+    data: dict[str, Any]
+    survey: plan.Survey
+    store: Store
+
+
+def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
+    """What run.json says of a data set."""
+    return {
+        "name": info.name,
+        "fingerprint": info.fingerprint,
+        "classes": len(info.classes),
+        "channels": info.channels,
+        "height": info.height,
+        "width": info.width,
+        "train_images": info.train_images,
+        "test_images": info.test_images,
+    }
+
+
+def stand_in(name: str, images: int | None) -> dict[str, Any]:
+    """Guesses about a data set that was not packed yet, for `show`."""
+    side = {"digits": 8, "cifar10": 32, "cifar100": 32}.get(name, 64)
+    test = {"digits": 539, "cifar10": 10_000, "cifar100": 10_000}.get(name)
+    train = {"digits": 1258, "cifar10": 50_000, "cifar100": 50_000}.get(name)
+    total = images or 10_000
+    return {
+        "name": name,
+        "fingerprint": plan.UNPACKED,
+        "height": side,
+        "width": side,
+        "train_images": train if train is not None and images is None else round(total * 0.8),
+        "test_images": test if test is not None and images is None else round(total * 0.2),
+    }
+
+
+def resolve(request: Request) -> tuple[Study, plan.Resolved]:
+    """Study and parameters of a request.
+
+    Raises:
+        UsageError: For a wrong word.
+    """
+    study = search_spaces.load(request.study)
+    return study, plan.resolve(
+        study, preset=request.preset, settings=request.settings, seeds=request.seeds, trials=request.trials
+    )
+
+
+def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> Prepared:
+    """Check everything that can be wrong and pack the data, before anything starts.
+
+    Args:
+        request: What was asked.
+        place: Where runs and store live.
+        say: Tells the person what takes time.
+        pack: Whether to pack data that is not packed yet; `show` and `--dry-run` do not.
+
+    Raises:
+        UsageError, DataError, MachineError: With what must hold, what was got and what to do.
+    """
+    study, resolved = resolve(request)
+    if request.jobs is not None and not 1 <= request.jobs <= cores.available():
+        raise UsageError(f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}.")
+    name = request.data or resolved.preset.data
+    root = Path(request.data_root).expanduser() if request.data_root else None
+    store = Store(place.store)
+    try:
+        source = catalog.locate(name, data_root=root, size=request.data_size)
+    except DataError:
+        # Data that left its place but was packed for an earlier run cannot be told apart from wrong words.
+        if pack:
+            raise
+        data = stand_in(name, None)
+        return Prepared(request, study, resolved, None, data, plan.survey(resolved, data, store), store)
+    folder = store.root / "data"
+    info = catalog.find_packed(source, folder)
+    if info is None and pack:
+        _room(store.root, source.bytes or 0, f"packing {name}")
+        place.prepare()
+        say(f"Packing {name} ...")
+        info = catalog.pack(source, folder)
+    data = data_of(info) if info is not None else stand_in(name, source.images)
+    if info is not None:
+        data["name"] = source.name
+    planner = plan.Planner(resolved, data["fingerprint"])
+    plan.check_against_data(resolved, data, planner)
+    return Prepared(request, study, resolved, info, data, plan.survey(resolved, data, store, planner), store)
+
+
+def _room(folder: Path, needed: float, what: str) -> None:
+    at = folder
+    while not at.exists():
+        at = at.parent
+    free = shutil.disk_usage(at).free
+    if free < needed + LEAST_FREE_BYTES:
+        raise MachineError(
+            f"{what} needs about {(needed + LEAST_FREE_BYTES) / 1e6:,.0f} MB in {folder}, but {free / 1e6:,.0f} MB are "
+            "free. Free some, or choose another folder with --out or --store."
+        )
+
+
+def find_gpus() -> int:
+    """GPUs of this machine, without torch; `CUDA_VISIBLE_DEVICES` counts."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/driver/nvidia/gpus"))
+    return 0
+
+
+@dataclass
+class Outcome:
+    """What became of a run."""
+
+    run: RunFolder
+    code: int
+    counts: dict[str, int]
+    trained: int
+    failures: list[tuple[str, str, str, str]]  # Role, key, why, log.
+    unrunnable: int
+    summary: Any = None
+    message: str = ""
+    nothing: str = ""
+
+
+def conduct(
+    request: Request,
+    place: Place,
+    say: Say,
+    *,
+    retry_failed: bool = False,
+    quiet: bool = False,
+    report: bool = True,
+    run_id: str | None = None,
+) -> Outcome:
+    """Do what was asked and return what became of it.
+
+    Raises:
+        UsageError, DataError, MachineError: When it cannot start; nothing was started then.
+    """
+    ready = prepare(request, place, say)
+    place.prepare()
+    resolved, store, data = ready.resolved, ready.store, ready.data
+    identity = run_id or resolved.run_id(data["fingerprint"])
+    if request.new and run_id is None:
+        base, number = identity, 2
+        while (place.runs / identity).exists():
+            identity = f"{base}-{number}"
+            number += 1
+    run = RunFolder(place.runs / identity)
+    _room(store.root, ready.survey.bytes, "This plan")
+    run.prepare()
+    driver = run.drive(slots=_slots(request))
+    try:
+        return _conduct(ready, run, driver, say, retry_failed=retry_failed, quiet=quiet, report=report)
+    finally:
+        driver.release()
+
+
+def _slots(request: Request) -> int:
+    return request.jobs or cores.available()
+
+
+def _conduct(
+    ready: Prepared, run: RunFolder, driver: Any, say: Say, *, retry_failed: bool, quiet: bool, report: bool
+) -> Outcome:
+    request, study, resolved, store, data = ready.request, ready.study, ready.resolved, ready.store, ready.data
+    from sweeps.projection import Projector
+    from sweeps.sampling import GridCells, SampledCells
+
+    before = read_json(run.path / "run.json") or {}
+    revision = provenance.revision()
+    run.stop_file.unlink(missing_ok=True)
+    content = describe(ready, run, before, revision)
+    graph = StageGraph()
+    listener: GridCells | SampledCells
+    if study.sampled:
+        projector = Projector(run, study.name, data["name"], store, graph)
+
+        def on_cells(cells: list[plan.Cell], trials: list[plan.Trial]) -> None:
+            content["cells"] = [_cell(cell, None) for cell in cells]
+            content["trials"] = [vars(trial) for trial in trials]
+            run.write(content)
+            register(store, run, content)
+
+        run.write(content)
+        if retry_failed:
+            _forget_all(store, before)
+        listener = SampledCells(
+            resolved, data["fingerprint"], graph, store, run.journal, run.id, _recording(projector), on_cells
+        )
+    else:
+        graph, trials, cells = plan.build_graph(resolved, data["fingerprint"], store)
+        projector = Projector(run, study.name, data["name"], store, graph)
+        _merge_trials(content, before, trials, cells, resolved)
+        run.write(content)
+        register(store, run, content)
+        if retry_failed:
+            for node in graph.nodes.values():
+                store.forget_failures(node.key)
+        listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, _recording(projector))
+    known_failures(graph, store)
+    trained, halted, drained = 0, "", False
+    if not (graph.finished and listener.exhausted()):
+        from sweeps import engine
+        from sweeps.progress import Progress
+
+        gpus = request.gpus if request.gpus is not None else find_gpus()
+        slots = _slots(request)
+        title = (
+            f"{study.name} · {resolved.preset_name}: {resolved.cell_count} cells x {len(resolved.seeds)} seeds on "
+            f"{data['name']}, {'GPU' if gpus else 'CPU'}, {slots} at a time"
+        )
+        show = Progress(title, ready.survey.seconds / slots, lambda: listener.leader, quiet)
+        try:
+            state = engine.execute(
+                graph,
+                store,
+                run,
+                listener,
+                driver=driver,
+                slots=slots,
+                revision=revision,
+                gpus=gpus,
+                gpu_share=request.gpu_share,
+                on_start=show.start,
+                on_tick=show.tick,
+                resume_line=f"Resume: python -m sweeps resume {run.id}",
+            )
+        finally:
+            show.stop()
+        trained, halted, drained = state.trained, state.halted, state.draining
+    run.stop_file.unlink(missing_ok=True)
+    try:
+        projector.write_missing()
+    except OSError as error:
+        halted = halted or str(error)
+    failures = [
+        (n.role, n.key, n.why, f"{run.path}/logs/{n.role}-{n.key}.log") for n in graph.in_state("failed")
+    ]
+    outcome = Outcome(
+        run=run,
+        code=0,
+        counts=dict(graph.counts),
+        trained=trained,
+        failures=failures,
+        unrunnable=graph.counts["unrunnable"],
+    )
+    if halted:
+        outcome.code, outcome.message = (3 if not halted.startswith("an unexpected") else 1), halted
+        return outcome
+    if drained:
+        outcome.code = 130
+        return outcome
+    if failures:
+        outcome.code = 1
+    if report:
+        try:
+            outcome.summary = fresh_report(run)
+        except NothingToReport as error:
+            outcome.nothing = str(error)
+            outcome.code = outcome.code or 5
+    return outcome
+
+
+def _recording(projector: Any) -> Callable[[StageNode], None]:
+    def record(node: StageNode) -> None:
+        try:
+            projector.write(node)
+        except SweepsError as error:
+            sys.stderr.write(f"{error}\n")
+
+    return record
+
+
+def known_failures(graph: StageGraph, store: Store) -> None:
+    """End stages whose failures, kept in the store, say that trying again cannot help."""
+    with contextlib.suppress(OSError):
+        busy = {entry.name for entry in os.scandir(store.work) if entry.is_dir()}
+        for node in list(graph.nodes.values()):
+            if node.key in busy and node.state in ("waiting", "ready"):
+                why = verdict(store.failures(node.key))
+                if why is not None:
+                    graph.set(node.key, "failed", why)
+
+
+def _forget_all(store: Store, before: dict[str, Any]) -> None:
+    for trial in before.get("trials", ()):
+        for key in trial["stages"].values():
+            store.forget_failures(key)
+
+
+def _cell(cell: plan.Cell, baseline: str | None) -> dict[str, Any]:
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in cell.point.items()}
+    return {"id": cell.id, "parameters": plain, "label": cell.label, "baseline": baseline}
+
+
+def _merge_trials(
+    content: dict[str, Any],
+    before: dict[str, Any],
+    trials: list[plan.Trial],
+    cells: list[plan.Cell],
+    resolved: plan.Resolved,
+) -> None:
+    """Cells and trials of this request, and the seeds of earlier ones: what was asked once stays in the answer."""
+    baselines = {cell.id: resolved.baseline(cell) for cell in cells}
+    content["cells"] = [
+        _cell(cell, b.id if (b := baselines[cell.id]) is not None and b.id != cell.id else None) for cell in cells
+    ]
+    reference = next((b.id for b in baselines.values() if b is not None), None)
+    content["baseline"] = reference
+    asked = {(trial.cell, trial.seed) for trial in trials}
+    known = {cell.id for cell in cells}
+    earlier = [
+        trial
+        for trial in before.get("trials", ())
+        if (trial["cell"], trial["seed"]) not in asked and trial["cell"] in known
+    ]
+    content["trials"] = earlier + [vars(trial) for trial in trials]
+    content["seeds"] = sorted({trial["seed"] for trial in content["trials"]})
+
+
+def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: str) -> dict[str, Any]:
+    """run.json, but for cells and trials."""
+    request, study, resolved = ready.request, ready.study, ready.resolved
+    commands = list(before.get("commands", ()))
+    command = request.command()
+    if not commands or commands[-1]["command"] != command:
+        commands.append({"command": command, "date": now()})
+    axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
+    parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in resolved.parameters.items()}
+    return {
+        "schema": RUN_SCHEMA,
+        "run": run.id,
+        "study": study.name,
+        "title": study.title,
+        "paper": study.paper,
+        "figure": study.figure,
+        "question": study.question,
+        "preset": resolved.preset_name,
+        "preset_note": resolved.preset.note,
+        "data": ready.data,
+        "seeds": sorted(set(before.get("seeds", ())) | set(resolved.seeds)) if study.sampled else resolved.seeds,
+        "trials_asked": resolved.trials,
+        "parameters": parameters,
+        "axes": axes,
+        "pinned": resolved.pinned,
+        "ranges": plan.sampled_names(study),
+        "baseline": None,
+        "factors": list(study.factors) or None,
+        "metric": "top1",
+        "sampled": study.sampled,
+        "report": study.report,
+        "claims": [vars(claim) for claim in study.claims],
+        "cells": before.get("cells", []),
+        "trials": before.get("trials", []),
+        "commands": commands,
+        "request": vars(request) | {"new": False},
+        "revision": revision,
+        "versions": provenance.versions(),
+        "started": before.get("started") or now(),
+    }
+
+
+def register(store: Store, run: RunFolder, content: dict[str, Any]) -> None:
+    """Tell the store which keys a run rests on, so that garbage collection leaves them."""
+    from trainables.artifacts import make_folder
+
+    folder = store.root / ".runs"
+    make_folder(folder)
+    keys = sorted({key for trial in content["trials"] for key in trial["stages"].values()})
+    name = hashlib.sha256(str(run.path).encode()).hexdigest()[:12]
+    write_atomically(
+        folder / f"{run.id}-{name}.json",
+        json.dumps({"path": str(run.path), "keys": keys, "data": content["data"]["fingerprint"]}),
+        sync=False,
+    )
+
+
+def fresh_report(run: RunFolder) -> Any:
+    """The report of a run, written again only when records, run.json or code changed.
+
+    Raises:
+        NothingToReport: If no trial is finished.
+    """
+    from analysis.errors import NothingToReport as Nothing
+    from analysis.report import write_report
+
+    try:
+        return write_report(run.path, run.path / "report")
+    except Nothing as error:
+        raise NothingToReport(str(error)) from None
+
+

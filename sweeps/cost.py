@@ -1,0 +1,97 @@
+"""What a plan will cost, roughly: seconds of training and bytes of store, before anything starts. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from trainables.artifacts import Store
+from trainables.errors import ArtifactError
+from trainables.spec import DistillationSpec, EvaluationSpec, SleepSpec, StageSpec, TrainingSpec, orders_of
+
+# Multiply-adds of the convolutions for one image of 32 x 32 and width 1, and their number; a test counts them again.
+CONVOLUTIONS: dict[str, tuple[float, int]] = {
+    "resnet18": (0.5555e9, 20),
+    "resnet34": (1.1596e9, 36),
+    "resnet50": (1.2976e9, 53),
+    "resnet34_thin": (0.9497e9, 29),
+    "resnet_thin": (12.5e6, 9),
+    "vgg11": (0.2094e9, 8),
+}
+PARAMETERS: dict[str, float] = {
+    "resnet18": 11.2e6,
+    "resnet34": 21.3e6,
+    "resnet50": 23.7e6,
+    "resnet34_thin": 8.2e6,
+    "resnet_thin": 0.08e6,
+    "vgg11": 9.3e6,
+}
+CPU_RATE = 2.5e10  # Multiply-adds a second of one core, small images.
+GPU_RATE = 2e13  # Of one data-centre GPU at the batch sizes of the papers.
+CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
+
+
+def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
+    macs, layers = CONVOLUTIONS[spec.architecture]
+    resolution = spec.resolution or side
+    return macs * spec.width**2 * (resolution / 32) ** 2, layers * CALL_SECONDS
+
+
+def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None, *, gpu: bool = False) -> float:
+    """Estimated seconds of a stage on one core (or GPU); right within a factor of about three."""
+    if isinstance(spec, SleepSpec):
+        return spec.epochs * spec.seconds
+    if isinstance(spec, EvaluationSpec):
+        return 0.2 + data["test_images"] * 2e-4
+    if not isinstance(spec, TrainingSpec):
+        return 0.0
+    images = spec.train_images or data["train_images"] * (1 - spec.validation_fraction)
+    images = min(images, data["train_images"])
+    held = data["train_images"] * spec.validation_fraction
+    batch = max(1, min(spec.batch_size, int(images)))
+    rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
+    macs, call = _passes(spec, data["height"])
+    step = 3 * (batch * macs / rate + call * call_share)
+    if isinstance(spec, DistillationSpec) and guide is not None and orders_of(spec.horkd.orders):
+        guide_macs, guide_call = _passes(guide, data["height"])
+        step += batch * guide_macs / rate + guide_call * call_share
+    return spec.epochs * (images / batch * step + held * macs / rate + 0.02)
+
+
+def bytes_of(spec: StageSpec, data: dict[str, Any]) -> float:
+    """Estimated bytes a stage leaves in the store."""
+    if isinstance(spec, TrainingSpec):
+        return PARAMETERS[spec.architecture] * spec.width**2 * 4 + 20_000 + spec.epochs * 200
+    return 20_000 + data.get("test_images", 0) * 9
+
+
+def working_bytes(specs: Iterable[StageSpec]) -> float:
+    """Bytes of checkpoints while the largest two stages train."""
+    sizes = sorted((PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec)))
+    return 3 * sum(sizes[-2:])
+
+
+def _shape(spec: dict[str, Any], kind: str) -> tuple[Any, ...]:
+    names = ("architecture", "width", "resolution", "train_images", "batch_size", "data")
+    return (kind, *(spec.get(name) for name in names))
+
+
+def measured_rates(store: Store, keys: Iterable[str], most: int = 100) -> dict[tuple[Any, ...], float]:
+    """Seconds per epoch of finished stages by shape, from at most `most` manifests."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for key in list(keys)[:most]:
+        with contextlib.suppress(ArtifactError, KeyError, TypeError, ValueError):
+            manifest = store.get(key).manifest
+            epochs = max(1, int(manifest.get("epochs") or 1))
+            found.setdefault(_shape(manifest["spec"], manifest["kind"]), []).append(float(manifest["seconds"]) / epochs)
+    return {shape: statistics.median(values) for shape, values in found.items()}
+
+
+def known_seconds(spec: StageSpec, rates: dict[tuple[Any, ...], float]) -> float | None:
+    """Seconds of a stage from the rates of finished ones of its shape, or None."""
+    plain = {name: getattr(spec, name, None) for name in ("architecture", "width", "resolution", "train_images")}
+    plain |= {"batch_size": getattr(spec, "batch_size", None), "data": spec.data}
+    rate = rates.get(_shape(plain, spec.kind))
+    return None if rate is None else rate * getattr(spec, "epochs", 1)

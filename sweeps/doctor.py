@@ -1,0 +1,90 @@
+"""Whether this machine is fit: each check is one line, ok, warn or FAIL."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from sweeps.conduct import LEAST_FREE_BYTES, find_gpus
+from sweeps.provenance import PACKAGES
+from sweeps.runs import Place
+from trainables import cores
+from trainables.errors import SweepsError
+
+NETWORK = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs")
+
+
+def examine(place: Place) -> list[dict[str, str]]:
+    """Rows of `state` and `message`."""
+    rows: list[dict[str, str]] = []
+
+    def row(state: str, message: str) -> None:
+        rows.append({"state": state, "message": message})
+
+    row("ok" if sys.version_info >= (3, 11) else "FAIL", f"python {platform.python_version()} (3.11 or newer)")
+    missing = []
+    found = []
+    for name in (*PACKAGES, "seaborn", "submitit", "click", "rich"):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    row("ok", ", ".join(found))
+    if missing:
+        row("FAIL", f"not installed: {', '.join(missing)}. Install with: pip install -e . -c constraints.txt")
+    row("ok", f"{cores.available()} cores, {_memory_gb():.0f} GB of memory")
+    gpus = find_gpus()
+    row("ok", f"{gpus} GPUs" if gpus else "no GPU: stages run on the CPU")
+    for name, folder in (("runs", place.runs), ("store", place.store)):
+        at = folder
+        while not at.exists():
+            at = at.parent
+        if not os.access(at, os.W_OK | os.X_OK) or not at.is_dir():
+            row("FAIL", f"the folder of the {name}, {folder}, cannot be written; choose another with --out or --store")
+            continue
+        free = shutil.disk_usage(at).free
+        state = "ok" if free > 10 * LEAST_FREE_BYTES else ("warn" if free > LEAST_FREE_BYTES else "FAIL")
+        row(state, f"{name}: {folder}, {free / 1e9:.1f} GB free")
+        kind = _file_system(at)
+        if kind in NETWORK:
+            row("warn", f"{name}: on {kind}, which shows files late and locks slowly; a parallel file system is better")
+    temp = tempfile.gettempdir()
+    free = shutil.disk_usage(temp).free
+    row("ok" if free > LEAST_FREE_BYTES else "FAIL", f"temporary folder {temp}, {free / 1e9:.1f} GB free")
+    try:
+        locks = cores.CoreLocks(1)
+        taken = locks.try_take()
+        locks.release()
+        row("ok" if taken else "warn", "cores can be taken" if taken else "all cores are in use by other runs of yours")
+    except (OSError, SweepsError) as error:
+        row("FAIL", str(error))
+    shm = Path("/dev/shm")
+    if shm.exists() and shutil.disk_usage(shm).free < 100e6:
+        row("FAIL", "/dev/shm has less than 100 MB free; Ray keeps its objects there")
+    for tool in ("sbatch", "squeue"):
+        if shutil.which(tool):
+            row("ok", f"{tool} found")
+    return rows
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _file_system(path: Path) -> str:
+    best, kind = "", "unknown"
+    try:
+        lines = Path("/proc/mounts").read_text().splitlines()
+    except OSError:
+        return kind
+    for line in lines:
+        fields = line.split()
+        mount = fields[1].replace("\\040", " ")
+        if (str(path) == mount or str(path).startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
+            best, kind = mount, fields[2]
+    return kind

@@ -1,0 +1,115 @@
+"""The graph of stages and what state each is in. No ray: the engine asks it what may run now.
+
+    waiting -> ready -> out -> done
+                 ^       |-> ready       (lost process, first exception: handed out again)
+                 |       |-> elsewhere   (another run trains it; back to ready when that one dies)
+                 |       |-> failed      (and its descendants: unrunnable)
+                 |       `-> pruned
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from trainables.spec import StageSpec
+
+OPEN = ("waiting", "ready", "out", "elsewhere")
+
+
+@dataclass
+class StageNode:
+    """A stage of the plan: what to run, what it reads, which cells want it."""
+
+    key: str
+    role: str
+    base: StageSpec  # With seed 0; `spec` gives the real one.
+    seed: int
+    parents: Mapping[str, str]
+    cells: list[str] = field(default_factory=list)
+    state: str = "waiting"
+    why: str = ""
+    scout_of: int | None = None  # Number of the Optuna trial whose pruning watches this stage.
+
+    @property
+    def spec(self) -> StageSpec:
+        """The spec under this node's seed."""
+        return dataclasses.replace(self.base, seed=self.seed) if hasattr(self.base, "seed") else self.base  # type: ignore[call-arg]
+
+
+class StageGraph:
+    """All stages by key, in the order they should be handed out."""
+
+    def __init__(self, nodes: Iterable[StageNode] = ()) -> None:
+        self.nodes: dict[str, StageNode] = {}
+        self._children: dict[str, list[str]] = {}
+        self._ready: deque[str] = deque()
+        self.counts: Counter[str] = Counter()
+        for node in nodes:
+            self.add(node)
+
+    def add(self, node: StageNode, *, present: bool = False) -> StageNode:
+        """Add a stage whose parents are already there; an equal one is merged."""
+        known = self.nodes.get(node.key)
+        if known is not None:
+            known.cells.extend(cell for cell in node.cells if cell not in known.cells)
+            return known
+        self.nodes[node.key] = node
+        self.counts[node.state] += 1
+        for parent in node.parents.values():
+            self._children.setdefault(parent, []).append(node.key)
+        if present:
+            self.set(node.key, "done")
+        else:
+            self._settle(node)
+        return node
+
+    def _settle(self, node: StageNode) -> None:
+        parents = [self.nodes[key] for key in node.parents.values()]
+        bad = next((p for p in parents if p.state in ("failed", "unrunnable", "pruned")), None)
+        if bad is not None and bad.state == "pruned":
+            self.set(node.key, "pruned")
+        elif bad is not None:
+            root = bad.why if bad.state == "unrunnable" else f"{bad.role} {bad.key} {bad.state}"
+            self.set(node.key, "unrunnable", root)
+        elif all(p.state == "done" for p in parents):
+            self.set(node.key, "ready")
+
+    def set(self, key: str, state: str, why: str = "") -> None:
+        """Move a stage to a state, and its descendants with it."""
+        node = self.nodes[key]
+        if node.state == state:
+            return
+        self.counts[node.state] -= 1
+        self.counts[state] += 1
+        node.state, node.why = state, why
+        if state == "ready":
+            self._ready.append(key)
+        elif state in ("done", "failed", "unrunnable", "pruned"):
+            for child in self._children.get(key, ()):
+                if self.nodes[child].state == "waiting":
+                    self._settle(self.nodes[child])
+
+    def next_ready(self) -> StageNode | None:
+        """The next stage that may run now, or None; it stays ready until handed out."""
+        while self._ready:
+            node = self.nodes[self._ready[0]]
+            if node.state == "ready":
+                return node
+            self._ready.popleft()
+        return None
+
+    def hand_out(self, key: str) -> None:
+        """The stage goes to a worker."""
+        self.set(key, "out")
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        return not any(self.counts[state] for state in OPEN)
+
+    def in_state(self, *states: str) -> list[StageNode]:
+        """The stages in these states, in plan order."""
+        return [node for node in self.nodes.values() if node.state in states]

@@ -1,0 +1,118 @@
+"""What a person sees while a run goes on: one live display on a terminal, a line a minute elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sweeps.engine import EngineState
+
+PLAIN_SECONDS = 60.0
+
+
+def duration(seconds: float) -> str:
+    """`1:05` or `2 h 05 min`."""
+    seconds = max(0, round(seconds))
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d}"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Shows stages by kind, running, failed, the leader and the time left."""
+
+    def __init__(self, title: str, estimate: float, leader: Callable[[], tuple[float, str] | None], quiet: bool) -> None:
+        self.title, self.estimate, self.leader, self.quiet = title, estimate, leader, quiet
+        self._began = time.monotonic()
+        self._first = 0
+        self._last_line = 0.0
+        self._live: Any = None
+        self._terminal: Any = None
+        self._drawn = 0.0
+
+    def start(self, state: EngineState, terminal: Any) -> None:
+        """Begin to draw; `terminal` is where people look, whatever stdout is now."""
+        self._terminal = terminal
+        self._began = time.monotonic()
+        self._first = state.graph.counts["done"]
+        if self.quiet:
+            return
+        if terminal.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(file=terminal, no_color=bool(os.environ.get("NO_COLOR")) or None)
+            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._live.start()
+        else:
+            terminal.write(f"{self.title}\n")
+            terminal.flush()
+            self._last_line = time.monotonic()
+
+    def tick(self, state: EngineState) -> None:
+        """Redraw twice a second, or write a line a minute."""
+        now = time.monotonic()
+        if self._live is not None and now - self._drawn >= 0.5:
+            self._drawn = now
+            self._live.update(self._text(state), refresh=True)
+        elif self._live is None and not self.quiet and now - self._last_line >= PLAIN_SECONDS:
+            self._last_line = now
+            self._terminal.write(self.line(state) + "\n")
+            self._terminal.flush()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def eta(self, state: EngineState) -> float | None:
+        """Seconds left: by the pace so far once a few stages ended, by the estimate before."""
+        counts = state.graph.counts
+        left = counts["waiting"] + counts["ready"] + counts["out"] + counts["elsewhere"]
+        ended = counts["done"] - self._first
+        elapsed = time.monotonic() - self._began
+        if ended >= 5:
+            return elapsed / ended * left
+        return max(0.0, self.estimate - elapsed) if self.estimate else None
+
+    def line(self, state: EngineState) -> str:
+        """One line that says where the run is."""
+        counts = state.graph.counts
+        total = len(state.graph.nodes)
+        parts = [f"{counts['done']}/{total} stages", f"{len(state.running)} running", f"{counts['failed']} failed"]
+        if counts["unrunnable"]:
+            parts.append(f"{counts['unrunnable']} not runnable")
+        if counts["pruned"]:
+            parts.append(f"{counts['pruned']} pruned")
+        if counts["elsewhere"]:
+            parts.append(f"{counts['elsewhere']} trained by another run")
+        leader = self.leader()
+        if leader is not None:
+            parts.append(f"leader {leader[1]} {100 * leader[0]:.1f} % (validation)")
+        eta = self.eta(state)
+        if eta is not None:
+            parts.append(f"ETA {duration(eta)}")
+        state_word = "draining" if state.draining else duration(time.monotonic() - self._began)
+        return f"{state_word}  " + " · ".join(parts)
+
+    def _text(self, state: EngineState) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        table.add_row(Text(self.title, style="bold"))
+        roles: dict[str, dict[str, int]] = {}
+        with state.lock:
+            for node in state.graph.nodes.values():
+                row = roles.setdefault(node.role, {})
+                row[node.state] = row.get(node.state, 0) + 1
+        for role, row in roles.items():
+            total, done = sum(row.values()), row.get("done", 0)
+            bar = "#" * round(24 * done / max(1, total))
+            extra = "".join(f"  {row[s]} {w}" for s, w in (("out", "handed out"), ("failed", "failed")) if row.get(s))
+            table.add_row(Text(f"  {role:<11}{bar:-<24}  {done}/{total}{extra}"))
+        table.add_row(Text("  " + self.line(state)))
+        return table

@@ -1,0 +1,122 @@
+"""Records are a projection of the artifacts: one Parquet file per finished stage, rebuilt whenever it is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.records import write_record
+from sweeps.graph import StageGraph, StageNode
+from sweeps.runs import RunFolder
+from trainables import spec as specs
+from trainables.artifacts import Artifact, Store
+
+
+STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
+IN_RECORDS = ("teacher", "assistant", "student", "evaluation")
+
+
+class Projector:
+    """Writes the records of one run."""
+
+    def __init__(self, run: RunFolder, study: str, data_name: str, store: Store, graph: StageGraph) -> None:
+        self.run, self.study, self.data_name = run, study, data_name
+        self.store, self.graph = store, graph
+
+    def write(self, node: StageNode) -> None:
+        """The record of a stage that is done, failed, pruned or unrunnable."""
+        if node.role not in IN_RECORDS or node.state not in STATUS:
+            return
+        artifact = self.store.get(node.key) if node.state == "done" else None
+        write_record(self.path(node), self.row(node, artifact))
+
+    def path(self, node: StageNode) -> Path:
+        """Where the record of a stage lies; what failed and later succeeds replaces its own file."""
+        return self.run.records / f"{node.key}.parquet"
+
+    def write_missing(self) -> int:
+        """Write the records that are not there, and those whose stage changed its state; returns how many."""
+        listed = {path.stem for path in self.run.records.glob("*.parquet")}
+        written = 0
+        for node in self.graph.in_state(*STATUS):
+            if node.key not in listed or node.state != "done":
+                self.write(node)
+                written += 1
+        return written
+
+    def row(self, node: StageNode, artifact: Artifact | None) -> dict[str, Any]:
+        """One row by the schema of `analysis.records`."""
+        spec = node.spec
+        flat = {name: list(v) if isinstance(v, tuple) else v for name, v in specs.flatten(spec).items()}
+        measured = self._measured(node)
+        orders = getattr(getattr(measured.base, "horkd", None), "orders", None) if measured is not None else None
+        row: dict[str, Any] = {
+            "run": self.run.id,
+            "study": self.study,
+            "stage": node.role,
+            "key": node.key,
+            "parents": list(node.parents.values()),
+            "cells": sorted(node.cells),
+            "seed": node.seed,
+            "status": STATUS[node.state],
+            "parameters": json.dumps(flat, sort_keys=True),
+            "orders": orders,
+            "data": spec.data,
+            "data_name": self.data_name,
+            "teacher": self._teacher(node),
+            "log": f"logs/{node.role}-{node.key}.log",
+        }
+        if artifact is None:
+            row["error"] = node.why or None
+            row["error_type"] = node.why.partition(":")[0] if node.state == "failed" else None
+            return row
+        manifest, metrics = artifact.manifest, artifact.metrics
+        row |= {
+            "epochs": int(manifest.get("epochs") or 0),
+            "seconds": manifest.get("seconds"),
+            "cpu_seconds": manifest.get("cpu_seconds"),
+            "device": manifest.get("device"),
+            "host": manifest.get("host"),
+            "numerics": manifest.get("numerics"),
+        }
+        for name in ("top1", "validation_top1", "train_top1", "correct", "items", "parameters_count", "embedding_spread"):
+            row[name] = metrics.get(name)
+        if node.role == "evaluation" and measured is not None and self.store.has(measured.key):
+            row["validation_top1"] = self.store.get(measured.key).metrics.get("validation_top1")
+        if "outputs.arrow" in manifest["files"]:
+            with pa.memory_map(str(artifact.file("outputs.arrow"))) as source:
+                right = pa.ipc.open_file(source).read_all()["correct"].to_numpy(zero_copy_only=False)
+            row["correct_bits"] = np.packbits(right.astype(bool)).tobytes()
+        if "history.arrow" in manifest["files"]:
+            row["history"] = self._history(artifact)
+        return row
+
+    def _history(self, artifact: Artifact) -> list[dict[str, Any]]:
+        with pa.memory_map(str(artifact.file("history.arrow"))) as source:
+            table = pa.ipc.open_file(source).read_all().to_pydict()
+        return [
+            {"epoch": epoch, "name": name, "value": value}
+            for name in sorted(table)
+            if name != "epoch"
+            for epoch, value in zip(table["epoch"], table[name], strict=True)
+            if value is not None
+        ]
+
+    def _measured(self, node: StageNode) -> StageNode | None:
+        """The training stage whose orders the row is about: the stage itself, or what an evaluation read."""
+        if hasattr(node.base, "horkd"):
+            return node
+        parents = [self.graph.nodes[key] for key in node.parents.values() if key in self.graph.nodes]
+        return next((p for p in parents if hasattr(p.base, "horkd")), None)
+
+    def _teacher(self, node: StageNode) -> str | None:
+        at: StageNode | None = node
+        while at is not None and at.role != "teacher":
+            at = next((self.graph.nodes[k] for k in at.parents.values() if k in self.graph.nodes), None)
+        return at.key if at is not None else None
+
+

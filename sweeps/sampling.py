@@ -1,0 +1,369 @@
+"""Cells and Optuna: one journal per run, which Optuna's own tools open. The door to optuna.
+
+A finished cell of a grid is added once. Sampled studies ask for free slots, expand the answer into stages over its
+seeds and tell the mean of the validation metric. What was asked and never told is taken up again after a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import statistics
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from sweeps.graph import StageGraph, StageNode
+from sweeps.plan import Cell, Pinned, Planner, Resolved, Trial
+from trainables import spec as specs
+from trainables.artifacts import Store
+
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+_log = logging.getLogger(__name__)
+CELL = "cell"
+
+
+def mend_journal(path: Path) -> int:
+    """Make a journal readable after a kill; only the run's one driver may. Returns the bytes cut off.
+
+    A half line followed by a further write would be unreadable for ever, and a lock left behind would be waited for.
+    """
+    for lock in path.parent.glob(f"{path.name}.lock*"):
+        with contextlib.suppress(OSError):
+            lock.unlink()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    good = 0
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        good += len(line)
+    if good < len(content):
+        with open(path, "r+b") as handle:
+            handle.truncate(good)
+            handle.flush()
+            os.fsync(handle.fileno())
+    return len(content) - good
+
+
+def open_study(path: Path, name: str, *, sampler: optuna.samplers.BaseSampler | None = None, prune: int = 0) -> optuna.Study:
+    """The Optuna study of a run.
+
+    Args:
+        path: The journal; mended first.
+        name: Study name, the run's id.
+        sampler: For sampled studies.
+        prune: Epochs of the first rung of successive halving; 0 means no pruning.
+    """
+    mend_journal(path)
+    storage = JournalStorage(JournalFileBackend(str(path.absolute())))
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if prune:
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=prune, reduction_factor=3)
+    return optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True, sampler=sampler, pruner=pruner
+    )
+
+
+def cell_value(store: Store, keys: Iterable[str]) -> float | None:
+    """Mean validation accuracy of finished training stages, or None when one has none."""
+    values = []
+    for key in keys:
+        value = store.get(key).metrics.get("validation_top1")
+        if value is None:
+            return None
+        values.append(float(value))
+    return statistics.fmean(values) if values else None
+
+
+class GridCells:
+    """Listener of a grid study: writes each finished cell into the journal, once."""
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        cells: list[Cell],
+        trials: list[Trial],
+        graph: StageGraph,
+        store: Store,
+        journal: Path,
+        name: str,
+        on_stage: Callable[[StageNode], None],
+    ) -> None:
+        self.resolved, self.graph, self.store = resolved, graph, store
+        self.cells = {cell.id: cell for cell in cells}
+        self.on_stage = on_stage
+        self._role = resolved.study.recipe.measured
+        self._last = resolved.study.recipe.roles[-1]
+        self._open: dict[str, set[str]] = {}
+        self._measured: dict[str, list[str]] = {}
+        for trial in trials:
+            self._open.setdefault(trial.cell, set()).add(trial.stages[self._last])
+            self._measured.setdefault(trial.cell, []).append(trial.stages[self._role])
+        self.study = open_study(journal, name)
+        self._known = {
+            (t.user_attrs.get(CELL), t.user_attrs.get("seeds")) for t in self.study.get_trials(deepcopy=False)
+        }
+        self.leader: tuple[float, str] | None = None
+        for cell_id in self._open:
+            self._note(cell_id)
+
+    def stage_done(self, node: StageNode) -> None:
+        """A stage finished: its cell may be complete."""
+        self.on_stage(node)
+        if node.role == self._last:
+            for cell_id in node.cells:
+                self._note(cell_id)
+
+    def _note(self, cell_id: str) -> None:
+        keys = self._open[cell_id]
+        if any(self.graph.nodes[key].state != "done" for key in keys):
+            return
+        value = cell_value(self.store, self._measured[cell_id])
+        if value is None:
+            return
+        cell = self.cells[cell_id]
+        if self.leader is None or value > self.leader[0]:
+            self.leader = (value, cell.label)
+        seeds = len(keys)
+        if (cell_id, seeds) in self._known:
+            return
+        self._known.add((cell_id, seeds))
+        params, distributions = self._params(cell)
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                value=value, params=params, distributions=distributions, user_attrs={CELL: cell_id, "seeds": seeds}
+            )
+        )
+
+    def _params(self, cell: Cell) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        params: dict[str, Any] = {}
+        distributions: dict[str, BaseDistribution] = {}
+        for name, value in cell.point.items():
+            if name.endswith("orders"):
+                # Four on/off parameters: one category of 16 levels takes importance scores minutes.
+                for order in specs.ORDERS:
+                    params[f"order_{order}"] = order in specs.orders_of(value)
+                    distributions[f"order_{order}"] = CategoricalDistribution((False, True))
+            else:
+                plain = [str(v) if isinstance(v, tuple) else v for v in self.resolved.axes[name]]
+                params[name] = str(value) if isinstance(value, tuple) else value
+                distributions[name] = CategoricalDistribution(plain)
+        return params, distributions
+
+    def stage_failed(self, node: StageNode) -> None:
+        """A stage ended as failed."""
+        self.on_stage(node)
+
+    def stage_value(self, node: StageNode, epoch: int, value: float) -> bool:
+        """Grids are never pruned."""
+        return False
+
+    def more(self) -> bool:
+        """A grid is complete from the start."""
+        return False
+
+    def exhausted(self) -> bool:
+        """A grid is complete from the start."""
+        return True
+
+
+class SampledCells:
+    """Listener of a sampled study: asks Optuna for cells, one per free slot, and tells it what they gave."""
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        fingerprint: str,
+        graph: StageGraph,
+        store: Store,
+        journal: Path,
+        name: str,
+        on_stage: Callable[[StageNode], None],
+        on_cells: Callable[[list[Cell], list[Trial]], None],
+        *,
+        grow: bool = True,
+    ) -> None:
+        self.resolved, self.graph, self.store, self.grow = resolved, graph, store, grow
+        self.planner = Planner(resolved, fingerprint)
+        self.on_stage, self.on_cells = on_stage, on_cells
+        self.recipe = resolved.study.recipe
+        self.cells: list[Cell] = []
+        self.trials: list[Trial] = []
+        self.leader: tuple[float, str] | None = None
+        self._open: dict[int, dict[int, Trial | None]] = {}  # Optuna trial -> seed -> trial, None while held back.
+        self._handles: dict[int, optuna.trial.Trial] = {}
+        self._cell_of: dict[int, Cell] = {}
+        self._present = store.keys()
+        epochs = self._epochs()
+        mend_journal(journal)
+        probe = open_study(journal, name)
+        # A sampler seeded alike after every restart would draw the first cells again.
+        seed = int(specs.short_hash({"run": name, "asked": len(probe.get_trials(deepcopy=False))}), 16)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed % 2**31, constant_liar=True)
+        self.pruning = resolved.study.prune and epochs >= 3
+        self.study = open_study(journal, name, sampler=sampler, prune=max(1, epochs // 9) if self.pruning else 0)
+        self._adopt()
+
+    def _epochs(self) -> int:
+        from sweeps.plan import examples
+
+        spec = self.planner.specs(next(iter(examples(self.resolved))))[self.recipe.measured]
+        return int(getattr(spec, "epochs", 1))
+
+    def _space(self, trial: optuna.trial.Trial) -> dict[str, Any]:
+        assert self.resolved.study.space is not None
+        return self.resolved.study.space(Pinned(trial, self.resolved.pinned))
+
+    def _adopt(self) -> None:
+        """Take up what was asked and never told; list what is finished."""
+        for frozen in self.study.get_trials(deepcopy=False):
+            if frozen.state == TrialState.RUNNING:
+                handle = optuna.trial.Trial(self.study, frozen._trial_id)
+                self._expand(handle)  # Suggesting again gives the values that were drawn.
+            elif CELL in frozen.user_attrs:
+                cell = self.resolved.cell(frozen.user_attrs["point"], frozen.number)
+                self._cell_of[frozen.number] = cell
+                self._announce(cell, [Trial(cell.id, s, self.planner.keys(cell, s)) for s in self.resolved.seeds])
+                self._reopen(frozen, cell)
+                if frozen.state == TrialState.COMPLETE and frozen.value is not None:
+                    self._lead(frozen.value, cell)
+
+    def _reopen(self, frozen: optuna.trial.FrozenTrial, cell: Cell) -> None:
+        """Show finished cells in the graph; further seeds of complete ones are trained, the value stays as told."""
+        if frozen.state != TrialState.COMPLETE:
+            return
+        for seed in self.resolved.seeds:
+            for node in self.planner.stages(cell, seed):
+                self.graph.add(node, present=node.key in self._present)
+
+    def _announce(self, cell: Cell, trials: list[Trial]) -> None:
+        if all(known.id != cell.id for known in self.cells):
+            self.cells.append(cell)
+        self.trials.extend(trials)
+        self.on_cells(self.cells, self.trials)
+
+    def _expand(self, handle: optuna.trial.Trial) -> None:
+        cell = self.resolved.cell(self._space(handle), handle.number)
+        handle.set_user_attr(CELL, cell.id)
+        handle.set_user_attr("point", dict(cell.point))
+        self._handles[handle.number] = handle
+        self._cell_of[handle.number] = cell
+        self._open[handle.number] = dict.fromkeys(self.resolved.seeds)
+        self._announce(cell, [Trial(cell.id, s, self.planner.keys(cell, s)) for s in self.resolved.seeds])
+        seeds = self.resolved.seeds
+        self._start(handle.number, seeds[0], scout=self.pruning)
+        if not self.pruning or self._through(handle.number):
+            self._start_others(handle.number)
+        self._settle(handle.number)
+
+    def _through(self, number: int) -> bool:
+        trial = self._open[number][self.resolved.seeds[0]]
+        return trial is not None and self.graph.nodes[trial.stages[self.recipe.measured]].state == "done"
+
+    def _start(self, number: int, seed: int, *, scout: bool) -> None:
+        cell = self._cell_of[number]
+        keys = {}
+        for node in self.planner.stages(cell, seed):
+            if scout and node.role == self.recipe.measured:
+                node.scout_of = number
+            self.graph.add(node, present=node.key in self._present or self.store.has(node.key))
+            keys[node.role] = node.key
+        self._open[number][seed] = Trial(cell.id, seed, keys)
+
+    def _start_others(self, number: int) -> None:
+        for seed, trial in list(self._open[number].items()):
+            if trial is None:
+                self._start(number, seed, scout=False)
+
+    def _numbers_of(self, node: StageNode) -> list[int]:
+        return [n for n in list(self._open) if self._cell_of[n].id in node.cells]
+
+    def stage_done(self, node: StageNode) -> None:
+        """A stage finished: a scout lets the other seeds start, a last stage may complete its cell."""
+        self.on_stage(node)
+        for number in self._numbers_of(node):
+            if node.scout_of == number or (node.role == self.recipe.measured and self._through(number)):
+                self._start_others(number)
+            self._settle(number)
+
+    def stage_failed(self, node: StageNode) -> None:
+        """A stage failed: its cells are told so."""
+        self.on_stage(node)
+        for number in list(self._open):
+            self._settle(number)
+
+    def stage_value(self, node: StageNode, epoch: int, value: float) -> bool:
+        """Report a scout's epoch; true when the pruner ends its cell."""
+        number = node.scout_of
+        if number is None or number not in self._open or not self.pruning:
+            return False
+        handle = self._handles[number]
+        if epoch not in self.study.get_trials(deepcopy=False)[number].intermediate_values:
+            handle.report(value, epoch)
+        if not handle.should_prune():
+            return False
+        self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+        del self._open[number]
+        return True
+
+    def _settle(self, number: int) -> None:
+        """Tell Optuna about a cell when all its stages have ended."""
+        trials = self._open.get(number)
+        if trials is None:
+            return
+        last, role = self.recipe.roles[-1], self.recipe.measured
+        ends = [self.graph.nodes[t.stages[last]] for t in trials.values() if t is not None]
+        if any(node.state in ("failed", "unrunnable") for node in ends):
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            del self._open[number]
+            return
+        if len(ends) < len(trials) or any(node.state != "done" for node in ends):
+            return
+        value = cell_value(self.store, [t.stages[role] for t in trials.values() if t is not None])
+        if value is None or value != value:
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self.study.tell(number, value, skip_if_finished=True)
+            self._lead(value, self._cell_of[number])
+        del self._open[number]
+
+    def _lead(self, value: float, cell: Cell) -> None:
+        if self.leader is None or value > self.leader[0]:
+            self.leader = (value, cell.label)
+
+    @property
+    def asked(self) -> int:
+        """Trials in the journal."""
+        return len(self.study.get_trials(deepcopy=False))
+
+    def more(self) -> bool:
+        """Ask for one more cell when the budget allows."""
+        if not self.grow or self.asked >= self.resolved.trials:
+            return False
+        self._expand(self.study.ask())
+        return True
+
+    def exhausted(self) -> bool:
+        """Whether every cell of the budget was asked for and told."""
+        return not self._open and (not self.grow or self.asked >= self.resolved.trials)
+
+

@@ -1,0 +1,86 @@
+"""What Ray Tune calls: a searcher that gives out stages and a scheduler that prunes scouts.
+
+Hooks are idempotent and never raise; the logic is the engine's queue. Both objects pickle as empty shells, because
+Tune pickles them for a restore that never happens here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+
+class Queue(Protocol):
+    """The engine's side of the conversation."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None: ...
+
+    def result(self, trial_id: str, result: dict[str, Any]) -> bool: ...
+
+    def complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None: ...
+
+    def broke(self, error: Exception) -> None: ...
+
+
+class GraphSearcher(Searcher):
+    """Gives Tune a stage as soon as its parents' artifacts exist."""
+
+    def __init__(self, queue: Queue | None = None) -> None:
+        super().__init__(metric=None, mode=None)
+        self._queue = queue
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """An order, None for "not yet", FINISHED at the end."""
+        assert self._queue is not None
+        try:
+            answer = self._queue.suggest(trial_id)
+        except Exception as error:
+            self._queue.broke(error)
+            return Searcher.FINISHED
+        if isinstance(answer, dict):
+            return {"order": json.dumps(answer)}
+        return Searcher.FINISHED if answer else None
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """A trial ended, one way or another."""
+        assert self._queue is not None
+        try:
+            self._queue.complete(trial_id, result, error)
+        except Exception as problem:
+            self._queue.broke(problem)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the disk is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a fresh Tune run is started instead."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: see save."""
+
+
+class PruningScheduler(FIFOScheduler):
+    """Stops a scout when Optuna's pruner says so, at the stage's own epochs."""
+
+    def __init__(self, queue: Queue | None = None) -> None:
+        super().__init__()
+        self._queue = queue
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        """STOP for a pruned scout, CONTINUE for everything else."""
+        assert self._queue is not None
+        try:
+            prune = self._queue.result(trial.trial_id, result)
+        except Exception as problem:
+            self._queue.broke(problem)
+            return TrialScheduler.STOP
+        return TrialScheduler.STOP if prune else TrialScheduler.CONTINUE

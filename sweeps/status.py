@@ -1,0 +1,196 @@
+"""Where a run is, from its files alone: no running Ray is asked, nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import click
+
+from sweeps.runs import RunFolder
+from trainables.artifacts import Lease, LeaseObserver, Store, read_json
+from trainables.errors import ArtifactError
+from trainables.stages.base import verdict
+
+MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}
+
+
+def look(run: RunFolder, store: Store) -> dict[str, Any]:
+    """Everything `status` says about a run, as plain values."""
+    content = run.read()
+    present = store.keys()
+    roles: dict[str, str] = {}
+    for trial in content.get("trials", ()):
+        for role, key in trial["stages"].items():
+            roles[key] = role
+    observer = LeaseObserver()
+    running, failed = _at_work(store, set(roles) - present, roles, observer)
+    running_keys, failed_keys = {r["key"] for r in running}, {f["key"] for f in failed}
+    pruned = _pruned_cells(run, content)
+    grid: dict[str, dict[int, str]] = {}
+    for trial in content.get("trials", ()):
+        keys = list(trial["stages"].values())
+        if keys[-1] in present:
+            state = "done"
+        elif any(k in failed_keys for k in keys):
+            state = "failed"
+        elif any(k in running_keys for k in keys[1:]):
+            state = "running"
+        elif trial["cell"] in pruned:
+            state = "pruned"
+        else:
+            state = "waiting"
+        grid.setdefault(trial["cell"], {})[trial["seed"]] = state
+    states = [state for row in grid.values() for state in row.values()]
+    by_role: dict[str, dict[str, int]] = {}
+    for key, role in roles.items():
+        row = by_role.setdefault(role, {"total": 0, "done": 0})
+        row["total"] += 1
+        row["done"] += key in present
+    driver = run.driver() or {}
+    driven = run.is_driven(observer)
+    return {
+        "run": run.id,
+        "study": content.get("study"),
+        "state": "running" if driven else ("finished" if states and set(states) <= {"done", "pruned"} else "stopped"),
+        "driver": {"pid": driver.get("pid"), "host": driver.get("host"), **(driver.get("pids") or {})} if driven else None,
+        "trials": {name: states.count(name) for name in MARKS},
+        "stages": by_role,
+        "running": running,
+        "failed": failed,
+        "seeds": content.get("seeds", []),
+        "cells": [
+            {"id": c["id"], "label": c.get("label", c["id"]), "seeds": grid.get(c["id"], {})} for c in content.get("cells", ())
+        ],
+        "leader": _leader(content, store, present),
+        "started": content.get("started"),
+        "report": str(run.path / "report" / "index.html") if (run.path / "report" / "index.html").exists() else None,
+    }
+
+
+def _at_work(
+    store: Store, keys: set[str], roles: dict[str, str], observer: LeaseObserver
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    running, failed = [], []
+    busy: list[str] = []
+    with contextlib.suppress(OSError):
+        busy = sorted(name for name in os.listdir(store.work) if name in keys)
+    for key in busy:
+        folder = store.work_folder(key)
+        numbers = Lease.numbers(folder)
+        if numbers and not observer.is_dead(folder / f"lease.{numbers[-1]}"):
+            lease = read_json(folder / f"lease.{numbers[-1]}") or {}
+            running.append(
+                {
+                    "key": key,
+                    "stage": roles[key],
+                    "pid": lease.get("pid"),
+                    "host": lease.get("host"),
+                    "run": lease.get("run"),
+                    "epoch": lease.get("epoch"),
+                    "epochs": lease.get("epochs"),
+                    "value": lease.get("value"),
+                }
+            )
+            continue
+        failures = store.failures(key)
+        why = verdict(failures)
+        if why is not None:
+            failed.append({"key": key, "stage": roles[key], "why": why, "log": f"logs/{roles[key]}-{key}.log"})
+    return running, failed
+
+
+def _pruned_cells(run: RunFolder, content: dict[str, Any]) -> set[str]:
+    """Cells that Optuna pruned, read from the journal as text: importing optuna would take longer than the rest."""
+    if not content.get("sampled"):
+        return set()
+    import json
+
+    cells: dict[int, str] = {}
+    pruned: set[int] = set()
+    created = -1
+    with contextlib.suppress(OSError):
+        for line in run.journal.read_bytes().splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                if entry.get("op_code") == 4:  # A trial was created.
+                    created += 1
+                elif "user_attr" in entry and "cell" in entry["user_attr"]:
+                    cells[entry["trial_id"]] = entry["user_attr"]["cell"]
+                elif entry.get("op_code") == 6 and entry.get("state") == 2:  # Its state was set to pruned.
+                    pruned.add(entry["trial_id"])
+    return {cells[number] for number in pruned if number in cells}
+
+
+def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[str, Any] | None:
+    """The cell with the best mean on validation, among those whose seeds are all done."""
+    values: dict[str, list[float]] = {}
+    whole: dict[str, bool] = {}
+    for trial in content.get("trials", ()):
+        keys = list(trial["stages"].values())
+        cell = trial["cell"]
+        if keys[-1] not in present or len(keys) < 2:
+            whole[cell] = False
+            continue
+        with contextlib.suppress(ArtifactError):
+            value = store.get(keys[-2]).metrics.get("validation_top1")
+            if value is not None:
+                values.setdefault(cell, []).append(float(value))
+        whole.setdefault(cell, True)
+    means = {cell: sum(v) / len(v) for cell, v in values.items() if whole.get(cell)}
+    if not means:
+        return None
+    best = max(means, key=lambda cell: means[cell])
+    labels = {c["id"]: c.get("label", c["id"]) for c in content.get("cells", ())}
+    return {"cell": best, "label": labels.get(best, best), "validation_top1": means[best], "seeds": len(values[best])}
+
+
+def say(view: dict[str, Any], only_failed: bool) -> None:
+    """Print a view for people."""
+    counts = view["trials"]
+    total = sum(counts.values())
+    parts = [f"{counts['done']}/{total} trials done"]
+    parts += [f"{counts[name]} {name}" for name in ("running", "waiting", "failed", "pruned") if counts[name]]
+    click.echo(f"{view['run']}   {view['state']}   " + " · ".join(parts))
+    if not only_failed:
+        for role, row in view["stages"].items():
+            click.echo(f"  {role:<11} {row['done']}/{row['total']}")
+        _say_grid(view)
+        if view["driver"]:
+            pids = "  ".join(f"{name} {pid}" for name, pid in view["driver"].items() if name != "host")
+            click.echo(f"  driver      {pids}  on {view['driver']['host']}")
+        for row in view["running"]:
+            epoch = f"epoch {row['epoch']}/{row['epochs']}" if row.get("epochs") else "starting"
+            value = f", {100 * row['value']:.1f} %" if isinstance(row.get("value"), float) else ""
+            click.echo(f"  running     {row['stage']} {row['key']}  pid {row['pid']} on {row['host']}  {epoch}{value}")
+        if view["leader"]:
+            lead = view["leader"]
+            click.echo(
+                f"  leader      {lead['label']}  {100 * lead['validation_top1']:.2f} % on validation (n={lead['seeds']})"
+            )
+    for row in view["failed"]:
+        click.echo(f"  failed      {row['stage']} {row['key']}: {row['why'].splitlines()[0][:160]}")
+        click.echo(f"              python -m sweeps logs {view['run']} {row['key']}")
+    if view["report"] and not only_failed:
+        click.echo(f"  report      {view['report']}")
+    if view["state"] == "stopped":
+        click.echo(f"Resume: python -m sweeps resume {view['run']}")
+
+
+def _say_grid(view: dict[str, Any], most: int = 40) -> None:
+    seeds = view["seeds"]
+    if not view["cells"] or len(seeds) > 20:
+        return
+    width = min(40, max(len(c["label"]) for c in view["cells"]))
+    click.echo(" " * (width + 2) + "  seeds " + " ".join(str(s % 1000) for s in seeds))
+    for cell in view["cells"][:most]:
+        marks = " ".join(
+            MARKS[cell["seeds"].get(s, cell["seeds"].get(str(s), "waiting"))].ljust(len(str(s % 1000))) for s in seeds
+        )
+        click.echo(f"  {cell['label'][:width]:<{width}}        {marks}")
+    if len(view["cells"]) > most:
+        click.echo(f"  ... {len(view['cells']) - most} more cells")
+    click.echo("  " + "  ".join(f"{mark} {name}" for name, mark in MARKS.items()))
+
+
