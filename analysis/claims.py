@@ -1,0 +1,190 @@
+"""The paper's claims as rows: the claim, its test, the estimate, and a verdict that names the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from analysis import statistics
+from analysis.order_ablation import scores_by_cell, split_orders
+from analysis.tables import p_value, points
+
+SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
+NOT_CHECKED = "not checked"
+SOURCE = "HORKD, section 4.4"
+PAPER_DATA = ("umdfaces", "uccs")  # What the ablation of HORKD, section 4.4, was made on.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim with its verdict; `on` is '' or tells that the data are not the paper's."""
+
+    name: str
+    claim: str
+    test: str
+    estimate: str
+    verdict: str
+    n: int
+    source: str
+    on: str = ""
+    value: float | None = None  # The estimate as a fraction, unrounded.
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict as printed: 'supported on digits, not the paper's data'."""
+        return f"{self.verdict} {self.on}".strip() if self.verdict != NOT_CHECKED else self.verdict
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def check(trials: pl.DataFrame, data_name: str, asked: Sequence[Any] = ()) -> list[Claim]:
+    """Check the claims of the order ablation on the trials of one panel.
+
+    Args:
+        trials: Rows of `load.trial_table` with their `orders`.
+        data_name: Name of the data used.
+        asked: The study's claims, as names or objects with `name` (or `claim`); none means all known.
+            Unknown ones get a row that says no test is written for them.
+    """
+    stand_in = data_name.lower() not in PAPER_DATA
+    on = f"on {data_name}, not the paper's data" if stand_in else f"on {data_name}"
+    if "teacher" in trials.columns:
+        per_seed = trials.drop_nulls("teacher").group_by("seed").agg(pl.col("teacher").n_unique())
+        if (per_seed["teacher"] > 1).any():
+            on += ", across different teachers"
+    names = scores_by_cell(trials)
+    known = dict(trials.filter(pl.col("orders").is_not_null()).select("cell", "orders").unique().iter_rows())
+    scores = {split_orders(known[cell]): by_seed for cell, by_seed in names.items() if cell in known}
+    rows: list[Claim] = []
+    wanted = [_read(item) for item in asked] or [(name, "", "") for name in KNOWN]
+    for name, text, source in wanted:
+        if name in KNOWN:
+            rows.append(KNOWN[name](scores, on))
+        else:
+            rows.append(
+                Claim(
+                    name=name,
+                    claim=text or name,
+                    test="no test is written for this claim",
+                    estimate="",
+                    verdict=NOT_CHECKED,
+                    n=0,
+                    source=source,
+                )
+            )
+    return rows
+
+
+def _read(item: Any) -> tuple[str, str, str]:
+    if isinstance(item, Mapping):
+        text = str(item.get("claim") or item.get("text") or "")
+        return str(item.get("name") or item.get("id") or text), text, str(item.get("source") or "")
+    return str(item), "", ""
+
+
+Scores = Mapping[tuple[str, ...], Mapping[int, float]]
+
+
+def more_orders_help(scores: Scores, on: str) -> Claim:
+    """'With the increasing order of loss functions, the model performance is indeed getting better.'"""
+    slopes = _slopes(scores, x=len)
+    return _from_slopes(
+        slopes,
+        name="more_orders_help",
+        claim="Accuracy rises with the number of orders.",
+        test="slope of accuracy on the number of terms (1 and more), per seed; t-interval over seeds",
+        unit="points per added order",
+        on=on,
+    )
+
+
+def higher_order_at_equal_size(scores: Scores, on: str) -> Claim:
+    """'When the number of loss terms is the same, the higher the order [...], the better [...].'"""
+    slopes = _slopes(scores, x=_rank, by_size=True)
+    return _from_slopes(
+        slopes,
+        name="higher_order_at_equal_size",
+        claim="At an equal number of terms the higher order is better.",
+        test="slope of accuracy on the summed rank of the orders (1, 2, 3, C count 1 to 4) inside groups "
+        "of equal size, per seed; t-interval over seeds",
+        unit="points per rank",
+        on=on,
+    )
+
+
+def best_is_not_the_full_set(scores: Scores, on: str) -> Claim:
+    """'The optimal results come from [a smaller set] rather than the highest-order.'"""
+    claim = "The best order set is not the full one."
+    test = "paired gain of every smaller set over the full one; Holm over these tests"
+    row = partial(Claim, name="best_is_not_the_full_set", claim=claim, test=test, source=SOURCE, on=on)
+    full = ("1", "2", "3", "C")
+    if not scores.get(full):
+        return row(estimate="the full set has no result", verdict=INCONCLUSIVE, n=0)
+    others = [cell for cell in sorted(scores) if cell not in (full, ()) and scores[cell]]
+    gains = [statistics.paired_gain(scores[cell], scores[full]) for cell in others]
+    adjusted = statistics.holm([gain.p for gain in gains])
+    rated = [(g.mean, g, p, c) for g, p, c in zip(gains, adjusted, others, strict=True) if g.mean is not None]
+    if not rated:
+        return row(estimate="no smaller set to compare", verdict=INCONCLUSIVE, n=0)
+    top, gain, p, cell = max(rated, key=lambda item: item[0])
+    proven = [item for item in rated if item[2] is not None and item[2] < statistics.ALPHA]
+    verdict = INCONCLUSIVE
+    if any(mean > 0 for mean, *_ in proven):
+        verdict = SUPPORTED
+        # The smaller set that shows it, which need not be the one with the largest gain.
+        top, gain, p, cell = max((item for item in proven if item[0] > 0), key=lambda item: item[0])
+    elif len(proven) == len(rated) and all(mean < 0 for mean, *_ in proven):
+        verdict = NOT_SUPPORTED
+    shown = "p undefined" if p is None else f"Holm p {p_value(p)}"
+    estimate = f"{'+'.join(cell)} over the full set: {points(top)} points ({shown})"
+    return row(estimate=estimate, verdict=verdict, n=gain.pairs, value=top, low=gain.low, high=gain.high)
+
+
+def _rank(cell: tuple[str, ...]) -> int:
+    return sum("123C".index(order) + 1 for order in cell if order in "123C")
+
+
+def _slopes(
+    scores: Scores, *, x: Callable[[tuple[str, ...]], float], by_size: bool = False
+) -> tuple[list[float], list[str]]:
+    """Slope per seed over the non-empty sets with a result, from seeds that have them all; and those sets."""
+    cells = [cell for cell in sorted(scores) if cell and scores[cell]]
+    seeds = sorted(set.intersection(*(set(scores[cell]) for cell in cells))) if cells else []
+    found = []
+    for seed in seeds:
+        values = [(float(x(cell)), scores[cell][seed]) for cell in cells]
+        value = statistics.slope(values, [len(cell) for cell in cells] if by_size else None)
+        if value is not None:
+            found.append(value)
+    return found, ["+".join(cell) for cell in cells]
+
+
+def _from_slopes(
+    slopes: tuple[list[float], list[str]], *, name: str, claim: str, test: str, unit: str, on: str
+) -> Claim:
+    values, cells = slopes
+    s = statistics.summarise(values)
+    row = partial(Claim, name=name, claim=claim, test=test, source=SOURCE, on=on, n=s.n)
+    if s.mean is None:
+        why = "no seed has all order sets" if len(cells) > 1 else "too few order sets"
+        return row(estimate=why, verdict=INCONCLUSIVE)
+    if s.low is None or s.high is None:
+        estimate = f"{points(s.mean)} {unit} (n=1: no interval)"
+        return row(estimate=estimate, verdict=INCONCLUSIVE, value=s.mean)
+    verdict = SUPPORTED if s.low > 0 else NOT_SUPPORTED if s.high < 0 else INCONCLUSIVE
+    estimate = f"{points(s.mean)} [{points(s.low)}, {points(s.high)}] {unit}, {len(cells)} order sets"
+    return row(estimate=estimate, verdict=verdict, value=s.mean, low=s.low, high=s.high)
+
+
+KNOWN: dict[str, Callable[[Scores, str], Claim]] = {
+    "more_orders_help": more_orders_help,
+    "best_is_not_the_full_set": best_is_not_the_full_set,
+    "higher_order_at_equal_size": higher_order_at_equal_size,
+}

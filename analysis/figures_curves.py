@@ -1,0 +1,102 @@
+"""Learning curves: loss terms of one cell, raw and weighted, and validation accuracy by group of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from analysis import theme
+from analysis.curves import TERMS
+from analysis.figures import Drawn, log_axis, new_figure, render, short, style
+
+TERM_NAMES = {
+    "cross_entropy": "cross-entropy",
+    "point": "1 point",
+    "pair": "2 pair",
+    "angle": "3 angle",
+    "center": "C centre",
+}
+TERM_COLOURS = dict(
+    zip(TERMS, (theme.INK, theme.BLUE, theme.GREEN, theme.VERMILLION, theme.PINK), strict=True)
+)
+
+
+def curves(
+    terms: pl.DataFrame,
+    validation: pl.DataFrame,
+    *,
+    name: str,
+    cell: str,
+    groups: Sequence[str],
+    caption: str,
+    alt: str,
+) -> Drawn:
+    """Draw the panels that have data: raw terms, weighted terms, validation accuracy by group (at most five).
+
+    Args:
+        terms: Rows of `curves.loss_terms` for the cell labelled `cell`.
+        validation: Rows of `curves.validation_by_group`; `groups` gives their order.
+    """
+    kinds = [kind for kind in ("raw", "weighted") if terms.filter(pl.col("kind") == kind).height]
+    count = len(kinds) + bool(validation.height)
+    width, height = 10.2, 3.6
+    with style():
+        figure = new_figure(width, height)
+        for index in range(count):
+            span = (width - 0.1) / count
+            axes = figure.add_axes(((0.62 + index * span) / width, 0.3, (span - 0.82) / width, 0.58))
+            if index < len(kinds):
+                _terms(
+                    axes,
+                    terms.filter(pl.col("kind") == kinds[index]),
+                    f"{kinds[index]} loss terms, {short(cell, 16)}",
+                )
+            else:
+                _groups(axes, validation, groups)
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.grid(axis="y", which="major")
+            axes.set_axisbelow(True)
+            place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 3}
+            axes.legend(**place, fontsize=7.8, handlelength=1.9, columnspacing=1.0)
+        files = render(figure)
+    frames = {f"{name}_terms": terms, f"{name}_validation": validation}
+    return Drawn(name=name, alt=alt, caption=caption, files=files, frames=frames)
+
+
+def _terms(axes: Axes, rows: pl.DataFrame, title: str) -> None:
+    for index, term in enumerate(TERMS):
+        own = rows.filter(pl.col("term") == term, pl.col("value") > 0)
+        if own.height:
+            look: dict[str, Any] = {
+                "color": TERM_COLOURS[term],
+                "ls": theme.DASHES[index],
+                "marker": _dot(own),
+            }
+            axes.plot(own["epoch"], own["value"], lw=1.8, ms=4, label=TERM_NAMES[term], **look)
+    positive = rows.filter(pl.col("value") > 0)["value"]
+    if len(positive) and positive.max() > 8 * positive.min():  # type: ignore[operator]
+        log_axis(axes, "y")
+    axes.set_title(title, fontsize=10)
+
+
+def _groups(axes: Axes, rows: pl.DataFrame, groups: Sequence[str]) -> None:
+    for index, group in enumerate(groups[: len(theme.SERIES)]):
+        own = rows.filter(pl.col("group") == group)
+        if own.height:
+            look: dict[str, Any] = {
+                "color": theme.SERIES[index],
+                "ls": theme.DASHES[index],
+                "marker": _dot(own),
+            }
+            axes.plot(own["epoch"], 100 * own["value"], lw=1.8, ms=4, label=short(group, 18), **look)
+    axes.set_title("validation accuracy, %", fontsize=10)
+
+
+def _dot(rows: pl.DataFrame) -> str:
+    # A line through one epoch is invisible.
+    return "o" if rows.height < 3 else ""

@@ -1,0 +1,130 @@
+"""The tables of a report, made from the frames of its figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from analysis import figures_orders, order_ablation, statistics
+from analysis.order_ablation import Panel
+from analysis.tables import Column, Table, p_value, percent, points
+from analysis.weight_search import Search
+
+MOST_SAMPLED = 20
+
+
+def cost_by_stage(records: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per `stage`, in the chain's order: `count`, `seconds`, `cpu_seconds`, `mean_seconds`."""
+    place = {"teacher": 0, "assistant": 1, "student": 2, "evaluation": 3}
+    names = ("seconds", "cpu_seconds")
+    totals = [pl.col(n).map_elements(_total, return_dtype=pl.Float64) for n in names]
+    return (
+        records.group_by("stage")
+        .agg(pl.len().alias("count"), *names)
+        .with_columns(totals)
+        .with_columns((pl.col("seconds") / pl.col("count")).alias("mean_seconds"))
+        .sort(pl.col("stage").replace_strict(place, default=9, return_dtype=pl.Int64), "stage")
+    )
+
+
+def _total(values: Iterable[float | None]) -> float:
+    # Exact, because the last digit of a float sum depends on its order.
+    return math.fsum(value for value in values if value is not None)
+
+
+def accuracy_table(panel: Panel, name: str, what: str) -> Table:
+    """All cells of a panel by falling mean; cells without a result last."""
+    rows = panel.rows.sort("mean", descending=True, nulls_last=True, maintain_order=True).to_dicts()
+    paired = panel.baseline is not None
+    columns = [Column(heading="#"), Column(heading=what, number=False), Column(heading="acc %", show=percent)]
+    columns += [Column(heading="95% CI"), Column(heading="validation %", show=percent)]
+    if paired:
+        columns += [
+            Column(heading="gain", show=points),
+            Column(heading="95% CI of the gain"),
+            Column(heading="p Holm", show=p_value),
+        ]
+    columns += [Column(heading="seeds"), Column(heading="failed")]
+    body = []
+    for rank, row in enumerate(rows, start=1):
+        own: list[Any] = [
+            rank if row["n"] else None,
+            row["label"] + (" (reference)" if row["reference"] else ""),
+            row["mean"],
+        ]
+        own.append("no result" if not row["n"] else figures_orders.interval_text(row, paired=False))
+        own.append(row["validation_mean"])
+        if paired:
+            interval = None
+            if row["gain_low"] is not None:
+                interval = f"[{points(row['gain_low'])}, {points(row['gain_high'])}]"
+            own += [row["gain"], interval, row["p_holm"]]
+        own += [
+            row["n"] if row["n"] == row["n_expected"] else f"{row['n']} of {row['n_expected']}",
+            row["n_failed"],
+        ]
+        body.append(own)
+    best = frozenset(index for index, row in enumerate(rows) if row["best"])
+    caption = f"Test accuracy{', ' + panel.title if panel.title else ''}: mean and 95% t-interval over seeds"
+    caption += f"; paired gain over the reference, Holm over {panel.tests} tests." if paired else "."
+    return Table(name=name, caption=caption, columns=columns, rows=body, best=best)
+
+
+def effects_table(frame: pl.DataFrame, name: str) -> Table:
+    columns = [Column(heading="effect", number=False), Column(heading="seeds")]
+    columns += [Column(heading=h, show=points) for h in ("points", "low", "high")] + [
+        Column(heading="p", show=p_value)
+    ]
+    return Table(
+        name=name,
+        caption="Factorial effects, 95% t-intervals over seeds.",
+        columns=columns,
+        rows=frame.rows(),
+    )
+
+
+def search_table(search: Search) -> Table:
+    rows = search.cells.head(MOST_SAMPLED).to_dicts()
+    columns = [Column(heading="#"), Column(heading="status", number=False)]
+    columns += [Column(heading=name, show=lambda value: f"{value:.4g}") for name in search.weights]
+    columns += [
+        Column(heading="validation %", show=percent),
+        Column(heading="95% CI"),
+        Column(heading="seeds"),
+    ]
+    columns += [Column(heading="test %", show=percent)]
+    body: list[list[Any]] = []
+    for rank, row in enumerate(rows, start=1):
+        own: list[Any] = [rank, row["status"], *(row[name] for name in search.weights), row["value"]]
+        own += [figures_orders.interval_text(row, paired=False) if row["n"] else None, row["n"]]
+        body.append([*own, search.test.mean if row["cell"] == search.best else None])
+    best = frozenset(index for index, row in enumerate(rows) if row["cell"] == search.best)
+    caption = "Mean validation accuracy over seeds, 95% t-interval. Test accuracy of the chosen cell only."
+    return Table(name="cells", caption=caption, columns=columns, rows=body, best=best)
+
+
+def effects_words(result: statistics.FactorialEffects) -> str:
+    """How the effects were got, and which cells are missing, in words."""
+    words = (
+        "Exact contrasts of the complete factorial."
+        if result.method == "contrasts"
+        else "Least squares over the cells present."
+    )
+    if gone := missing_cells(result):
+        words += f" Missing: {', '.join(gone[:8])}{' and more' if len(gone) > 8 else ''}."
+    return words + (f" {result.note[0].upper()}{result.note[1:]}." if result.note else "")
+
+
+def missing_cells(result: statistics.FactorialEffects) -> list[str]:
+    """Missing cells as '1+2 (seeds 0, 3)'."""
+    seeds: dict[str, list[int]] = {}
+    for cell, seed in result.missing:
+        name = "+".join(sorted(cell)) or order_ablation.NO_DISTILLATION
+        seeds.setdefault(name, []).append(seed)
+    return [
+        f"{name} (seed{'' if len(own) == 1 else 's'} {', '.join(map(str, own))})"
+        for name, own in seeds.items()
+    ]
