@@ -1,0 +1,210 @@
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from trainables.data import packed as packed_module
+from trainables.data.packed import (
+    TEST,
+    TRAIN,
+    Items,
+    draw_test_split,
+    item_names,
+    open_packed,
+    read_info,
+    split_indices,
+    write_packed,
+)
+from trainables.errors import DataError, UsageError
+
+SPLITS = ("train", "validation", "test")
+
+
+def indices(packed, split, *, fraction=0.2, seed=0, train_images=0):
+    return split_indices(
+        packed, split, validation_fraction=fraction, split_seed=seed, train_images=train_images
+    )
+
+
+def items(images, name="c"):
+    labels = np.arange(len(images), dtype=np.int32) % 2
+    split = np.array([TRAIN, TRAIN, TEST, TEST], dtype=np.uint8)[: len(images)]
+    return Items(images=images, labels=labels, split=split, names=["é"] * len(images), classes=(name, "d"))
+
+
+def test_what_is_written_is_read_back(nasty_path):
+    images = np.arange(4 * 3 * 5 * 5, dtype=np.uint16).astype(np.uint8).reshape(4, 3, 5, 5)
+    info = write_packed(nasty_path, "näme", items(images))
+    opened = open_packed(info.path, verify=True)
+    np.testing.assert_array_equal(opened.images, images)
+    np.testing.assert_array_equal(opened.labels, [0, 1, 0, 1])
+    np.testing.assert_array_equal(opened.split, [0, 0, 1, 1])
+    assert (opened.labels.dtype, opened.split.dtype) == (np.int32, np.uint8)
+    assert opened.info == info == read_info(info.path)
+    assert (info.name, info.classes, info.channels, info.height, info.width) == ("näme", ("c", "d"), 3, 5, 5)
+    assert (info.train_images, info.test_images, info.bytes) == (2, 2, info.path.stat().st_size)
+    assert info.path.name == f"{info.fingerprint}.arrow"
+    assert item_names(info.path) == ["é"] * 4
+
+
+def test_the_images_are_read_only(make_packed):
+    with pytest.raises(ValueError, match="read-only"):
+        make_packed().images[0] = 0
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_name(tmp_path):
+    images = np.zeros((4, 1, 2, 2), dtype=np.uint8)
+    first = write_packed(tmp_path / ".", "one", items(images))
+    assert write_packed(tmp_path, "two", items(images)).fingerprint == first.fingerprint
+    assert write_packed(tmp_path, "one", items(images + 1)).fingerprint != first.fingerprint
+    assert write_packed(tmp_path, "one", items(images, "renamed")).fingerprint != first.fingerprint
+    assert write_packed(tmp_path, "one", items(images.reshape(4, 1, 1, 4))).fingerprint != first.fingerprint
+
+
+def test_the_fingerprint_of_a_known_array_never_changes():
+    images = np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2)
+    made = items(images)
+    marks = packed_module.fingerprint(made.images, made.labels, made.split, made.classes)
+    assert marks == "3c0a23dc6559fe13"
+
+
+@pytest.mark.parametrize("keep", [0, 3, 8, 100, 300, 700, -400, -8, -1])
+def test_a_cut_file_is_told_from_others(make_packed, keep):
+    path = make_packed().info.path
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"was cut: .* Remove it, and the next run packs it again\.$"):
+        open_packed(path)
+
+
+def test_a_longer_file_is_told(make_packed):
+    path = make_packed().info.path
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DataError, match="was altered"):
+        open_packed(path)
+
+
+def test_altered_pixels_are_found_when_verifying(make_packed):
+    packed = make_packed()
+    content = bytearray(packed.info.path.read_bytes())
+    place = bytes(content).index(packed.images[3].tobytes())
+    content[place] ^= 1
+    altered = packed.info.path.with_name("altered.arrow")
+    altered.write_bytes(content)
+    open_packed(altered)
+    with pytest.raises(DataError, match="no longer matches its fingerprint"):
+        open_packed(altered, verify=True)
+
+
+@pytest.mark.parametrize("content", [b"not arrow at all", b"ARROW1\0\0 and then noise" * 9, b"\xff" * 50])
+def test_a_foreign_file_is_refused(tmp_path, content):
+    (tmp_path / "x.arrow").write_bytes(content)
+    with pytest.raises(DataError):
+        open_packed(tmp_path / "x.arrow")
+
+
+def test_somebody_elses_arrow_file_is_refused(tmp_path):
+    path = tmp_path / "x.arrow"
+    batch = pa.record_batch([pa.array([1, 2])], names=["a"])
+    with pa.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(DataError, match="is not a packed data set of this project"):
+        open_packed(path)
+
+
+def test_another_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed_module, "read_info", lambda path: path)
+    monkeypatch.setattr(packed_module, "FORMAT_VERSION", 0)
+    path = write_packed(tmp_path, "old", items(np.zeros((4, 1, 2, 2), dtype=np.uint8)))
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="must have format 1, but has 0"):
+        open_packed(path)
+
+
+def test_a_missing_file_or_a_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="No packed data set"):
+        open_packed(tmp_path / "none.arrow")
+    with pytest.raises(DataError, match="cannot be read"):
+        open_packed(tmp_path)
+
+
+def test_a_damaged_file_of_the_same_fingerprint_is_replaced(tmp_path):
+    made = items(np.zeros((4, 1, 2, 2), dtype=np.uint8))
+    info = write_packed(tmp_path, "a", made)
+    info.path.write_bytes(b"ARROW1")
+    assert write_packed(tmp_path, "a", made) == info
+    open_packed(info.path, verify=True)
+
+
+def test_the_description_is_json_in_the_schema(make_packed):
+    info = make_packed().info
+    described = json.loads(pa.ipc.open_file(str(info.path)).schema.metadata[b"packed_images"])
+    assert described["shape"] == [70, 1, 4, 4]
+    assert described["counts"] == {"train": 56, "test": 14}
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("per_class", [(40, 20, 10), (3, 3), (100, 3, 4)])
+def test_splits_are_disjoint_and_whole(make_packed, per_class, fraction):
+    packed = make_packed(per_class)
+    parts = [indices(packed, split, fraction=fraction) for split in SPLITS]
+    together = np.concatenate(parts)
+    assert sorted(together) == list(range(sum(per_class)))
+    assert all(part.dtype == np.int64 and (np.diff(part) > 0).all() for part in parts)
+    assert set(packed.labels[parts[0]]) == set(range(len(per_class)))
+    assert (len(parts[1]) == 0) == (fraction == 0.0)
+
+
+def test_splits_are_stratified(make_packed):
+    packed = make_packed((50, 100, 200))
+    assert np.bincount(packed.labels[indices(packed, "validation", fraction=0.25)]).tolist() == [10, 20, 40]
+    assert np.bincount(packed.labels[indices(packed, "train", train_images=70)]).tolist() == [10, 20, 40]
+
+
+def test_validation_is_the_same_for_every_number_of_training_images(make_packed):
+    packed = make_packed()
+    whole = indices(packed, "validation")
+    np.testing.assert_array_equal(indices(packed, "validation", train_images=9), whole)
+    small, large = indices(packed, "train", train_images=9), indices(packed, "train", train_images=23)
+    assert len(small) == 9 and len(large) == 23
+    assert set(small) < set(large) < set(indices(packed, "train"))
+
+
+def test_splits_depend_on_the_seed_and_nothing_else(make_packed):
+    packed = make_packed()
+    np.random.seed(1)
+    first = indices(packed, "validation", seed=3)
+    np.random.seed(2)
+    np.testing.assert_array_equal(indices(packed, "validation", seed=3), first)
+    assert indices(packed, "validation", seed=4).tolist() != first.tolist()
+    assert first.tolist() == [1, 6, 10, 17, 26, 38, 45, 47, 59, 62, 67]
+
+
+@pytest.mark.parametrize("train_images", [-1, 1, 2, 57, 10**9])
+def test_impossible_training_sizes_are_refused_with_the_numbers(make_packed, train_images):
+    with pytest.raises(UsageError, match=rf"to 45, but got {train_images}: made has 56 training images"):
+        indices(make_packed(), "train", train_images=train_images)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_impossible_fractions_are_refused(make_packed, fraction):
+    with pytest.raises(UsageError, match="validation_fraction"):
+        indices(make_packed(), "train", fraction=fraction)
+
+
+def test_an_unknown_split_is_refused(make_packed):
+    with pytest.raises(UsageError, match="train, validation or test"):
+        indices(make_packed(), "dev")
+
+
+def test_drawn_test_splits_leave_every_class_on_both_sides():
+    labels = np.repeat(np.arange(4), [2, 3, 10, 100])
+    split = draw_test_split(labels, fraction=0.2, seed=0)
+    assert np.bincount(labels[split == TEST]).tolist() == [1, 1, 2, 20]
+
+
+def test_a_copy_elsewhere_opens_as_well(make_packed, nasty_path):
+    packed = make_packed()
+    shutil.copy(packed.info.path, nasty_path / "copy.arrow")
+    assert open_packed(nasty_path / "copy.arrow", verify=True).info.fingerprint == packed.info.fingerprint

@@ -1,0 +1,90 @@
+"""Networks by name: sizes, shapes, seeds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainables.errors import UsageError
+from trainables.models import Network, build
+from trainables.models.registry import BUILDERS
+from trainables.spec import ARCHITECTURES
+
+
+def _small(name: str, **choices: int) -> Network:
+    return build(name, **{"channels": 3, "classes": 7, "width": 0.05, **choices})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("resnet18", 11_220_132),
+        ("resnet34", 21_328_292),
+        ("resnet50", 23_705_252),
+        ("vgg11", 9_277_284),
+        ("resnet34_thin", 8_162_624 + 256 * 100 + 100),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = build(name, channels=3, classes=100)
+    assert sum(weight.numel() for weight in network.parameters()) == parameters
+
+
+def test_the_names_are_those_of_the_specs_and_of_the_functions() -> None:
+    assert set(BUILDERS) == set(ARCHITECTURES)
+    assert all(name == builder.__name__ for name, builder in BUILDERS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [(name, side) for name in ARCHITECTURES for side in (4, 5, 8, 33) if side >= 8 or name != "vgg11"],
+)
+def test_every_side_from_the_smallest_on_works(name: str, side: int) -> None:
+    network = _small(name)
+    outputs = network(torch.randn(2, 3, side, side + 1))
+    assert outputs.embedding.shape == (2, network.embedding_width)
+    assert outputs.logits.shape == (2, 7)
+    outputs.logits.sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_embedding_layer_has_the_width_asked_for_and_feeds_the_classifier(name: str) -> None:
+    network = _small(name, embedding=9, channels=1)
+    outputs = network(torch.randn(2, 1, 8, 8))
+    assert network.embedding_width == 9
+    torch.testing.assert_close(outputs.logits, network.classifier(outputs.embedding))
+
+
+def test_width_multiplies_all_channels_and_leaves_at_least_one() -> None:
+    assert build("resnet_thin", channels=1, classes=2, width=0.5).embedding_width == 32
+    assert build("resnet_thin", channels=1, classes=2, width=2.0).embedding_width == 128
+    assert build("resnet_thin", channels=1, classes=2, width=0.001).embedding_width == 1
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_global_seed_decides_the_weights(name: str) -> None:
+    networks = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        networks.append(torch.nn.utils.parameters_to_vector(_small(name).parameters()))
+    assert torch.equal(networks[0], networks[1])
+    assert not torch.equal(networks[0], networks[2])
+
+
+def test_vgg_skips_the_fourth_pooling_below_64_pixels() -> None:
+    network = _small("vgg11").eval()
+    sides = {side: network.trunk(torch.randn(1, 3, side, side)).shape[-1] for side in (8, 16, 32, 64)}
+    assert sides == {8: 1, 16: 2, 32: 4, 64: 4}
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'resnet18'"):
+        build("resnet81", channels=3, classes=2)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 0}, {"classes": 0}, {"width": 0}, {"embedding": -1}])
+def test_impossible_numbers_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        _small("resnet_thin", **wrong)
