@@ -21,18 +21,21 @@ STUDY = Study(
     axes={"horkd.orders": ORDER_SETS},
     baseline={"horkd.orders": "none"},
     factors=ORDERS,
+    sd_of_difference=0.008,  # Mean over four cells of the demo, seeds 100 to 104.
     presets={
         "demo": Preset(
             seeds=5,
             note="handwritten digits, 8x8, small networks; a stand-in for the paper's faces",
+            # Chosen on seeds 100 to 104 and frozen: cross-entropy alone 93.8 % on validation, the teacher 99.7 %.
             parameters={
                 "architecture": "resnet_thin",
                 "teacher.width": 1.0,
                 "assistant.width": 0.5,
                 "assistant.train_images": 200,
-                "teacher.epochs": 40,
-                "assistant.epochs": 100,
-                "batch_size": 32,
+                "teacher.epochs": 8,
+                "assistant.epochs": 30,
+                "teacher.batch_size": 64,
+                "assistant.batch_size": 40,
                 "learning_rate": 0.05,
                 "warmup_epochs": 2.0,
                 "horkd.w_1st": 1.0,
@@ -78,17 +81,17 @@ STUDY = Study(
     },
     claims=(
         Claim(
-            name="more_orders",
+            name="more_orders_help",
             text="Accuracy rises with the number of orders",
             source="HORKD, Sec. 4.4",
         ),
         Claim(
-            name="best_is_not_full",
+            name="best_is_not_the_full_set",
             text="The best result does not come from all orders together",
             source="HORKD, Sec. 4.4",
         ),
         Claim(
-            name="higher_order",
+            name="higher_order_at_equal_size",
             text="At equal number of orders, the higher order is better",
             source="HORKD, Sec. 4.4",
         ),

@@ -52,14 +52,14 @@ def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> None:
     """A plain table: columns as wide as their content, numbers to the right."""
     shown = [[str(cell) for cell in row] for row in rows]
     widths = [max([len(head), *(len(row[i]) for row in shown)]) for i, head in enumerate(heads)]
-    right = [bool(shown) and all(_number(row[i]) for row in shown) for i in range(len(heads))]
+    right = [sum(_number(row[i]) for row in shown) > len(shown) / 2 for i in range(len(heads))]
     for row in [list(heads), *shown]:
         cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
         click.echo("  ".join(cells).rstrip())
 
 
 def _number(text: str) -> bool:
-    return text.strip() in ("", "-") or text.strip("+-%").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
+    return text.strip() in ("", "-") or text.strip("+-%<").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
 
 
 class Commands(click.Group):
@@ -361,7 +361,7 @@ def _say_rows(rows: Sequence[dict[str, Any]], most: int = 6) -> None:
     for row in rows[:most]:
         gain = "reference" if row.get("gain") is None else points(row["gain"])
         span = f"[{points(row['low'])}, {points(row['high'])}]" if row.get("low") is not None else ""
-        p = f"{row['p']:.3f}" if row.get("p") is not None else ""
+        p = "" if row.get("p") is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
         shown.append((row["cell"], f"{100 * row['mean']:.2f}", gain, span, p, row["n"]))
     table(shown, ("CELL", "ACC %", "GAIN", "95 % CI", "P HOLM", "SEEDS"))
     if len(rows) > most:

@@ -95,19 +95,20 @@ def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
     }
 
 
+# Side, training and test images of the data sets whose size is known before they are packed.
+KNOWN_COUNTS = {"digits": (8, 1258, 539), "cifar10": (32, 50_000, 10_000), "cifar100": (32, 50_000, 10_000)}
+
+
 def stand_in(name: str, images: int | None) -> dict[str, Any]:
     """Guesses about a data set that was not packed yet, for `show`."""
-    side = {"digits": 8, "cifar10": 32, "cifar100": 32}.get(name, 64)
-    test = {"digits": 539, "cifar10": 10_000, "cifar100": 10_000}.get(name)
-    train = {"digits": 1258, "cifar10": 50_000, "cifar100": 50_000}.get(name)
-    total = images or 10_000
+    side, train, test = KNOWN_COUNTS.get(name, (64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2)))
     return {
         "name": name,
         "fingerprint": plan.UNPACKED,
         "height": side,
         "width": side,
-        "train_images": train if train is not None and images is None else round(total * 0.8),
-        "test_images": test if test is not None and images is None else round(total * 0.2),
+        "train_images": train,
+        "test_images": test,
     }
 
 

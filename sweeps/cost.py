@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
@@ -85,7 +86,9 @@ def measured_rates(store: Store, keys: Iterable[str], most: int = 100) -> dict[t
         with contextlib.suppress(ArtifactError, KeyError, TypeError, ValueError):
             manifest = store.get(key).manifest
             epochs = max(1, int(manifest.get("epochs") or 1))
-            found.setdefault(_shape(manifest["spec"], manifest["kind"]), []).append(float(manifest["seconds"]) / epochs)
+            seconds = float(manifest["seconds"]) / epochs
+            if 0 <= seconds < math.inf:
+                found.setdefault(_shape(manifest["spec"], manifest["kind"]), []).append(seconds)
     return {shape: statistics.median(values) for shape, values in found.items()}
 
 

@@ -441,14 +441,26 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 ] = None
             if spec.architecture == "vgg11" and resolution < 8:
                 mistakes[f"vgg11 needs a resolution of at least 8, got {resolution} for the {role}."] = None
-            left = int(data["train_images"] * (1 - spec.validation_fraction))
+            least = int(data.get("classes", 1))
+            left = _left_by_validation(data["train_images"], spec.validation_fraction, least)
             if spec.train_images > left:
                 mistakes[
                     f"train_images must be at most {left}, what validation leaves of {data['name']}, "
                     f"got {spec.train_images} for the {role}."
                 ] = None
+            elif 0 < spec.train_images < least:
+                mistakes[
+                    f"train_images must be at least {least}, one per class of {data['name']}, or 0 for all, "
+                    f"got {spec.train_images} for the {role}."
+                ] = None
     if mistakes:
         raise UsageError("\n".join(list(mistakes)[:10]))
+
+
+def _left_by_validation(images: int, fraction: float, classes: int) -> int:
+    """Training images beside the validation split, by the rounding of `split_indices`."""
+    held_out = max(1, int(images * fraction + 0.5)) if fraction > 0 else 0
+    return max(images - held_out, min(images, classes))
 
 
 def build_graph(resolved: Resolved, fingerprint: str, store: Store) -> tuple[StageGraph, list[Trial], list[Cell]]:

@@ -82,7 +82,7 @@ class Progress:
         """One line that says where the run is."""
         counts = state.graph.counts
         total = len(state.graph.nodes)
-        parts = [f"{counts['done']}/{total} stages", f"{len(state.running)} running", f"{counts['failed']} failed"]
+        parts = [f"{counts['done']}/{total} stages", f"{min(len(state.running), state.slots)} running", f"{counts['failed']} failed"]
         if counts["unrunnable"]:
             parts.append(f"{counts['unrunnable']} not runnable")
         if counts["pruned"]:
