@@ -59,7 +59,9 @@ def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> None:
 
 
 def _number(text: str) -> bool:
-    return text.strip() in ("", "-") or text.strip("+-%<").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
+    return (
+        text.strip() in ("", "-") or text.strip("+-%<").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
+    )
 
 
 class Commands(click.Group):
@@ -153,7 +155,9 @@ def list_command(as_json: bool) -> None:
             [(r["name"], r["paper"], r["question"], f"{r['cells']} x {r['seeds']}", r["kind"]) for r in rows],
             ("NAME", "PAPER", "QUESTION", "CELLS x SEEDS", "KIND"),
         )
-        click.echo("\nNext: python -m sweeps show horkd_order_ablation   |   try it: python -m sweeps run horkd_order_ablation")
+        click.echo(
+            "\nNext: python -m sweeps show horkd_order_ablation   |   try it: python -m sweeps run horkd_order_ablation"
+        )
 
     answer({"studies": rows}, as_json, text)
 
@@ -186,7 +190,9 @@ def _show(ready: Any, cells: bool, as_json: bool) -> None:
     alone = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference)
     adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, tests)
     defaults = {
-        name: field.default for name, (_, field) in study.recipe.parameters.items() if name.split(".")[0] not in study.recipe.roles
+        name: field.default
+        for name, (_, field) in study.recipe.parameters.items()
+        if name.split(".")[0] not in study.recipe.roles
     }
     content = {
         "study": study.name,
@@ -198,8 +204,12 @@ def _show(ready: Any, cells: bool, as_json: bool) -> None:
         "axes": {k: list(v) for k, v in resolved.axes.items()},
         "ranges": plan.sampled_names(study),
         "pinned": resolved.pinned,
-        "parameters": {k: {"value": v, "from": resolved.sources.get(k, "study")} for k, v in resolved.parameters.items()},
-        "defaults": {k: v for k, v in defaults.items() if k not in resolved.parameters and not dataclasses.is_dataclass(v)},
+        "parameters": {
+            k: {"value": v, "from": resolved.sources.get(k, "study")} for k, v in resolved.parameters.items()
+        },
+        "defaults": {
+            k: v for k, v in defaults.items() if k not in resolved.parameters and not dataclasses.is_dataclass(v)
+        },
         "stages": {
             "asked": survey.asked,
             "distinct": dict(survey.distinct),
@@ -232,7 +242,9 @@ def _show(ready: Any, cells: bool, as_json: bool) -> None:
         click.echo(f"  cells      {resolved.cell_count:,} x {len(resolved.seeds)} seeds ({_seeds(resolved.seeds)})")
         if study.baseline:
             click.echo("  baseline   " + ", ".join(f"{k}={v}" for k, v in study.baseline.items()))
-        click.echo(f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}")
+        click.echo(
+            f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}"
+        )
         click.echo("  set        " + " ".join(f"{k}={v}" for k, v in resolved.parameters.items()))
         known = f", {survey.known} of {survey.missing} from finished ones" if survey.known else ", a rough estimate"
         click.echo(
@@ -381,9 +393,7 @@ def _near(path: Path) -> str:
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @place_flags
 @json_flag
-def resume(
-    run: str | None, retry_failed: bool, quiet: bool, out: str | None, store: str | None, as_json: bool
-) -> None:
+def resume(run: str | None, retry_failed: bool, quiet: bool, out: str | None, store: str | None, as_json: bool) -> None:
     """Continue a run: plan again, leave out what the store has, train the rest."""
     from sweeps.conduct import Request
     from sweeps.runs import Place, find_run
@@ -472,7 +482,9 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
         raise UsageError(f"{folder.id} has no log '{what}'.{did_you_mean(what, stems)} It has {len(found)} logs.")
     if len(hits) > 1:
         shown = ", ".join(p.stem for p in hits[:5])
-        raise UsageError(f"'{what}' fits {len(hits)} logs: {shown}{' ...' if len(hits) > 5 else ''}. Give more of the name.")
+        raise UsageError(
+            f"'{what}' fits {len(hits)} logs: {shown}{' ...' if len(hits) > 5 else ''}. Give more of the name."
+        )
     tail = hits[0].read_text(errors="replace").splitlines()[-lines:]
 
     def text() -> None:
@@ -573,7 +585,12 @@ def data_check(
     if info is not None:
         rows += catalog.check(packed.open_packed(info.path, verify=True))
     content = {"data": name, "checks": [{"ok": c.ok, "message": c.message} for c in rows]}
-    answer(content, as_json, lambda: [click.echo(f"{'ok  ' if c.ok else 'FAIL'}  {c.message}") for c in rows] and None)
+
+    def text() -> None:
+        for check in rows:
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.message}")
+
+    answer(content, as_json, text)
     if not all(c.ok for c in rows):
         raise click.exceptions.Exit(DataError.exit_code)
 

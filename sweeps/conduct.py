@@ -138,7 +138,9 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     """
     study, resolved = resolve(request)
     if request.jobs is not None and not 1 <= request.jobs <= cores.available():
-        raise UsageError(f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}.")
+        raise UsageError(
+            f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}."
+        )
     name = request.data or resolved.preset.data
     root = Path(request.data_root).expanduser() if request.data_root else None
     store = Store(place.store)
@@ -314,9 +316,7 @@ def _conduct(
         projector.write_missing()
     except OSError as error:
         halted = halted or str(error)
-    failures = [
-        (n.role, n.key, n.why, f"{run.path}/logs/{n.role}-{n.key}.log") for n in graph.in_state("failed")
-    ]
+    failures = [(n.role, n.key, n.why, f"{run.path}/logs/{n.role}-{n.key}.log") for n in graph.in_state("failed")]
     outcome = Outcome(
         run=run,
         code=0,
@@ -469,5 +469,3 @@ def fresh_report(run: RunFolder) -> Any:
         return write_report(run.path, run.path / "report")
     except Nothing as error:
         raise NothingToReport(str(error)) from None
-
-

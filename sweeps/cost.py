@@ -70,7 +70,7 @@ def bytes_of(spec: StageSpec, data: dict[str, Any]) -> float:
 
 def working_bytes(specs: Iterable[StageSpec]) -> float:
     """Bytes of checkpoints while the largest two stages train."""
-    sizes = sorted((PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec)))
+    sizes = sorted(PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec))
     return 3 * sum(sizes[-2:])
 
 

@@ -24,7 +24,6 @@ from typing import Any, Protocol
 from sweeps.graph import StageGraph, StageNode
 from sweeps.guard import Guard
 from sweeps.runs import RunFolder, private_temp
-from trainables import cores
 from trainables.artifacts import Lease, LeaseObserver, Store, process_start
 from trainables.errors import MachineError, is_disk_full
 from trainables.spec import to_plain

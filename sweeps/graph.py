@@ -1,10 +1,10 @@
 """The graph of stages and what state each is in. No ray: the engine asks it what may run now.
 
-    waiting -> ready -> out -> done
-                 ^       |-> ready       (lost process, first exception: handed out again)
-                 |       |-> elsewhere   (another run trains it; back to ready when that one dies)
-                 |       |-> failed      (and its descendants: unrunnable)
-                 |       `-> pruned
+waiting -> ready -> out -> done
+             ^       |-> ready       (lost process, first exception: handed out again)
+             |       |-> elsewhere   (another run trains it; back to ready when that one dies)
+             |       |-> failed      (and its descendants: unrunnable)
+             |       `-> pruned
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def discard(store: Store, keys: Sequence[str]) -> list[str]:
         near = [key for key in present | in_work if key == text or key.startswith(text)] if text else []
         if len(near) != 1:
             what = "no artifact" if not near else f"{len(near)} artifacts"
-            raise UsageError(f"{what} of the store {store.root} begins with '{text}'. `python -m sweeps store list` counts them.")
+            raise UsageError(
+                f"{what} of the store {store.root} begins with '{text}'. `python -m sweeps store list` counts them."
+            )
         if store.held_elsewhere(near[0], observer):
             raise UsageError(f"{near[0]} is being trained now. Stop its run first: python -m sweeps stop")
         chosen.append(near[0])
@@ -149,7 +151,7 @@ def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
     for name in _listed(store.work):
         path = store.work / name
         if KEY.match(name):
-            if name in keys or Lease.numbers(path) and store.held_elsewhere(name, observer):
+            if name in keys or (Lease.numbers(path) and store.held_elsewhere(name, observer)):
                 continue
         elif _young(path):
             continue

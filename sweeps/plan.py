@@ -18,7 +18,7 @@ from sweeps.graph import StageGraph, StageNode
 from trainables import spec as specs
 from trainables.artifacts import Store
 from trainables.errors import UsageError, did_you_mean
-from trainables.spec import StageSpec, TrainingSpec
+from trainables.spec import KeyTemplate, StageSpec, TrainingSpec
 
 MOST_CELLS = 1_000_000
 MOST_SEEDS = 10_000
@@ -37,9 +37,12 @@ class Cell:
     @property
     def label(self) -> str:
         """What tells it from the others, for people."""
-        return ", ".join(
-            str(v) if k.endswith("orders") else f"{k.split('.')[-1]}={_shown(v)}" for k, v in self.point.items()
-        ) or "the only cell"
+        return (
+            ", ".join(
+                str(v) if k.endswith("orders") else f"{k.split('.')[-1]}={_shown(v)}" for k, v in self.point.items()
+            )
+            or "the only cell"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -155,7 +158,9 @@ class Probe:
         self.drawn: dict[str, str] = {}
         self.example: dict[str, Any] = {}
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
+    ) -> float:
         """Lowest value; remembers the range."""
         self.drawn[name] = f"{low:g} to {high:g}{', log' if log else ''}"
         return low
@@ -285,9 +290,9 @@ class Planner:
     def __init__(self, resolved: Resolved, fingerprint: str) -> None:
         self.resolved, self.fingerprint = resolved, fingerprint
         self.recipe = resolved.study.recipe
-        self._templates: dict[int, tuple[StageSpec, specs.KeyTemplate]] = {}
+        self._templates: dict[int, tuple[StageSpec, KeyTemplate]] = {}
         self._made: dict[str, dict[str, StageSpec]] = {}
-        self._steps: dict[str, list[tuple[str, specs.KeyTemplate, tuple[tuple[str, str], ...]]]] = {}
+        self._steps: dict[str, list[tuple[str, KeyTemplate, tuple[tuple[str, str], ...]]]] = {}
 
     def specs(self, cell: Cell) -> dict[str, StageSpec]:
         """Role -> spec (seed 0) of a cell."""
@@ -296,11 +301,11 @@ class Planner:
             known = self._made[cell.id] = self.recipe.specs(cell.parameters, self.fingerprint)
         return known
 
-    def _template(self, spec: StageSpec, roles: tuple[str, ...]) -> specs.KeyTemplate:
+    def _template(self, spec: StageSpec, roles: tuple[str, ...]) -> KeyTemplate:
         known = self._templates.get(id(spec))
         if known is None:
             # The spec is kept, so that its id is not used twice.
-            known = self._templates[id(spec)] = (spec, specs.KeyTemplate(spec, roles))
+            known = self._templates[id(spec)] = (spec, KeyTemplate(spec, roles))
         return known[1]
 
     def keys(self, cell: Cell, seed: int) -> dict[str, str]:

@@ -23,7 +23,9 @@ def duration(seconds: float) -> str:
 class Progress:
     """Shows stages by kind, running, failed, the leader and the time left."""
 
-    def __init__(self, title: str, estimate: float, leader: Callable[[], tuple[float, str] | None], quiet: bool) -> None:
+    def __init__(
+        self, title: str, estimate: float, leader: Callable[[], tuple[float, str] | None], quiet: bool
+    ) -> None:
         self.title, self.estimate, self.leader, self.quiet = title, estimate, leader, quiet
         self._began = time.monotonic()
         self._first = 0
@@ -82,7 +84,11 @@ class Progress:
         """One line that says where the run is."""
         counts = state.graph.counts
         total = len(state.graph.nodes)
-        parts = [f"{counts['done']}/{total} stages", f"{min(len(state.running), state.slots)} running", f"{counts['failed']} failed"]
+        parts = [
+            f"{counts['done']}/{total} stages",
+            f"{min(len(state.running), state.slots)} running",
+            f"{counts['failed']} failed",
+        ]
         if counts["unrunnable"]:
             parts.append(f"{counts['unrunnable']} not runnable")
         if counts["pruned"]:

@@ -15,7 +15,6 @@ from sweeps.runs import RunFolder
 from trainables import spec as specs
 from trainables.artifacts import Artifact, Store
 
-
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
 IN_RECORDS = ("teacher", "assistant", "student", "evaluation")
 
@@ -83,7 +82,15 @@ class Projector:
             "host": manifest.get("host"),
             "numerics": manifest.get("numerics"),
         }
-        for name in ("top1", "validation_top1", "train_top1", "correct", "items", "parameters_count", "embedding_spread"):
+        for name in (
+            "top1",
+            "validation_top1",
+            "train_top1",
+            "correct",
+            "items",
+            "parameters_count",
+            "embedding_spread",
+        ):
             row[name] = metrics.get(name)
         if node.role == "evaluation" and measured is not None and self.store.has(measured.key):
             row["validation_top1"] = self.store.get(measured.key).metrics.get("validation_top1")
@@ -118,5 +125,3 @@ class Projector:
         while at is not None and at.role != "teacher":
             at = next((self.graph.nodes[k] for k in at.parents.values() if k in self.graph.nodes), None)
         return at.key if at is not None else None
-
-

@@ -10,7 +10,18 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torchvision", "ray", "optuna", "polars", "pyarrow", "numpy", "scipy", "scikit-learn", "safetensors")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "polars",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "safetensors",
+)
 ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm")
 
 

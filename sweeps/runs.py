@@ -1,6 +1,6 @@
 """Run folders: where they are, who drives them, and what they say. Reads files only; no ray, no torch.
 
-    runs/<study>-<id>/   run.json  plan.json  optuna.journal  records/*.parquet  logs/  report/  driver.<n>  stop
+runs/<study>-<id>/   run.json  plan.json  optuna.journal  records/*.parquet  logs/  report/  driver.<n>  stop
 """
 
 from __future__ import annotations
@@ -167,14 +167,18 @@ def find_run(place: Place, name: str | None) -> RunFolder:
     runs = list_runs(place)
     if name in (None, "", "latest"):
         if not runs:
-            raise UsageError(f"There is no run in {place.runs} yet. Start one: python -m sweeps run horkd_order_ablation")
+            raise UsageError(
+                f"There is no run in {place.runs} yet. Start one: python -m sweeps run horkd_order_ablation"
+            )
         return runs[0]
     assert name is not None
     if os.sep in name or name in (".", ".."):
         path = Path(name).expanduser().absolute()
         if (path / "run.json").is_file():
             return RunFolder(path)
-        raise UsageError(f"{name} is not a run: it has no run.json. `python -m sweeps status` lists the runs there are.")
+        raise UsageError(
+            f"{name} is not a run: it has no run.json. `python -m sweeps status` lists the runs there are."
+        )
     exact = [run for run in runs if run.id == name]
     near = exact or [run for run in runs if run.id.startswith(name)]
     if len(near) == 1:
@@ -215,5 +219,3 @@ def sweep_stale_temp() -> None:
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
             if pid.isdigit() and entry.stat().st_uid == os.getuid() and age > 60 and not Path(f"/proc/{pid}").exists():
                 shutil.rmtree(entry.path, ignore_errors=True)
-
-

@@ -27,7 +27,6 @@ from sweeps.plan import Cell, Pinned, Planner, Resolved, Trial
 from trainables import spec as specs
 from trainables.artifacts import Store
 
-
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _log = logging.getLogger(__name__)
 CELL = "cell"
@@ -62,7 +61,9 @@ def mend_journal(path: Path) -> int:
     return len(content) - good
 
 
-def open_study(path: Path, name: str, *, sampler: optuna.samplers.BaseSampler | None = None, prune: int = 0) -> optuna.Study:
+def open_study(
+    path: Path, name: str, *, sampler: optuna.samplers.BaseSampler | None = None, prune: int = 0
+) -> optuna.Study:
     """The Optuna study of a run.
 
     Args:
@@ -365,5 +366,3 @@ class SampledCells:
     def exhausted(self) -> bool:
         """Whether every cell of the budget was asked for and told."""
         return not self._open and (not self.grow or self.asked >= self.resolved.trials)
-
-

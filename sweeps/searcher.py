@@ -35,7 +35,7 @@ class GraphSearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """An order, None for "not yet", FINISHED at the end."""
         assert self._queue is not None
         try:

@@ -54,14 +54,17 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         "run": run.id,
         "study": content.get("study"),
         "state": "running" if driven else ("finished" if states and set(states) <= {"done", "pruned"} else "stopped"),
-        "driver": {"pid": driver.get("pid"), "host": driver.get("host"), **(driver.get("pids") or {})} if driven else None,
+        "driver": {"pid": driver.get("pid"), "host": driver.get("host"), **(driver.get("pids") or {})}
+        if driven
+        else None,
         "trials": {name: states.count(name) for name in MARKS},
         "stages": by_role,
         "running": running,
         "failed": failed,
         "seeds": content.get("seeds", []),
         "cells": [
-            {"id": c["id"], "label": c.get("label", c["id"]), "seeds": grid.get(c["id"], {})} for c in content.get("cells", ())
+            {"id": c["id"], "label": c.get("label", c["id"]), "seeds": grid.get(c["id"], {})}
+            for c in content.get("cells", ())
         ],
         "leader": _leader(content, store, present),
         "started": content.get("started"),
@@ -192,5 +195,3 @@ def _say_grid(view: dict[str, Any], most: int = 40) -> None:
     if len(view["cells"]) > most:
         click.echo(f"  ... {len(view['cells']) - most} more cells")
     click.echo("  " + "  ".join(f"{mark} {name}" for name, mark in MARKS.items()))
-
-

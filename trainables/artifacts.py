@@ -30,12 +30,12 @@ from typing import Any
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
 
 MANIFEST_SCHEMA = 1
-KEY = re.compile(r"^[0-9a-f]{16}$")
+KEY = re.compile(r"^[0-9a-f]{16}\Z")
 LEASE_REWRITE_SECONDS = 10.0
 LEASE_SILENCE_SECONDS = 60.0
 
 _LEASE = re.compile(r"^lease\.(\d+)$")
-_CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt$")
+_CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt\Z")
 
 
 def write_atomically(path: Path, data: bytes | str, *, sync: bool = True) -> None:
@@ -52,6 +52,7 @@ def write_atomically(path: Path, data: bytes | str, *, sync: bool = True) -> Non
             if sync:
                 handle.flush()
                 os.fsync(handle.fileno())
+        share_with_group(aside)
         os.replace(aside, path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -155,7 +156,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None when it is missing, half-written or something else."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -222,6 +223,7 @@ class Lease:
         aside = folder / f".{prefix}.{os.getpid()}.{secrets.token_hex(4)}"
         try:
             aside.write_text(json.dumps(content))
+            share_with_group(aside)
             os.link(aside, path)
         except (FileExistsError, FileNotFoundError):
             return None  # Another was faster, or finished and removed the folder.
@@ -234,6 +236,7 @@ class Lease:
                 return None
             with os.fdopen(handle, "w") as file:
                 file.write(json.dumps(content))
+            share_with_group(path)
         finally:
             with contextlib.suppress(OSError):
                 aside.unlink()
@@ -383,7 +386,9 @@ class Store:
         make_folder(self.root)
         make_folder(self.work)
         if not os.access(self.root, os.W_OK | os.X_OK):
-            raise MachineError(f"{self.root} must be writable, but is not. Choose another folder with --store or --out.")
+            raise MachineError(
+                f"{self.root} must be writable, but is not. Choose another folder with --store or --out."
+            )
 
     def keys(self) -> set[str]:
         """Keys of all artifacts, from one listing."""
@@ -414,15 +419,20 @@ class Store:
         if manifest is None:
             if not path.exists():
                 raise ArtifactError(f"The store {self.root} has no artifact {key}.")
-            raise ArtifactError(f"Artifact {key} has no readable manifest: its writer was probably killed.{_discard(key)}")
+            raise ArtifactError(
+                f"Artifact {key} has no readable manifest: its writer was probably killed.{_discard(key)}"
+            )
         wanted = {"key": str, "kind": str, "spec": dict, "parents": dict, "files": dict, "metrics": dict, "digest": str}
         for name, kind in wanted.items():
             if not isinstance(manifest.get(name), kind):
-                raise ArtifactError(f"The manifest of artifact {key} must hold '{name}' ({kind.__name__}).{_discard(key)}")
+                raise ArtifactError(
+                    f"The manifest of artifact {key} must hold '{name}' ({kind.__name__}).{_discard(key)}"
+                )
         if manifest["key"] != key:
             raise ArtifactError(f"Artifact {key} says it is {manifest['key']!r}.{_discard(key)}")
         for name in manifest["files"]:
-            if not isinstance(name, str) or "/" in name or name.startswith("."):
+            # Longer names than a file system takes would make every look at them an error.
+            if "/" in name or name.startswith(".") or len(name.encode(errors="replace")) > 255:
                 raise ArtifactError(f"The manifest of artifact {key} lists a file {name!r} outside it.{_discard(key)}")
         return Artifact(key, path, manifest)
 
@@ -443,7 +453,9 @@ class Store:
         try:
             write(aside)
             names = sorted(os.listdir(aside))
-            files = {name: {"sha256": sha256_of(aside / name), "bytes": (aside / name).stat().st_size} for name in names}
+            files = {
+                name: {"sha256": sha256_of(aside / name), "bytes": (aside / name).stat().st_size} for name in names
+            }
             digest = content_digest({name: str(entry["sha256"]) for name, entry in files.items()})
             whole = {"schema": MANIFEST_SCHEMA, "key": key} | manifest | {"files": files, "digest": digest}
             (aside / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
@@ -532,14 +544,17 @@ class Store:
                     (self.work / key / name).unlink(missing_ok=True)
 
     def checkpoints(self, key: str) -> Iterator[tuple[int, int, Path]]:
-        """(lease number, epoch, path) of the checkpoints, newest first; their content is not yet verified."""
+        """(lease number, epoch, path) of the checkpoints, newest first; their content is not yet verified.
+
+        The owner outranks the epoch: who could not use what it found has started over, and its own are younger.
+        """
         found = []
         with contextlib.suppress(OSError):
             for name in os.listdir(self.work / key):
                 match = _CHECKPOINT.match(name)
                 if match:
                     found.append((int(match[1]), int(match[2]), self.work / key / name))
-        yield from sorted(found, key=lambda item: (item[1], item[0]), reverse=True)
+        yield from sorted(found, key=lambda item: item[:2], reverse=True)
 
     def write_checkpoint(self, key: str, lease: Lease, epoch: int, payload: bytes) -> None:
         """Keep a checkpoint whose name carries its checksum, and drop all but the two newest.

@@ -77,7 +77,9 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def is_disk_full(error: BaseException) -> bool:
     """Whether `error`, or what caused it, says that a write found no room."""
     seen: BaseException | None = error
-    while seen is not None:
+    met: set[int] = set()
+    while seen is not None and id(seen) not in met:
+        met.add(id(seen))  # An error raised again from itself is its own cause.
         if isinstance(seen, DiskFullError):
             return True
         if isinstance(seen, OSError) and seen.errno in _NO_SPACE:

@@ -66,9 +66,8 @@ class Recipe:
         short: dict[str, list[str]] = {}
         for name in self.parameters:
             head, _, tail = name.rpartition(".")
-            if head and head not in self.roles and tail not in self.parameters:
-                if name.split(".")[0] not in self.roles:
-                    short.setdefault(tail, []).append(name)
+            if head and name.split(".")[0] not in self.roles and tail not in self.parameters:
+                short.setdefault(tail, []).append(name)
         return {tail: names[0] for tail, names in short.items() if len(names) == 1}
 
     def canonical(self, name: str) -> str:
@@ -116,24 +115,24 @@ class Recipe:
                 (name, getattr(made[role], name)) for role, names in step.inherits.items() for name in names
             )
             chosen = []
-            for path in _paths(step.spec):
+            for path in _paths(step.spec):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
                 own = f"{step.role}.{path}"
                 if own in cell:
                     chosen.append((path, cell[own]))
                 elif path in cell:
                     chosen.append((path, cell[path]))
-            made[step.role] = _made(step.spec, data, tuple(chosen), inherited)
+            made[step.role] = _made(step.spec, data, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
         return made
 
 
 @functools.cache
-def _paths(cls: type[StageSpec]) -> tuple[str, ...]:
+def _paths(cls: Any) -> tuple[str, ...]:
     return tuple(path for path in specs.field_paths(cls) if path not in NOT_PARAMETERS)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _made(
-    cls: type[StageSpec], data: str, chosen: tuple[tuple[str, Any], ...], inherited: tuple[tuple[str, Any], ...]
+    cls: Any, data: str, chosen: tuple[tuple[str, Any], ...], inherited: tuple[tuple[str, Any], ...]
 ) -> StageSpec:
     plain: dict[str, Any] = {"data": data, **dict(inherited)}
     for path, value in chosen:

@@ -90,12 +90,12 @@ def orders_of(text: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
 @functools.cache
-def _leaves(cls: type) -> tuple[tuple[str, Any, Any, Mapping[str, Any]], ...]:
+def _leaves(cls: Any) -> tuple[tuple[str, Any, Any, Mapping[str, Any]], ...]:
     hints = _hints(cls)
     return tuple((f.name, hints[f.name], f.default, f.metadata) for f in dataclasses.fields(cls))
 
@@ -130,6 +130,12 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
         if isinstance(value, bool):
             raise UsageError(f"{name} must be a whole number, got {value!r}.")
         try:
+            # Not through a float where that can be avoided: digits beyond 2^53 would change.
+            if isinstance(value, (int, str)):
+                return int(value)
+        except ValueError:
+            pass  # "3.0" and "1e3" are whole numbers, too.
+        try:
             number = float(value)
         except (TypeError, ValueError):
             raise UsageError(f"{name} must be a whole number, got {value!r}.") from None
@@ -141,7 +147,7 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
             raise UsageError(f"{name} must be a number, got {value!r}.")
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(f"{name} must be a number, got {value!r}.") from None
         if not math.isfinite(number):
             raise UsageError(f"{name} must be a finite number, got {value!r}.")
@@ -168,14 +174,19 @@ def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
             f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
         )
     low, high = metadata.get("low"), metadata.get("high")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool):  # noqa: SIM102
         if (low is not None and value < low) or (high is not None and value > high):
             kind = "a whole number" if isinstance(value, int) else "a number"
             if low is not None and high is not None:
-                span = f"from {low:g} to {high:g}"
+                span = f"from {_shown(low)} to {_shown(high)}"
             else:
-                span = f"of at least {low:g}" if low is not None else f"of at most {high:g}"
-            raise UsageError(f"{name} must be {kind} {span}, got {value:g}.")
+                span = f"of at least {_shown(low)}" if low is not None else f"of at most {_shown(high)}"
+            raise UsageError(f"{name} must be {kind} {span}, got {_shown(value)}.")
+
+
+def _shown(number: Any) -> str:
+    """All digits of whole numbers, however large; a few of others."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 class Fields:
@@ -183,7 +194,7 @@ class Fields:
 
     def __post_init__(self) -> None:
         values = self.__dict__
-        for name, kind, default, metadata in _leaves(type(self)):
+        for name, kind, default, metadata in _leaves(type(self)):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
             value = values[name]
             # Most values are the default's own; plans of 10,000 cells feel the difference.
             if value is default:
@@ -203,7 +214,7 @@ def to_plain(spec: Any) -> dict[str, Any]:
     """The fields as JSON values, nested groups as objects; later fields at their neutral default are left out."""
     plain: dict[str, Any] = {}
     values = spec.__dict__
-    for name, _, default, metadata in _leaves(type(spec)):
+    for name, _, default, metadata in _leaves(type(spec)):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
         value = values[name]
         if metadata and "neutral" in metadata and value == default:
             continue
@@ -301,11 +312,12 @@ class KeyTemplate:
     """Makes the keys of one spec under many seeds: what they share is hashed once."""
 
     def __init__(self, spec: StageSpec, roles: tuple[str, ...]) -> None:
-        marked = identity(spec, {role: f"@{role}@" for role in roles})
+        # Marks are numbers, because no text of a field can read like a name and a number: its quotes are escaped.
+        marked = identity(spec, dict.fromkeys(roles, SEED_MARK))
         if "seed" in marked["fields"]:
             marked["fields"]["seed"] = SEED_MARK
         text = canonical_json(marked)
-        marks = {f'"seed":{SEED_MARK}': ""} | {f'"@{role}@"': role for role in roles}
+        marks = {f'"{name}":{SEED_MARK}': name for name in ("seed", *roles)}
         parts = re.split("(" + "|".join(re.escape(mark) for mark in marks) + ")", text)
         self._start = hashlib.sha256(parts[0].encode())
         self._rest = [(marks.get(part), part.encode()) for part in parts[1:]]
@@ -313,17 +325,17 @@ class KeyTemplate:
     def key(self, seed: int, parents: Mapping[str, str]) -> str:
         """What `stage_key` gives for the spec under `seed` with `parents`."""
         digest = self._start.copy()
-        for role, text in self._rest:
-            if role is None:
+        for name, text in self._rest:
+            if name is None:
                 digest.update(text)
-            elif role:
-                digest.update(f'"{parents[role]}"'.encode())
-            else:
+            elif name == "seed":
                 digest.update(f'"seed":{seed}'.encode())
+            else:
+                digest.update(f'"{name}":"{parents[name]}"'.encode())
         return digest.hexdigest()[:16]
 
 
-def identity(spec: StageSpec, parents: Mapping[str, str]) -> dict[str, Any]:
+def identity(spec: StageSpec, parents: Mapping[str, Any]) -> dict[str, Any]:
     """Everything a key is made of."""
     return {
         "kind": spec.kind,

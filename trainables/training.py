@@ -155,7 +155,7 @@ class Splits:
     def open(cls, spec: TrainingSpec, context: Context, device: torch.device) -> Splits:
         """Training and validation split of the packed data set."""
         packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
-        cut = {
+        cut: dict[str, Any] = {
             "validation_fraction": spec.validation_fraction,
             "split_seed": spec.split_seed,
             "train_images": spec.train_images,
@@ -220,7 +220,12 @@ class Trainer:
     """One network in training; everything a checkpoint holds."""
 
     def __init__(
-        self, spec: TrainingSpec, splits: Splits, device: torch.device, guide: Guide | None, start: Network | None = None
+        self,
+        spec: TrainingSpec,
+        splits: Splits,
+        device: torch.device,
+        guide: Guide | None,
+        start: Network | None = None,
     ) -> None:
         info = splits.packed.info
         self.spec, self.splits, self.device, self.guide = spec, splits, device, guide
@@ -324,9 +329,7 @@ class Trainer:
         if self.loss is not None:
             self.loss.train()
         count = len(splits.train_labels)
-        batches = epoch_batches(
-            count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size
-        )
+        batches = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
         draws = generator(spec.seed, epoch, "augment")
         sums: dict[str, Tensor] = {}
         rate = 0.0

@@ -19,8 +19,7 @@ def view_count(kind: str, pad: int) -> int:
     """
     if kind not in KINDS:
         raise UsageError(
-            f"The augmentation must be one of {', '.join(KINDS)}, but got "
-            f"{kind!r}.{did_you_mean(kind, KINDS)}"
+            f"The augmentation must be one of {', '.join(KINDS)}, but got {kind!r}.{did_you_mean(kind, KINDS)}"
         )
     if pad < 0:
         raise UsageError(f"`pad` must be at least 0 pixels, but got {pad}.")

@@ -34,9 +34,7 @@ from trainables.data.packed import (
 from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.errors import DataError, DiskFullError, MachineError, UsageError, did_you_mean, is_disk_full
 
-_KRIZHEVSKY = (
-    "no explicit licence; cite A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)"
-)
+_KRIZHEVSKY = "no explicit licence; cite A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)"
 
 FOLDER_PREFIX = "folder:"
 _LARGEST_SIZE = 1024
@@ -116,16 +114,13 @@ def locate(data: str, *, data_root: Path | None, size: int | None = None) -> Sou
     side = 8 if data == "digits" else 32
     if size not in (None, side):
         raise UsageError(
-            f"`{data}` comes at {side}x{side} pixels, but size {size} was asked. Only `folder:PATH` takes a "
-            "size."
+            f"`{data}` comes at {side}x{side} pixels, but size {size} was asked. Only `folder:PATH` takes a size."
         )
     if data == "digits":
         try:
             version = importlib.metadata.version("scikit-learn")
         except importlib.metadata.PackageNotFoundError:
-            raise MachineError(
-                "`digits` needs scikit-learn. Install it with `pip install scikit-learn`."
-            ) from None
+            raise MachineError("`digits` needs scikit-learn. Install it with `pip install scikit-learn`.") from None
         return Source(name=data, identity=_identity(data, version), images=1797, bytes=1797 * 64, kind=data)
     return _locate_cifar(data, data_root)
 
@@ -166,8 +161,7 @@ def _locate_cifar(name: str, data_root: Path | None) -> Source:
     fetch = f"`python -m sweeps data download {name}` fetches it."
     if data_root is None:
         raise DataError(
-            f"`{name}` needs a data root: a folder with {layout.folder}/ in it. Name it with --data-root. "
-            f"{fetch}"
+            f"`{name}` needs a data root: a folder with {layout.folder}/ in it. Name it with --data-root. {fetch}"
         )
     root = Path(data_root).expanduser().resolve()
     inside = root / layout.folder
@@ -176,8 +170,7 @@ def _locate_cifar(name: str, data_root: Path | None) -> Source:
     if missing:
         there = "is not there" if not path.is_dir() else f"lacks {', '.join(missing)}"
         raise DataError(
-            f"`{name}` is expected as {DATASETS[name].layout}, but {path} {there}. Unpack the archive there; "
-            f"{fetch}"
+            f"`{name}` is expected as {DATASETS[name].layout}, but {path} {there}. Unpack the archive there; {fetch}"
         )
     stats = [(file, (path / file).stat()) for file in layout.files]
     content = sum(stat.st_size for file, stat in stats if file != layout.meta)
@@ -340,15 +333,9 @@ def _check_source(source: Source) -> list[Check]:
     listing = list_folder(source.path)
     counts = Counter(file.label for file in listing.files)
     least, most = min(counts.values()), max(counts.values())
-    rows.append(
-        Check(True, f"{len(listing.files)} images of {len(listing.classes)} classes, {least} to {most} each")
-    )
+    rows.append(Check(True, f"{len(listing.files)} images of {len(listing.classes)} classes, {least} to {most} each"))
     drawn = listing.files[0].split is None
-    splits = (
-        "no train/ and test/: 20 % of each class are drawn for test"
-        if drawn
-        else "train/ and test/ are its own"
-    )
+    splits = "no train/ and test/: 20 % of each class are drawn for test" if drawn else "train/ and test/ are its own"
     rows.append(Check(True, splits))
     if listing.ignored:
         rows.append(Check(True, f"{listing.ignored} other files are passed over"))
@@ -368,15 +355,11 @@ def _check_packed(packed: Packed) -> list[Check]:
     counts = np.bincount(packed.labels[training], minlength=len(info.classes))
     filled = int((counts > 0).sum())
     each = f"{counts.min()} to {counts.max()} each"
-    rows.append(
-        Check(filled == len(counts), f"{filled} of {len(counts)} classes have training images, {each}")
-    )
+    rows.append(Check(filled == len(counts), f"{filled} of {len(counts)} classes have training images, {each}"))
     digests = [hashlib.blake2b(image, digest_size=16).digest() for image in packed.images]
     known = {digest for digest, trained in zip(digests, training, strict=True) if trained}
     repeated = sum(digest in known for digest, trained in zip(digests, training, strict=True) if not trained)
     # The original CIFAR archives repeat a few images, so up to one in a hundred passes.
     few = repeated <= 0.01 * info.test_images
-    rows.append(
-        Check(few, f"{repeated} of {info.test_images} test images are also in training, pixel for pixel")
-    )
+    rows.append(Check(few, f"{repeated} of {info.test_images} test images are also in training, pixel for pixel"))
     return rows

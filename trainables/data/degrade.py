@@ -32,17 +32,13 @@ def degrade(images: Tensor, resolution: int, *, filter: str = "bicubic", blur: f
         UsageError: If the images do not fit, or the resolution, filter or blur cannot be had.
     """
     if images.ndim != 4 or images.shape[2] != images.shape[3] or not images.is_floating_point():
-        raise UsageError(
-            f"`images` must be float [B, C, H, H], but got {images.dtype} {tuple(images.shape)}."
-        )
+        raise UsageError(f"`images` must be float [B, C, H, H], but got {images.dtype} {tuple(images.shape)}.")
     if filter not in FILTERS:
         hint = did_you_mean(filter, FILTERS)
         raise UsageError(f"`filter` must be one of {', '.join(FILTERS)}, but got {filter!r}.{hint}")
     side = images.shape[-1]
     if not 1 <= resolution <= side:
-        raise UsageError(
-            f"`resolution` must be from 1 to {side}, the side of the images, but got {resolution}."
-        )
+        raise UsageError(f"`resolution` must be from 1 to {side}, the side of the images, but got {resolution}.")
     if not (math.isfinite(blur) and blur >= 0.0):
         raise UsageError(f"`blur` must be a finite number of pixels, at least 0, but got {blur}.")
     if blur > 0.0:

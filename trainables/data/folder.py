@@ -81,9 +81,7 @@ def list_folder(path: Path) -> Listing:
         parts = [(path / "train", TRAIN), (path / "test", TEST)]
     class_names = [folder.name for folder in _subfolders(parts[0][0])]
     if len(class_names) < 2:
-        raise DataError(
-            f"At least 2 class folders must be in {parts[0][0]}, but {len(class_names)} found. {_LAYOUT}"
-        )
+        raise DataError(f"At least 2 class folders must be in {parts[0][0]}, but {len(class_names)} found. {_LAYOUT}")
     files: list[ImageFile] = []
     ignored = 0
     for root, split in parts:
@@ -107,9 +105,7 @@ def list_folder(path: Path) -> Listing:
 def _entries(path: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as found:
-            return sorted(
-                (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name
-            )
+            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}. {_LAYOUT}") from error
 

@@ -177,8 +177,7 @@ def read_info(path: Path) -> PackedInfo:
         described = json.loads(metadata[_METADATA_KEY])
         if described["format"] != FORMAT_VERSION:
             raise DataError(
-                f"Packed data set {path} must have format {FORMAT_VERSION}, but has {described['format']}. "
-                f"{_AGAIN}"
+                f"Packed data set {path} must have format {FORMAT_VERSION}, but has {described['format']}. {_AGAIN}"
             )
         count, channels, height, width = (int(side) for side in described["shape"])
         info = PackedInfo(
@@ -249,9 +248,7 @@ def open_packed(path: Path, *, verify: bool = False) -> Packed:
         and int((split == TEST).sum()) == info.test_images
     )
     if not whole or (verify and fingerprint(images, labels, split, info.classes) != info.fingerprint):
-        raise DataError(
-            f"Packed data set {info.path} was altered: it no longer matches its fingerprint. {_AGAIN}"
-        )
+        raise DataError(f"Packed data set {info.path} was altered: it no longer matches its fingerprint. {_AGAIN}")
     return packed
 
 

@@ -141,8 +141,7 @@ def _field(file: Path, content: Any, key: bytes, kind: type) -> Any:
         found = found.value
     if not isinstance(found, kind):
         raise DataError(
-            f"{file} must hold {key.decode()!r}, as the original archive does, but does not. Unpack the "
-            "archive again."
+            f"{file} must hold {key.decode()!r}, as the original archive does, but does not. Unpack the archive again."
         )
     return found
 
@@ -170,9 +169,7 @@ def load_pickle(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     except _DAMAGE as error:
-        raise DataError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Unpack the archive again."
-        ) from error
+        raise DataError(f"{path} is damaged ({type(error).__name__}: {error}). Unpack the archive again.") from error
 
 
 class _ForeignPickle(Exception):

@@ -107,9 +107,7 @@ def normalise_features(x: Tensor, feature_norm: str) -> Tensor:
     return x
 
 
-def pair_loss(
-    student: Tensor, teacher: Tensor, *, reduction: str = "mean", distance: str = "square"
-) -> Tensor:
+def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", distance: str = "square") -> Tensor:
     """Difference of pairwise distances, each divided by its batch's mean (HORKD, Eq. 3, the 2-order term).
 
     Args:
@@ -513,9 +511,7 @@ def _check(student: Tensor, teacher: Tensor, reduction: str) -> None:
 
 def _one_of(what: str, got: str, known: tuple[str, ...]) -> None:
     if got not in known:
-        raise UsageError(
-            f"`{what}` must be one of {', '.join(known)}, but got '{got}'.{did_you_mean(got, known)}"
-        )
+        raise UsageError(f"`{what}` must be one of {', '.join(known)}, but got '{got}'.{did_you_mean(got, known)}")
 
 
 def _nothing(student: Tensor) -> Tensor:

@@ -15,7 +15,5 @@ __all__ = ["Network", "Outputs", "build"]
 def __getattr__(name: str) -> Any:
     # The names load with their first use, so that importing the package does not import torch.
     if name in __all__:
-        return getattr(
-            import_module(f"trainables.models.{'registry' if name == 'build' else 'network'}"), name
-        )
+        return getattr(import_module(f"trainables.models.{'registry' if name == 'build' else 'network'}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

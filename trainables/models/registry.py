@@ -39,7 +39,5 @@ def build(name: str, *, channels: int, classes: int, width: float = 1.0, embeddi
         if value < least:
             raise UsageError(f"`{what}` must be at least {least}, but got {value}.")
     if not width > 0:
-        raise UsageError(
-            f"`width` must be above 0, but got {width}.\nIt multiplies channel counts; 1 leaves them."
-        )
+        raise UsageError(f"`width` must be above 0, but got {width}.\nIt multiplies channel counts; 1 leaves them.")
     return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding)

@@ -311,4 +311,3 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
     table = pa.table(columns)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ def run(spec: EvaluationSpec, parents: Mapping[str, Artifact], context: Context)
     device = prepare(spec, context)
     packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
     network, trained = load_network(parents["network"], packed.info)
-    cut = {
+    cut: dict[str, Any] = {
         "validation_fraction": trained.validation_fraction,
         "split_seed": trained.split_seed,
         "train_images": trained.train_images,
