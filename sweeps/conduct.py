@@ -155,8 +155,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     folder = store.root / "data"
     info = catalog.find_packed(source, folder)
     if info is None and pack:
-        _room(store.root, source.bytes or 0, f"packing {name}")
         place.prepare()
+        _room(store.root, source.bytes or 0, f"packing {name}")
         say(f"Packing {name} ...")
         info = catalog.pack(source, folder)
     data = data_of(info) if info is not None else stand_in(name, source.images)

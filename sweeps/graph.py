@@ -45,6 +45,7 @@ class StageGraph:
     def __init__(self, nodes: Iterable[StageNode] = ()) -> None:
         self.nodes: dict[str, StageNode] = {}
         self._children: dict[str, list[str]] = {}
+        self._members: dict[str, set[str]] = {}  # Key -> cells, as in the node.
         self._ready: deque[str] = deque()
         self.counts: Counter[str] = Counter()
         for node in nodes:
@@ -54,9 +55,14 @@ class StageGraph:
         """Add a stage whose parents are already there; an equal one is merged."""
         known = self.nodes.get(node.key)
         if known is not None:
-            known.cells.extend(cell for cell in node.cells if cell not in known.cells)
+            # A set beside the list: a teacher is merged once for every cell there is.
+            members = self._members[node.key]
+            new = [cell for cell in node.cells if cell not in members]
+            known.cells.extend(new)
+            members.update(new)
             return known
         self.nodes[node.key] = node
+        self._members[node.key] = set(node.cells)
         self.counts[node.state] += 1
         for parent in node.parents.values():
             self._children.setdefault(parent, []).append(node.key)

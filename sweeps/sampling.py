@@ -322,9 +322,14 @@ class SampledCells:
             handle.report(value, epoch)
         if not handle.should_prune():
             return False
+        # Equal cells, drawn more than once, share the scout and its end.
+        for pruned in self._numbers_of(node):
+            self._tell_pruned(pruned)
+        return True
+
+    def _tell_pruned(self, number: int) -> None:
         self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
         del self._open[number]
-        return True
 
     def _settle(self, number: int) -> None:
         """Tell Optuna about a cell when all its stages have ended."""
@@ -336,6 +341,9 @@ class SampledCells:
         if any(node.state in ("failed", "unrunnable") for node in ends):
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             del self._open[number]
+            return
+        if any(node.state == "pruned" for node in ends):
+            self._tell_pruned(number)
             return
         if len(ends) < len(trials) or any(node.state != "done" for node in ends):
             return

@@ -34,7 +34,6 @@ KEY = re.compile(r"^[0-9a-f]{16}\Z")
 LEASE_REWRITE_SECONDS = 10.0
 LEASE_SILENCE_SECONDS = 60.0
 
-_LEASE = re.compile(r"^lease\.(\d+)$")
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt\Z")
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import harness
 import optuna
-import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 

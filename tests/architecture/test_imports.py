@@ -1,0 +1,254 @@
+"""Who may import whom, read from the sources; and what a light import must not load."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SEES = {
+    "sweeps": {"search_spaces", "trainables", "analysis", "slurm"},
+    "search_spaces": {"trainables"},
+    "trainables": set(),
+    "analysis": set(),
+    "slurm": set(),
+}
+
+# Within trainables a module imports lower numbers only, or its own group.
+LEVELS = {
+    "errors": 0,
+    "spec": 1,
+    "recipes": 2,
+    "artifacts": 2,
+    "cores": 2,
+    "data": 3,
+    "losses": 3,
+    "models": 3,
+    "metrics": 3,
+    "stages": 3,  # The table of stage kinds.
+    "stages.base": 4,  # What drives a stage; the loop knows its context.
+    "views": 5,
+    "training": 6,
+    "stages.*": 7,
+    "tune": 8,
+}
+
+# Library -> files that may import it, anywhere in them.
+DOORS = {
+    "ray": ("trainables/tune.py", "sweeps/engine.py", "sweeps/searcher.py", "slurm/*"),
+    "optuna": ("sweeps/sampling.py",),
+    "submitit": ("slurm/*",),
+    "seaborn": ("analysis/figures*.py", "analysis/theme.py"),
+    "matplotlib": ("analysis/figures*.py", "analysis/theme.py"),
+    "fontTools": ("analysis/figures*.py", "analysis/theme.py"),
+    "polars": ("analysis/*", "sweeps/*"),
+    "scipy": ("analysis/*",),
+    "torch": ("trainables/*",),
+    "torchvision": ("trainables/*",),
+    "safetensors": ("trainables/*",),
+    "streamlit": (),
+    "pandas": (),
+}
+
+NO_TORCH = (
+    "trainables/__init__.py",
+    "trainables/errors.py",
+    "trainables/spec.py",
+    "trainables/recipes.py",
+    "trainables/artifacts.py",
+    "trainables/cores.py",
+    "trainables/tune.py",
+    "trainables/stages/__init__.py",
+    "trainables/stages/base.py",
+    "trainables/stages/sleep.py",
+    "trainables/data/__init__.py",
+    "trainables/data/packed.py",
+    "trainables/data/catalog.py",
+    "trainables/data/readers.py",
+    "trainables/data/folder.py",
+)
+
+
+def sources(root: Path) -> Iterator[tuple[str, Path]]:
+    """(path from the root, path) of the sources of all rooms."""
+    for room in SEES:
+        for path in sorted((root / room).rglob("*.py")):
+            yield path.relative_to(root).as_posix(), path
+
+
+def module_of(name: str) -> str:
+    """`trainables/data/__init__.py` -> `trainables.data`."""
+    return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@functools.cache
+def parsed(text: str) -> tuple[ast.AST, ...]:
+    """What may be an import, at whatever depth."""
+    return tuple(n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.Import, ast.ImportFrom, ast.Call)))
+
+
+def imports(name: str, path: Path, known: set[str]) -> Iterator[tuple[int, str]]:
+    """(line, module) of everything a file imports; a name inside a package counts as its module."""
+    module = module_of(name)
+    package = module if name.endswith("/__init__.py") else module.rpartition(".")[0]
+    for node in parsed(path.read_text(encoding="utf-8")):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([base] if base else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield node.lineno, inner if inner in known else base
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+def place_in_trainables(module: str) -> tuple[str, int]:
+    """(group, level) of a module of trainables."""
+    parts = module.split(".")[1:]
+    if not parts:
+        return "", 0
+    if parts[0] == "stages" and len(parts) > 1:
+        group = "stages.base" if parts[1] == "base" else "stages.*"
+        return group, LEVELS[group]
+    assert parts[0] in LEVELS, f"{module} has no place in the layers of trainables; give it one in {__file__}"
+    return parts[0], LEVELS[parts[0]]
+
+
+def breaches(root: Path) -> list[str]:
+    """One line for each import that goes against the picture."""
+    files = list(sources(root))
+    known = {module_of(name) for name, _ in files}
+    found = []
+    for name, path in files:
+        room = name.split("/")[0]
+        for line, target in imports(name, path, known):
+            top = target.split(".")[0]
+            where = f"{name}:{line} imports {target}"
+            if top in SEES and top != room and top not in SEES[room]:
+                found.append(f"{where}: {room} must not see {top}")
+            if top == room == "trainables":
+                group, level = place_in_trainables(module_of(name))
+                other, other_level = place_in_trainables(target)
+                if group == "recipes" and other not in ("spec", "errors", ""):
+                    found.append(f"{where}: recipes need spec alone")
+                elif other != group and other_level >= level:
+                    found.append(f"{where}: {other} is not below {group}")
+            if top in DOORS and not any(fnmatch.fnmatch(name, door) for door in DOORS[top]):
+                found.append(f"{where}: the doors of {top} are {', '.join(DOORS[top]) or 'closed'}")
+            if top == "torch" and name in NO_TORCH:
+                found.append(f"{where}: {name} must not know torch")
+    return found
+
+
+def test_imports_only_go_down_and_heavy_libraries_pass_their_doors() -> None:
+    assert breaches(ROOT) == []
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the rooms that a test may spoil."""
+    for room in SEES:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.toml"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "complaint"),
+    [
+        ("trainables/spec.py", "import sweeps.plan", "trainables must not see sweeps"),
+        ("search_spaces/ranges.py", "from analysis import statistics", "search_spaces must not see analysis"),
+        ("analysis/load.py", "from trainables.spec import ORDERS", "analysis must not see trainables"),
+        ("analysis/load.py", "from sweeps import graph", "analysis must not see sweeps"),
+        ("slurm/made_up.py", "import trainables", "slurm must not see trainables"),
+        ("trainables/errors.py", "from trainables import spec", "spec is not below errors"),
+        ("trainables/artifacts.py", "from .data import packed", "data is not below artifacts"),
+        ("trainables/losses/horkd.py", "from ..models import build", "models is not below losses"),
+        ("trainables/metrics.py", "import trainables.training", "training is not below metrics"),
+        ("trainables/training.py", "from trainables.stages import teacher", "stages.* is not below training"),
+        ("trainables/stages/base.py", "from trainables import training", "training is not below stages.base"),
+        ("trainables/recipes.py", "from trainables.artifacts import Store", "recipes need spec alone"),
+        ("trainables/spec.py", "import torch.nn", "must not know torch"),
+        ("trainables/cores.py", "def later():\n    from torch import nn", "must not know torch"),
+        ("trainables/stages/base.py", "def later():\n    import torch", "must not know torch"),
+        ("trainables/training.py", "import ray", "the doors of ray"),
+        ("sweeps/conduct.py", "def later():\n    from ray import tune", "the doors of ray"),
+        ("sweeps/plan.py", "import optuna.trial", "the doors of optuna"),
+        ("sweeps/plan.py", "import torch", "the doors of torch"),
+        ("search_spaces/ranges.py", "import importlib\nimportlib.import_module('optuna')", "the doors of optuna"),
+        ("analysis/report.py", "import matplotlib.pyplot", "the doors of matplotlib"),
+        ("analysis/tables.py", "import seaborn", "the doors of seaborn"),
+        ("trainables/data/packed.py", "import polars", "the doors of polars"),
+        ("sweeps/engine.py", "import submitit", "the doors of submitit"),
+        ("analysis/report.py", "import streamlit", "the doors of streamlit are closed"),
+    ],
+)
+def test_a_planted_breach_is_found(copied: Path, file: str, line: str, complaint: str) -> None:
+    with open(copied / file, "a", encoding="utf-8") as handle:
+        handle.write(f"\n\n{line}\n")
+    before = set(breaches(ROOT))
+    found = [text for text in breaches(copied) if text not in before]
+    assert len(found) == 1
+    assert complaint in found[0]
+    assert file in found[0]
+
+
+HEAVY = ("torch", "ray", "scipy", "seaborn", "matplotlib", "optuna", "submitit", "sklearn", "polars", "pandas")
+
+
+def loaded_by(*modules: str) -> list[str]:
+    """Heavy libraries in memory after importing modules in a fresh interpreter."""
+    code = (
+        f"import json, sys\nfor name in {modules!r}:\n    __import__(name)\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return list(json.loads(done.stdout))
+
+
+def test_commands_answer_without_loading_a_heavy_library() -> None:
+    wanted = [
+        "search_spaces",
+        "sweeps.plan",
+        "sweeps.graph",
+        "sweeps.runs",
+        "sweeps.conduct",
+        "sweeps.cost",
+        "sweeps.cli",
+    ]
+    present = [name for name in wanted if importlib.util.find_spec(name) is not None]
+    assert len(present) >= 6
+    assert loaded_by(*present) == []
+
+
+def test_every_study_loads_without_a_heavy_library() -> None:
+    studies = [f"search_spaces.{p.stem}" for p in (ROOT / "search_spaces").glob("*.py") if p.stem != "__init__"]
+    assert loaded_by(*studies) == []
+
+
+def test_what_must_not_know_torch_does_not_load_it_through_others_either() -> None:
+    names = [module_of(name) for name in NO_TORCH if name != "trainables/tune.py"]
+    assert loaded_by(*names) == []
+
+
+def test_the_engine_and_its_worker_load_ray_but_not_torch() -> None:
+    assert "torch" not in loaded_by("sweeps.engine")
+    assert loaded_by("sweeps.engine") == []

@@ -1,0 +1,536 @@
+"""Cells and Optuna's journal: mended, never written twice, taken up again, told once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from search_spaces.study import Preset, Study
+from sweeps import engine, sampling
+from sweeps.engine import EngineState, StageQueue
+from sweeps.graph import StageGraph
+from sweeps.plan import Cell, Resolved, Trial, build_graph, resolve
+from sweeps.runs import RunFolder
+from sweeps.sampling import GridCells, SampledCells, mend_journal, open_study
+from trainables.artifacts import Store
+from trainables.recipes import SLEEP
+
+NAME = "made-up-study-0123abcd"
+
+
+def draw(trial: Any) -> dict[str, Any]:
+    return {
+        "student.value": trial.suggest_float("student.value", 0.0, 1.0),
+        "student.label": trial.suggest_categorical("student.label", ("x", "y")),
+    }
+
+
+def study(
+    space: Callable[[Any], dict[str, Any]] | None = draw, *, prune: bool = False, seeds: int = 2, **more: Any
+) -> Study:
+    preset = Preset(parameters={"epochs": 9, "teacher.label": "t", "evaluation.label": "e"}, seeds=seeds, trials=4)
+    words: dict[str, Any] = {"name": "made_up_study", "title": "", "question": "", "paper": "", "figure": ""}
+    return Study(**words, recipe=SLEEP, presets={"demo": preset}, space=space, prune=prune, **more)
+
+
+class Run:
+    """A sampled run without Ray: the real queue, the real store, artifacts that say what their spec says."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        made: Study,
+        *,
+        seeds: int | None = None,
+        trials: int | None = None,
+        slots: int = 1,
+    ) -> None:
+        self.store = store
+        self.resolved: Resolved = resolve(made, seeds=seeds, trials=trials)
+        self.run = RunFolder(folder / "runs" / NAME)
+        self.run.prepare()
+        self.graph = StageGraph()
+        self.announced: list[tuple[list[Cell], list[Trial]]] = []
+        self.cells = SampledCells(
+            self.resolved,
+            "d",
+            self.graph,
+            store,
+            self.run.journal,
+            NAME,
+            lambda node: None,
+            lambda cells, trials: self.announced.append((list(cells), list(trials))),
+        )
+        self.state = EngineState(self.graph, slots)
+        self.queue = StageQueue(self.state, store, self.run, self.cells, revision="", gpu_share=0.0)
+        self.trained: list[dict[str, Any]] = []
+        self._number = 0
+
+    def next(self) -> tuple[str, dict[str, Any]] | str | None:
+        """(trial id, order), FINISHED or None."""
+        self._number += 1
+        answer = self.queue.suggest(str(self._number))
+        return (str(self._number), answer) if isinstance(answer, dict) else answer
+
+    def train(self, trial_id: str, order: dict[str, Any], values: list[float] | None = None) -> bool:
+        """Act the worker: report epochs, then publish; false when pruned."""
+        spec = order["spec"]
+        for epoch, value in enumerate(values or [], 1):
+            if self.queue.result(trial_id, {"values": [[epoch, value]], "done": False}):
+                self.queue.complete(trial_id, {"outcome": "running"}, False)
+                return False
+        manifest = {"kind": "sleep", "spec": spec, "parents": order["parents"]}
+        manifest["metrics"] = {"validation_top1": spec["value"] + 0.01 * spec["seed"]}
+        self.store.publish(order["key"], manifest, lambda folder: None)
+        self.queue.complete(trial_id, {"outcome": "done"}, False)
+        self.trained.append(spec)
+        return True
+
+    def to_the_end(self, most: int = 200) -> None:
+        """Run until FINISHED."""
+        for _ in range(most):
+            before = self.cells.asked
+            answer = self.next()
+            if answer == "FINISHED":
+                return
+            if answer is None:  # Only when a cell was drawn whose stages are there already.
+                assert self.cells.asked > before, f"nothing to do, yet not finished: {self.graph.counts}"
+            else:
+                assert isinstance(answer, tuple)
+                self.train(*answer)
+        raise AssertionError("the run did not end")
+
+    def frozen(self) -> list[optuna.trial.FrozenTrial]:
+        """What another process reads in the journal."""
+        return read(self.run.journal)
+
+
+def read(journal: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    return optuna.load_study(storage=storage, study_name=NAME).get_trials()
+
+
+@pytest.fixture
+def begin(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    monkeypatch.setattr(engine, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    return lambda made=None, **more: Run(store, nasty_path, made or study(), **more)
+
+
+# The journal.
+
+
+@pytest.fixture
+def journal(nasty_path: Path) -> Path:
+    path = nasty_path / "optuna.journal"
+    made = open_study(path, NAME)
+    for value in (0.1, 0.2):
+        made.add_trial(optuna.trial.create_trial(value=value))
+    return path
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_a_journal_whose_last_line_was_cut_is_mended_and_readable(journal: Path, cut: int) -> None:
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-cut])
+    lost = mend_journal(journal)
+    assert 0 < lost < len(whole)
+    assert journal.read_bytes() == b"".join(whole.splitlines(keepends=True)[:-1])
+    open_study(journal, NAME).add_trial(optuna.trial.create_trial(value=0.3))
+    assert read(journal)[-1].value == 0.3
+
+
+@pytest.mark.parametrize("tail", [b'{"op', b"\0\0\0\n", b"\xff\xfe\n", b'{"a": 1}\n{"b": '])
+def test_garbage_at_the_end_is_cut_off(journal: Path, tail: bytes) -> None:
+    good = journal.read_bytes()
+    journal.write_bytes(good + tail)
+    assert mend_journal(journal) > 0
+    assert journal.read_bytes().startswith(good)
+    assert mend_journal(journal) == 0
+    assert all(line.endswith(b"}\n") for line in journal.read_bytes().splitlines(keepends=True))
+
+
+def test_a_whole_journal_is_left_as_it_is(journal: Path) -> None:
+    before = journal.read_bytes()
+    assert mend_journal(journal) == 0
+    assert journal.read_bytes() == before
+    assert mend_journal(journal.with_name("none")) == 0
+
+
+@pytest.mark.parametrize("kind", ["symlink", "file", "half released"])
+def test_a_lock_left_behind_is_not_waited_for(journal: Path, kind: str) -> None:
+    lock = journal.with_name(journal.name + ".lock")
+    if kind == "symlink":
+        lock.symlink_to(journal)
+    elif kind == "file":
+        lock.touch()
+    else:
+        lock.with_name(lock.name + "1234.rename").symlink_to(journal)
+    made = open_study(journal, NAME)
+    made.add_trial(optuna.trial.create_trial(value=0.5))
+    assert [t.value for t in read(journal)] == [0.1, 0.2, 0.5]
+    assert [name for name in os.listdir(journal.parent) if "lock" in name] == []
+
+
+# Grids.
+
+
+def grid(
+    store: Store, folder: Path, *settings: str, seeds: int = 2, finished: list[str] | None = None
+) -> tuple[GridCells, StageGraph, list[Trial]]:
+    made = study(None, axes={"student.value": (0.25, 0.5), "student.label": ("x", "y")})
+    resolved = resolve(made, settings=settings, seeds=seeds)
+    graph, trials, cells = build_graph(resolved, "d", store)
+    folder.mkdir(exist_ok=True)
+    done = finished if finished is not None else []
+    listener = GridCells(
+        resolved, cells, trials, graph, store, folder / "optuna.journal", NAME, lambda node: done.append(node.key)
+    )
+    return listener, graph, trials
+
+
+def finish(store: Store, graph: StageGraph, listener: GridCells, keys: list[str]) -> None:
+    for key in keys:
+        node = graph.nodes[key]
+        if node.state == "done":
+            continue
+        value = node.spec.value + 0.01 * node.seed  # type: ignore[attr-defined]
+        manifest = {"kind": "sleep", "spec": {}, "parents": {}, "metrics": {"validation_top1": value}}
+        store.publish(key, manifest, lambda folder: None)
+        graph.set(key, "done")
+        listener.stage_done(node)
+
+
+def test_a_cell_is_written_when_its_last_seed_is_there_and_holds_the_mean(store: Store, tmp_path: Path) -> None:
+    listener, graph, trials = grid(store, tmp_path / "run")
+    journal = tmp_path / "run" / "optuna.journal"
+    mine = [t for t in trials if t.cell == trials[0].cell]
+    finish(store, graph, listener, list(mine[0].stages.values()))
+    assert read(journal) == []
+    finish(store, graph, listener, list(mine[1].stages.values()))
+    (written,) = read(journal)
+    assert written.state == TrialState.COMPLETE
+    assert written.value == pytest.approx(0.255)
+    assert written.params == {"student.value": 0.25, "student.label": "x"}
+    assert written.user_attrs == {"cell": mine[0].cell, "seeds": 2}
+    assert listener.leader == (pytest.approx(0.255), "value=0.25, label=x")
+
+
+def test_a_cell_is_written_once_however_often_it_is_asked_for(store: Store, tmp_path: Path) -> None:
+    listener, graph, trials = grid(store, tmp_path / "run")
+    for trial in trials:
+        finish(store, graph, listener, list(trial.stages.values()))
+    for node in graph.nodes.values():
+        listener.stage_done(node)
+    for _ in range(2):
+        again, _, _ = grid(store, tmp_path / "run")
+        assert again.leader is not None
+    written = read(tmp_path / "run" / "optuna.journal")
+    assert len(written) == 4
+    assert len({t.user_attrs["cell"] for t in written}) == 4
+
+
+def test_what_the_store_had_already_is_written_when_the_run_begins(store: Store, tmp_path: Path) -> None:
+    listener, graph, trials = grid(store, tmp_path / "one")
+    for trial in trials:
+        finish(store, graph, listener, list(trial.stages.values()))
+    grid(store, tmp_path / "two")
+    assert len(read(tmp_path / "two" / "optuna.journal")) == 4
+
+
+def test_a_failed_seed_leaves_its_cell_unwritten(store: Store, tmp_path: Path) -> None:
+    listener, graph, trials = grid(store, tmp_path / "run")
+    graph.set(trials[0].stages["student"], "failed")
+    listener.stage_failed(graph.nodes[trials[0].stages["student"]])
+    for trial in trials[1:]:
+        finish(store, graph, listener, list(trial.stages.values()))
+    assert {t.user_attrs["cell"] for t in read(tmp_path / "run" / "optuna.journal")} == {t.cell for t in trials} - {
+        trials[0].cell
+    }
+
+
+def test_orders_are_four_switches_in_the_journal(store: Store, tmp_path: Path) -> None:
+    import search_spaces
+
+    resolved = resolve(search_spaces.load("horkd_order_ablation"), seeds=1)
+    graph, trials, cells = build_graph(resolved, "d", store)
+    listener = GridCells(resolved, cells, trials, graph, store, tmp_path / "j", NAME, lambda node: None)
+    params, distributions = listener._params(next(c for c in cells if c.point["horkd.orders"] == "2+C"))
+    assert params == {"order_1": False, "order_2": True, "order_3": False, "order_C": True}
+    assert set(distributions) == set(params)
+
+
+def test_a_grid_never_prunes_and_never_grows(store: Store, tmp_path: Path) -> None:
+    listener, graph, _ = grid(store, tmp_path / "run")
+    assert not listener.stage_value(next(iter(graph.nodes.values())), 1, 0.0)
+    assert not listener.more()
+    assert listener.exhausted()
+
+
+# Sampled studies.
+
+
+def test_a_sampled_study_tells_the_mean_over_its_seeds(begin: Callable[..., Run]) -> None:
+    run = begin(trials=3, seeds=2)
+    run.to_the_end()
+    told = run.frozen()
+    assert [t.state for t in told] == [TrialState.COMPLETE] * 3
+    for trial in told:
+        assert trial.value == pytest.approx(trial.params["student.value"] + 0.005)
+    assert len(run.trained) == 2 + 3 * 2 * 2  # A teacher per seed, then student and evaluation per trial.
+    cells, trials = run.announced[-1]
+    assert len(cells) == 3
+    assert len(trials) == 6
+    assert all(run.graph.nodes[key].state == "done" for trial in trials for key in trial.stages.values())
+    best = max(told, key=lambda t: t.value or 0)
+    assert run.cells.leader is not None
+    assert run.cells.leader[0] == best.value
+
+
+def test_cells_are_asked_for_free_slots_only(begin: Callable[..., Run]) -> None:
+    run = begin(trials=4, seeds=1, slots=2)
+    assert isinstance(run.next(), tuple)
+    assert len(run.frozen()) == 1
+    assert run.next() is None  # The teacher is shared: a second cell is asked for, and waits for it, too.
+    assert len(run.frozen()) == 2
+    assert run.next() is None
+    assert len(run.frozen()) <= 4
+
+
+def test_a_finished_study_asks_for_nothing_and_more_trials_extend_it(begin: Callable[..., Run]) -> None:
+    begin(trials=2).to_the_end()
+    again = begin(trials=2)
+    assert again.next() == "FINISHED"
+    assert again.trained == []
+    more = begin(trials=3)
+    more.to_the_end()
+    assert len(more.frozen()) == 3
+    assert len([s for s in more.trained if s["label"] in ("x", "y")]) == 2
+
+
+def test_more_seeds_are_trained_for_finished_cells_and_their_value_stays_as_told(begin: Callable[..., Run]) -> None:
+    first = begin(trials=2, seeds=1)
+    first.to_the_end()
+    values = [t.value for t in first.frozen()]
+    more = begin(trials=2, seeds=3)
+    more.to_the_end()
+    assert {s["seed"] for s in more.trained} == {1, 2}
+    assert len(more.trained) == 2 * (1 + 2 * 2)
+    assert [t.value for t in more.frozen()] == values
+
+
+def test_what_was_asked_and_never_told_is_taken_up_with_the_same_values(begin: Callable[..., Run]) -> None:
+    killed = begin(trials=2, seeds=2)
+    answer = killed.next()
+    assert isinstance(answer, tuple)
+    killed.train(*answer)  # The teacher; then the driver is killed.
+    (open_one,) = killed.frozen()
+    assert open_one.state == TrialState.RUNNING
+    again = begin(trials=2, seeds=2)
+    assert again.announced[-1][0][0].point == open_one.params
+    again.to_the_end()
+    told = again.frozen()
+    assert len(told) == 2
+    assert [t.state for t in told] == [TrialState.COMPLETE] * 2
+    assert told[0].params == open_one.params
+
+
+def test_a_trial_whose_stages_all_ended_before_the_kill_is_told_at_the_start(
+    begin: Callable[..., Run], store: Store
+) -> None:
+    run = begin(trials=1, seeds=1)
+    before = run.run.journal.with_name("before")
+    answer = run.next()
+    shutil.copy(run.run.journal, before)
+    while isinstance(answer, tuple):
+        run.train(*answer)
+        answer = run.next()
+    shutil.copy(before, run.run.journal)  # As if the driver died just before it told.
+    again = begin(trials=1, seeds=1)
+    assert again.next() == "FINISHED"
+    assert [t.state for t in again.frozen()] == [TrialState.COMPLETE]
+
+
+def test_a_trial_asked_but_killed_before_its_first_draw_is_drawn_then(
+    begin: Callable[..., Run], nasty_path: Path
+) -> None:
+    run = begin(trials=1)
+    run.cells.study.ask()
+    again = begin(trials=1)
+    again.to_the_end()
+    (told,) = again.frozen()
+    assert told.state == TrialState.COMPLETE
+    assert set(told.params) == {"student.value", "student.label"}
+
+
+def test_a_restart_does_not_repeat_the_first_draws(begin: Callable[..., Run]) -> None:
+    drawn = []
+    for trials in (1, 2, 3, 4):
+        run = begin(trials=trials, seeds=1)
+        run.to_the_end()
+        drawn = [t.params["student.value"] for t in run.frozen()]
+    assert len(set(drawn)) == 4
+
+
+def test_two_equal_runs_draw_the_same(store: Store, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("one", "two"):
+        run = Run(Store(tmp_path / name), tmp_path / f"at {name}", study(), trials=3, seeds=1)
+        run.store.prepare()
+        run.to_the_end()
+        drawn.append([t.params for t in run.frozen()])
+    assert drawn[0] == drawn[1]
+
+
+def test_a_failed_stage_fails_its_trial_and_the_others_go_on(begin: Callable[..., Run], store: Store) -> None:
+    run = begin(trials=2, seeds=2)
+    answer = run.next()
+    while isinstance(answer, tuple) and answer[1]["spec"]["label"] not in ("x", "y"):
+        run.train(*answer)
+        answer = run.next()
+    assert isinstance(answer, tuple)
+    trial_id, order = answer
+    store.write_failure(order["key"], {"type": "NonFiniteError", "message": "nan", "hopeless": True})
+    run.queue.complete(trial_id, {"outcome": "failed"}, False)
+    run.to_the_end()
+    assert [t.state for t in run.frozen()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert run.graph.counts["unrunnable"] == 1  # The evaluation behind it.
+
+
+@pytest.mark.parametrize("metrics", [{"validation_top1": float("nan")}, {}, {"validation_top1": None}], ids=str)
+def test_a_value_that_is_no_number_or_missing_is_told_as_failure(
+    begin: Callable[..., Run], store: Store, metrics: dict[str, Any]
+) -> None:
+    run = begin(trials=1, seeds=1)
+    while isinstance(answer := run.next(), tuple):
+        manifest = {"kind": "sleep", "spec": {}, "parents": {}, "metrics": metrics}
+        store.publish(answer[1]["key"], manifest, lambda folder: None)
+        run.queue.complete(answer[0], {"outcome": "done"}, False)
+    assert answer == "FINISHED"
+    assert [t.state for t in run.frozen()] == [TrialState.FAIL]
+
+
+# Pruning.
+
+
+@pytest.fixture
+def verdicts(monkeypatch: pytest.MonkeyPatch) -> dict[int, bool]:
+    """Trial number -> whether the pruner says stop."""
+    said: dict[int, bool] = {}
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda self: said.get(self.number, False))
+    return said
+
+
+def scout(run: Run) -> tuple[str, dict[str, Any]]:
+    """Train what is ready until a scout is handed out."""
+    for _ in range(50):
+        answer = run.next()
+        assert isinstance(answer, tuple), answer
+        if answer[1]["every_epoch"]:
+            return answer
+        run.train(*answer)
+    raise AssertionError("no scout came")
+
+
+def test_a_pruned_scout_never_starts_the_other_seeds(begin: Callable[..., Run], verdicts: dict[int, bool]) -> None:
+    run = begin(study(prune=True), trials=2, seeds=3)
+    trial_id, order = scout(run)
+    verdicts[0] = True
+    assert run.train(trial_id, order, [0.1]) is False
+    run.to_the_end()
+    told = run.frozen()
+    assert [t.state for t in told] == [TrialState.PRUNED, TrialState.COMPLETE]
+    assert told[0].intermediate_values == {1: 0.1}
+    students = [s for s in run.trained if s["label"] in ("x", "y")]
+    assert {s["seed"] for s in students if s["value"] == told[0].params["student.value"]} == set()
+    assert {s["seed"] for s in students} == {0, 1, 2}
+    assert run.graph.counts["pruned"] == 2  # The scout and the evaluation behind it.
+
+
+def test_the_other_seeds_of_a_scout_that_is_through_run_to_the_end_unwatched(
+    begin: Callable[..., Run], verdicts: dict[int, bool]
+) -> None:
+    run = begin(study(prune=True), trials=1, seeds=3)
+    trial_id, order = scout(run)
+    assert order["spec"]["seed"] == 0
+    assert {node.seed for node in run.graph.nodes.values()} == {0}
+    assert run.train(trial_id, order, [0.1, 0.2, 0.3])
+    verdicts[0] = True
+    for _ in range(20):
+        answer = run.next()
+        if answer == "FINISHED":
+            break
+        assert isinstance(answer, tuple)
+        assert answer[1]["every_epoch"] is False
+        assert run.train(*answer, [0.0])
+    (told,) = run.frozen()
+    assert told.state == TrialState.COMPLETE
+    assert told.intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
+
+
+def test_successive_halving_prunes_the_worse_of_two_and_remembers_over_a_restart(begin: Callable[..., Run]) -> None:
+    made = study(prune=True)
+    first = begin(made, trials=1, seeds=1)
+    assert first.train(*scout(first), [0.9] * 9)
+    first.to_the_end()
+    second = begin(made, trials=2, seeds=1)
+    assert second.train(*scout(second), [0.1] * 9) is False
+    second.to_the_end()
+    assert [t.state for t in second.frozen()] == [TrialState.COMPLETE, TrialState.PRUNED]
+    third = begin(made, trials=2, seeds=1)
+    assert third.next() == "FINISHED"
+
+
+def test_epochs_reported_before_a_kill_are_not_reported_again(
+    begin: Callable[..., Run], verdicts: dict[int, bool]
+) -> None:
+    made = study(prune=True)
+    killed = begin(made, trials=1, seeds=1)
+    trial_id, _ = scout(killed)
+    killed.queue.result(trial_id, {"values": [[1, 0.4], [2, 0.5]]})
+    again = begin(made, trials=1, seeds=1)
+    assert again.train(*scout(again), [0.4, 0.5, 0.6])
+    again.to_the_end()
+    (told,) = again.frozen()
+    assert told.intermediate_values == {1: 0.4, 2: 0.5, 3: 0.6}
+
+
+@pytest.mark.parametrize("when", ["asked before", "asked after"])
+def test_a_cell_drawn_twice_is_pruned_twice_and_the_run_ends(
+    begin: Callable[..., Run], verdicts: dict[int, bool], when: str
+) -> None:
+    # A space of one point: every trial draws the same cell, and all share one scout.
+    run = begin(
+        study(lambda t: {"student.label": t.suggest_categorical("student.label", ("x",))}, prune=True), trials=2
+    )
+    trial_id, order = scout(run)
+    if when == "asked before":
+        assert run.cells.more()
+    verdicts[0] = True
+    assert run.train(trial_id, order, [0.1]) is False
+    run.to_the_end()
+    assert [t.state for t in run.frozen()] == [TrialState.PRUNED] * 2
+
+
+def test_a_cell_drawn_twice_is_trained_once_and_told_twice(begin: Callable[..., Run]) -> None:
+    run = begin(study(lambda t: {"student.label": t.suggest_categorical("student.label", ("x",))}), trials=3, seeds=2)
+    run.to_the_end()
+    assert len(run.trained) == 2 * 3
+    assert [t.state for t in run.frozen()] == [TrialState.COMPLETE] * 3
+
+
+def test_the_value_of_a_cell_is_none_while_a_stage_has_none(store: Store, publish: Callable[..., Any]) -> None:
+    publish("a" * 16, metrics={"validation_top1": 0.5})
+    publish("b" * 16, metrics={})
+    assert sampling.cell_value(store, ["a" * 16]) == 0.5
+    assert sampling.cell_value(store, ["a" * 16, "b" * 16]) is None
+    assert sampling.cell_value(store, []) is None
