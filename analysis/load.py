@@ -220,7 +220,8 @@ def _trial_row(
     evaluation = records.get(stages.get("evaluation", ""), {})
     row: dict[str, Any] = dict.fromkeys(TRIAL_SCHEMA)
     row.update(cell=cell, label=known.get("label", cell), seed=int(trial["seed"]), status="missing")
-    row["orders"] = known.get("orders") or evaluation.get("orders")
+    # What does not vary names no cell: orders that are the same everywhere are not shown as its name.
+    row["orders"] = known.get("orders") if cell in cells else evaluation.get("orders")
     row["teacher"] = evaluation.get("teacher") or stages.get("teacher")
     row["teacher_validation_top1"] = _finite(records.get(row["teacher"] or "", {}).get("validation_top1"))
     row["key"] = stages.get("evaluation")

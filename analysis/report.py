@@ -69,6 +69,7 @@ class ReportSummary:
     failed: int
     missing: int
     pruned: int
+    score: str = "test"  # Of which split `mean` is: drawn cells are compared on validation.
     cautions: list[str] = field(default_factory=list)
 
 
@@ -147,6 +148,7 @@ def write_report(run_folder: Path, out_folder: Path) -> ReportSummary:
         failed=count["failed"],
         missing=count["missing"],
         pruned=count["pruned"],
+        score="validation" if sampled else "test",
         cautions=report.cautions,
     )
 

@@ -223,12 +223,17 @@ def _show(ready: Any, cells: bool, as_json: bool) -> None:
         "detectable_gain_after_holm": adjusted,
         "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
         "command": ready.request.command(),
+        "missing_data": ready.missing_data or None,
     }
 
     def text() -> None:
         click.echo(f"{study.name} · {resolved.preset_name}: {study.question}")
-        click.echo(f"  paper      {study.paper}, {study.figure}. {resolved.preset.note}")
+        click.echo(f"  paper      {study.paper}, {study.figure}")
+        if resolved.preset.note:
+            click.echo(f"  preset     {resolved.preset.note}")
         state = "packed" if ready.info is not None else "not packed yet"
+        if ready.missing_data:
+            state = "NOT FOUND, counts are guesses"
         click.echo(
             f"  data       {ready.data['name']}, {ready.data['height']}x{ready.data['width']}, "
             f"{ready.data['train_images']:,} training and {ready.data['test_images']:,} test images ({state})"
@@ -262,7 +267,10 @@ def _show(ready: Any, cells: bool, as_json: bool) -> None:
         if cells and not study.sampled:
             for cell in resolved.cells():
                 click.echo(f"  cell       {cell.id}  {cell.label}")
-        click.echo(f"Next: {ready.request.command()}")
+        if ready.missing_data:
+            click.echo(f"Before it can run: {ready.missing_data}")
+        else:
+            click.echo(f"Next: {ready.request.command()}")
 
     answer(content, as_json, text)
 
@@ -282,10 +290,18 @@ def _seeds(seeds: Sequence[int]) -> str:
 @click.option("--gpu-share", type=click.FloatRange(0.01, 1.0), default=1.0, help="Share of a GPU a stage takes.")
 @click.option("--new", is_flag=True, help="Start another run instead of continuing the same one.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, start nothing.")
+@click.option("--no-report", is_flag=True, help="Train and record only; `report` writes the page later.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_flag
 def run(
-    study: str, out: str | None, store: str | None, dry_run: bool, quiet: bool, as_json: bool, **words: Any
+    study: str,
+    out: str | None,
+    store: str | None,
+    dry_run: bool,
+    no_report: bool,
+    quiet: bool,
+    as_json: bool,
+    **words: Any,
 ) -> None:
     """Run a study, or continue it: the same command trains only what is missing."""
     from sweeps.conduct import prepare
@@ -293,10 +309,13 @@ def run(
 
     request, place = _request(study, **words), Place.of(out, store)
     if dry_run:
-        _show(prepare(request, place, narrate, pack=False), False, as_json)
+        ready = prepare(request, place, narrate, pack=False)
+        if ready.missing_data:
+            raise DataError(ready.missing_data)
+        _show(ready, False, as_json)
         narrate("Nothing was started (dry run).")
         return
-    _conduct(request, place, as_json=as_json, quiet=quiet or as_json)
+    _conduct(request, place, as_json=as_json, quiet=quiet or as_json, report=not no_report)
 
 
 def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: Any) -> None:
@@ -340,6 +359,9 @@ def _say_outcome(outcome: Any, seconds: float) -> None:
         done = outcome.counts.get("done", 0)
         narrate(f"Stopped: {done} stages are in the store, the running ones saved. Resume: {resume}")
         return
+    if summary is None and not outcome.failures and not outcome.nothing:
+        done = outcome.counts.get("done", 0)
+        narrate(f"Done: {done} stages are in the store. Report: python -m sweeps report {outcome.run.id}")
     trained = f"{outcome.trained} stages trained" if outcome.trained else "nothing to train, all was in the store"
     if summary is not None:
         left = f", {summary.missing} missing" if summary.missing else ""
@@ -350,7 +372,7 @@ def _say_outcome(outcome: Any, seconds: float) -> None:
         )
         click.echo(summary.sentence)
         click.echo()
-        _say_rows(summary.rows)
+        _say_rows(summary)
         click.echo()
         click.echo(f"Report: {_near(summary.index)}")
     for role, key, why, log in outcome.failures[:10]:
@@ -365,17 +387,29 @@ def _say_outcome(outcome: Any, seconds: float) -> None:
         narrate(outcome.nothing)
 
 
-def _say_rows(rows: Sequence[dict[str, Any]], most: int = 6) -> None:
+def _say_rows(summary: Any, most: int = 6) -> None:
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.2f}"
+
     def points(value: float | None) -> str:
         return "" if value is None else f"{100 * value:+.2f}"
 
-    shown = []
+    rows = summary.rows
+    drawn = summary.score == "validation"
+    shown: list[tuple[Any, ...]] = []
     for row in rows[:most]:
+        number = percent if drawn else points
+        span = f"[{number(row['low'])}, {number(row['high'])}]" if row.get("low") is not None else ""
+        if drawn:
+            shown.append((row["cell"], percent(row["mean"]), span, row["n"]))
+            continue
         gain = "reference" if row.get("gain") is None else points(row["gain"])
-        span = f"[{points(row['low'])}, {points(row['high'])}]" if row.get("low") is not None else ""
         p = "" if row.get("p") is None else "<0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-        shown.append((row["cell"], f"{100 * row['mean']:.2f}", gain, span, p, row["n"]))
-    table(shown, ("CELL", "ACC %", "GAIN", "95 % CI", "P HOLM", "SEEDS"))
+        shown.append((row["cell"], percent(row["mean"]), gain, span, p, row["n"]))
+    if drawn:
+        table(shown, ("CELL", "VALIDATION %", "95 % CI", "SEEDS"))
+    else:
+        table(shown, ("CELL", "TEST %", "GAIN", "95 % CI", "P HOLM", "SEEDS"))
     if len(rows) > most:
         click.echo(f"... {len(rows) - most} more in the report")
 
@@ -390,10 +424,13 @@ def _near(path: Path) -> str:
 @cli.command()
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--retry-failed", is_flag=True, help="Give failed stages a new start.")
+@click.option("--no-report", is_flag=True, help="Train and record only; `report` writes the page later.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @place_flags
 @json_flag
-def resume(run: str | None, retry_failed: bool, quiet: bool, out: str | None, store: str | None, as_json: bool) -> None:
+def resume(
+    run: str | None, retry_failed: bool, no_report: bool, quiet: bool, out: str | None, store: str | None, as_json: bool
+) -> None:
     """Continue a run: plan again, leave out what the store has, train the rest."""
     from sweeps.conduct import Request
     from sweeps.runs import Place, find_run
@@ -405,26 +442,40 @@ def resume(run: str | None, retry_failed: bool, quiet: bool, out: str | None, st
         names = {field.name for field in dataclasses.fields(Request)}
         request = Request(**{k: v for k, v in kept["request"].items() if k in names})
         if kept.get("seeds"):
-            request.seeds = ",".join(map(str, kept["seeds"])) + ("," if len(kept["seeds"]) == 1 else "")
-            request.seeds = request.seeds if len(kept["seeds"]) > 1 else f"{kept['seeds'][0]}-{kept['seeds'][0]}"
+            first, *others = kept["seeds"]
+            request.seeds = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder.id} does not say what was asked ({error!r}); give the run command again.") from None
     place = Place(folder.path.parent, place.store)
-    _conduct(request, place, as_json=as_json, quiet=quiet or as_json, retry_failed=retry_failed, run_id=folder.id)
+    _conduct(
+        request,
+        place,
+        as_json=as_json,
+        quiet=quiet or as_json,
+        report=not no_report,
+        retry_failed=retry_failed,
+        run_id=folder.id,
+    )
 
 
 @cli.command()
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--failed", is_flag=True, help="Only what failed.")
+@click.option("--all", "every", is_flag=True, help="A line for each run there is.")
 @place_flags
 @json_flag
-def status(run: str | None, failed: bool, out: str | None, store: str | None, as_json: bool) -> None:
+def status(run: str | None, failed: bool, every: bool, out: str | None, store: str | None, as_json: bool) -> None:
     """Where a run is: coverage, running stages with their processes, failures, leader."""
-    from sweeps.runs import Place, find_run
+    from sweeps.runs import Place, find_run, list_runs
     from sweeps.status import look, say
     from trainables.artifacts import Store
 
     place = Place.of(out, store)
+    if every:
+        views = [look(one, Store(place.store)) for one in list_runs(place) if one.is_readable()]
+        rows = [(v["run"], v["state"], v["trials"]["done"], sum(v["trials"].values()), v["started"]) for v in views]
+        answer({"runs": views}, as_json, lambda: table(rows, ("RUN", "STATE", "DONE", "TRIALS", "STARTED")))
+        return
     view = look(find_run(place, run), Store(place.store))
     answer(view, as_json, lambda: say(view, failed))
 
@@ -510,7 +561,7 @@ def report(run: str | None, out: str | None, store: str | None, as_json: bool) -
     def text() -> None:
         click.echo(summary.sentence)
         click.echo()
-        _say_rows(summary.rows)
+        _say_rows(summary)
         click.echo()
         click.echo(f"Report: {_near(summary.index)}")
 

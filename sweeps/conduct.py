@@ -79,6 +79,7 @@ class Prepared:
     data: dict[str, Any]
     survey: plan.Survey
     store: Store
+    missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
 
 
 def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
@@ -146,12 +147,13 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     store = Store(place.store)
     try:
         source = catalog.locate(name, data_root=root, size=request.data_size)
-    except DataError:
-        # Data that left its place but was packed for an earlier run cannot be told apart from wrong words.
+    except DataError as error:
         if pack:
             raise
+        # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
         data = stand_in(name, None)
-        return Prepared(request, study, resolved, None, data, plan.survey(resolved, data, store), store)
+        survey = plan.survey(resolved, data, store)
+        return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
     folder = store.root / "data"
     info = catalog.find_packed(source, folder)
     if info is None and pack:

@@ -39,7 +39,7 @@ class Projector:
 
     def write_missing(self) -> int:
         """Write the records that are not there, and those whose stage changed its state; returns how many."""
-        listed = {path.stem for path in self.run.records.glob("*.parquet")}
+        listed = {path.stem for path in self.run.records.glob("*.parquet") if _is_whole(path)}
         written = 0
         for node in self.graph.in_state(*STATUS):
             if node.key not in listed or node.state != "done":
@@ -125,3 +125,13 @@ class Projector:
         while at is not None and at.role != "teacher":
             at = next((self.graph.nodes[k] for k in at.parents.values() if k in self.graph.nodes), None)
         return at.key if at is not None else None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a Parquet file ends as one does; a cut one is written again."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(-4, 2)
+            return handle.read() == b"PAR1"
+    except OSError:
+        return False

@@ -1,6 +1,6 @@
 """Run folders: where they are, who drives them, and what they say. Reads files only; no ray, no torch.
 
-runs/<study>-<id>/   run.json  plan.json  optuna.journal  records/*.parquet  logs/  report/  driver.<n>  stop
+runs/<study>-<id>/   run.json  optuna.journal  records/*.parquet  logs/  report/  driver.<n>  stop
 """
 
 from __future__ import annotations
@@ -104,6 +104,10 @@ class RunFolder:
             )
         return found
 
+    def is_readable(self) -> bool:
+        """Whether run.json can be read."""
+        return read_json(self.path / "run.json") is not None
+
     def exists(self) -> bool:
         """Whether there is a run here."""
         return (self.path / "run.json").is_file()
@@ -176,9 +180,7 @@ def find_run(place: Place, name: str | None) -> RunFolder:
         path = Path(name).expanduser().absolute()
         if (path / "run.json").is_file():
             return RunFolder(path)
-        raise UsageError(
-            f"{name} is not a run: it has no run.json. `python -m sweeps status` lists the runs there are."
-        )
+        raise UsageError(f"{name} is not a run: it has no run.json. `python -m sweeps status --all` lists them.")
     exact = [run for run in runs if run.id == name]
     near = exact or [run for run in runs if run.id.startswith(name)]
     if len(near) == 1:

@@ -346,17 +346,24 @@ class Artifact:
         """SHA-256 over the content files: equal for equal numbers."""
         return str(self.manifest["digest"])
 
-    def file(self, name: str) -> Path:
+    def file(self, name: str, *, verify: bool = False) -> Path:
         """Path of one of its files.
 
+        Args:
+            name: As the manifest lists it.
+            verify: Whether to compare its bytes with the digest of the manifest.
+
         Raises:
-            ArtifactError: If the manifest lists no such file or it is gone.
+            ArtifactError: If the manifest lists no such file, it is gone or altered.
         """
         if name not in self.manifest["files"]:
             raise ArtifactError(f"Artifact {self.key} (stage '{self.kind}') has no file '{name}'.{_discard(self.key)}")
         path = self.path / name
         if not path.is_file():
             raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.key)}")
+        entry = self.manifest["files"][name]
+        if verify and sha256_of(path) != (entry.get("sha256") if isinstance(entry, dict) else None):
+            raise ArtifactError(f"The file '{name}' of artifact {self.key} is not what was published.{_discard(self.key)}")
         return path
 
 

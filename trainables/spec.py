@@ -65,6 +65,7 @@ def later(default: Any, **more: Any) -> Any:
     return field(default=default, metadata={"neutral": True, **more})
 
 
+@functools.lru_cache(maxsize=256)
 def canonical_orders(text: str) -> str:
     """`C+3` -> `3+C`; `none` or nothing stands for cross-entropy alone.
 
@@ -83,6 +84,7 @@ def canonical_orders(text: str) -> str:
     return "+".join(order for order in ORDERS if order in parts)
 
 
+@functools.lru_cache(maxsize=256)
 def orders_of(text: str) -> tuple[str, ...]:
     """The orders switched on, in the order 1, 2, 3, C."""
     canonical = canonical_orders(text)
@@ -209,17 +211,27 @@ class Fields:
     def validate(self) -> None:
         """Checks that span several fields; raises UsageError."""
 
+    def unused(self) -> tuple[str, ...]:
+        """Fields that the others switch off: they change no number and so do not enter the key."""
+        return ()
 
-def to_plain(spec: Any) -> dict[str, Any]:
-    """The fields as JSON values, nested groups as objects; later fields at their neutral default are left out."""
+
+def to_plain(spec: Any, *, only_used: bool = False) -> dict[str, Any]:
+    """The fields as JSON values, nested groups as objects; later fields at their neutral default are left out.
+
+    Args:
+        spec: A spec or a group of fields.
+        only_used: Leave out what the other fields switch off, as a key does.
+    """
     plain: dict[str, Any] = {}
+    unused = spec.unused() if only_used else ()
     values = spec.__dict__
     for name, _, default, metadata in _leaves(type(spec)):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
         value = values[name]
-        if metadata and "neutral" in metadata and value == default:
+        if name in unused or (metadata and "neutral" in metadata and value == default):
             continue
         if isinstance(value, Fields):
-            value = to_plain(value)
+            value = to_plain(value, only_used=only_used)
         elif isinstance(value, tuple):
             value = list(value)
         plain[name] = value
@@ -285,6 +297,22 @@ class HorkdSpec(Fields):
         object.__setattr__(self, "orders", canonical_orders(self.orders))
         super().__post_init__()
 
+    def unused(self) -> tuple[str, ...]:
+        """What belongs to orders that are off; weights of absent terms must not make equal trainings differ."""
+        on = orders_of(self.orders)
+        names: list[str] = [] if on else ["reduction"]
+        if "1" not in on:
+            names += ["w_1st", "point_distance", "feature_norm"]
+        if "2" not in on:
+            names += ["alpha"]
+        if "3" not in on:
+            names += ["beta"]
+        if "C" not in on:
+            names += ["gamma", "centers", "center_momentum", "center_warmup"]
+        if "2" not in on and "C" not in on:
+            names += ["pair_distance"]
+        return tuple(names)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec(Fields):
@@ -340,7 +368,7 @@ def identity(spec: StageSpec, parents: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": spec.kind,
         "version": spec.version,
-        "fields": to_plain(spec),
+        "fields": to_plain(spec, only_used=True),
         "components": spec.components(),
         "parents": dict(parents),
     }

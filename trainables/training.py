@@ -68,7 +68,7 @@ def prepare(spec: specs.StageSpec, context: Context) -> torch.device:
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory it did not write; filling it first takes a tenth of a small network's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if context.device == "cuda":
         if not torch.cuda.is_available():
             raise MachineError("A GPU was asked for, but torch finds none. Run without --gpus, or see `doctor`.")
@@ -106,7 +106,7 @@ def load_network(artifact: Artifact, info: PackedInfo) -> tuple[Network, Trainin
         raise ArtifactError(f"Artifact {artifact.key} is a {artifact.kind}, which has no network.")
     network = make_network(spec, info)
     try:
-        network.load_state_dict(load_file(artifact.file("weights.safetensors")))
+        network.load_state_dict(load_file(artifact.file("weights.safetensors", verify=True)))
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         raise ArtifactError(f"The weights of artifact {artifact.key} cannot be used: {str(error)[:300]}") from error
     return network, spec

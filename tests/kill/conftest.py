@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,10 +32,19 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits, packed once."""
+    out = tmp_path_factory.mktemp("packed")
+    assert harness.sweeps("data", "pack", "digits", "--out", str(out)).returncode == 0
+    return out / "store" / "data"
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., harness.Living]]:
+def start(tmp_path: Path, packed: Path) -> Iterator[Callable[..., harness.Living]]:
     """Starts commands and leaves none behind."""
     living: list[harness.Living] = []
+    shutil.copytree(packed, tmp_path / "store" / "data")
 
     def begin(*words: str, out: Path | None = None) -> harness.Living:
         living.append(harness.Living(out or tmp_path, *words))

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "horkd_order_ablation"
 # Small, but with epochs long enough to be hit in the middle.
-SMALL = ["--preset", "tiny", "--seeds", "2", "--set", "epochs=10", "--set", "train_images=400", "--set", "batch_size=16"]
+SMALL = ["--no-report", "--preset", "tiny", "--set", "epochs=10", "--set", "train_images=400", "--set", "batch_size=16"]
 
 
 def command(*words: str) -> list[str]:

@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 Start = Callable[..., harness.Living]
-LONG = ["--preset", "tiny", "--seeds", "1", "--set", "epochs=400", "--set", "train_images=600"]
+LONG = ["--no-report", "--preset", "tiny", "--seeds", "1", "--set", "epochs=400", "--set", "train_images=600"]
 
 
 def only_run(out: Path) -> Path:
@@ -48,7 +48,7 @@ def test_ctrl_c_once_drains_and_the_resumed_run_equals_an_unhurt_one(
     assert "Draining" in err
     assert f"Resume: python -m sweeps resume {view['run']}" in err
     assert list((tmp_path / "store" / ".work").glob("*/checkpoint-*"))
-    assert harness.sweeps("resume", "--out", str(tmp_path), "-q").returncode == 0
+    assert harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "-q").returncode == 0
     assert harness.digests(tmp_path) == reference
     assert not harness.trained_twice(tmp_path), "a drained stage repeats nothing"
 
@@ -81,13 +81,13 @@ def test_stop_drains_from_another_terminal_and_a_second_driver_is_refused(start:
 
 
 def test_a_cut_journal_line_and_a_stale_lock_are_survived(tmp_path: Path) -> None:
-    assert harness.sweeps("run", harness.STUDY, "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q").returncode == 0
+    assert harness.sweeps("run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q").returncode == 0
     run = only_run(tmp_path)
     before = journal_states(run)
     with open(run / "optuna.journal", "ab") as journal:
         journal.write(b'{"op_code": 4, "worker_id": "x", "stu')
     os.symlink(run / "optuna.journal", run / "optuna.journal.lock")
-    again = harness.sweeps("run", harness.STUDY, "--preset", "tiny", "--seeds", "2", "--out", str(tmp_path), "-q")
+    again = harness.sweeps("run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "2", "--out", str(tmp_path), "-q")
     assert again.returncode == 0, again.stderr
     after = journal_states(run)
     assert after["COMPLETE"] == before["COMPLETE"] + 2
@@ -95,7 +95,7 @@ def test_a_cut_journal_line_and_a_stale_lock_are_survived(tmp_path: Path) -> Non
 
 
 def test_two_runs_at_once_train_each_shared_teacher_once(start: Start, tmp_path: Path) -> None:
-    common = ["--preset", "tiny", "--seeds", "2", "--set", "epochs=6", "--set", "train_images=600", "-q"]
+    common = ["--no-report", "--preset", "tiny", "--seeds", "2", "--set", "epochs=6", "--set", "train_images=600", "-q"]
     first = start("run", harness.STUDY, *common, "--set", "orders=none,1")
     second = start("run", harness.STUDY, *common, "--set", "orders=none,2")
     for run in (first, second):
@@ -144,9 +144,9 @@ def test_nan_ends_its_stage_at_once_and_only_that_is_retried(tmp_path: Path) -> 
     logs = [row["log"] for row in view["failed"]]
     assert all("NonFiniteError" in (only_run(tmp_path) / log).read_text() for log in logs)
     kept = harness.digests(tmp_path)
-    again = harness.sweeps("resume", "--out", str(tmp_path))
+    again = harness.sweeps("resume", "--no-report", "--out", str(tmp_path))
     assert again.returncode == 1
-    retried = harness.sweeps("resume", "--retry-failed", "--out", str(tmp_path), "--json")
+    retried = harness.sweeps("resume", "--no-report", "--retry-failed", "--out", str(tmp_path), "--json")
     assert retried.returncode == 1
     answer = json.loads(retried.stdout)
     assert answer["trained"] == 0 and len(answer["failures"]) == 2
@@ -175,12 +175,12 @@ def test_a_packed_file_cut_in_mid_run_fails_its_stages_and_says_so(start: Start,
     assert code == 1
     assert "DataError" in err and "Traceback" not in err
     packed.write_bytes(whole)
-    mended = harness.sweeps("resume", "--retry-failed", "--out", str(tmp_path), "-q")
+    mended = harness.sweeps("resume", "--no-report", "--retry-failed", "--out", str(tmp_path), "-q")
     assert mended.returncode == 0, mended.stderr
 
 
 def test_a_worker_killed_three_times_without_progress_ends_its_stage_only(start: Start, tmp_path: Path) -> None:
-    words = ["--preset", "tiny", "--seeds", "2", "--set", "teacher.train_images=1000", "--set", "teacher.batch_size=2"]
+    words = ["--no-report", "--preset", "tiny", "--seeds", "2", "--set", "teacher.train_images=1000", "--set", "teacher.batch_size=2"]
     run = start("run", harness.STUDY, *words, "--set", "orders=none")
     view = run.until(lambda v: len(v["running"]) >= 1)
     key = view["running"][0]["key"]
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_ends_with_code_3_and_everything_stays_readable(
     assert harness.sweeps("store", "verify", "--out", str(tmp_path)).returncode == 0
     journal_states(only_run(tmp_path))
     assert not list((tmp_path / "store" / ".work").glob(".publish-*"))
-    assert harness.sweeps("resume", "--out", str(tmp_path), "-q").returncode == 0
+    assert harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "-q").returncode == 0
     assert harness.digests(tmp_path) == reference
 
 
@@ -235,14 +235,14 @@ def test_a_limit_on_file_size_below_what_ray_needs_is_told_before_the_start(tmp_
 
 
 def test_a_sampled_run_killed_in_the_middle_asks_nothing_twice(start: Start, tmp_path: Path) -> None:
-    words = ["horkd_loss_weights", "--preset", "tiny", "--trials", "6", "--seeds", "2", "--set", "assistant.epochs=9"]
+    words = ["horkd_loss_weights", "--no-report", "--preset", "tiny", "--trials", "6", "--seeds", "2", "--set", "assistant.epochs=9"]
     run = start("run", *words)
     run.until(lambda v: harness.done(v, "assistant") >= 2)
     everybody = harness.tree(run.process.pid)
     for pid in everybody:
         harness.kill(pid)
     run.finish()
-    resumed = harness.sweeps("resume", "--out", str(tmp_path), "-q")
+    resumed = harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "-q")
     assert resumed.returncode == 0, resumed.stderr
     folder = only_run(tmp_path)
     states = journal_states(folder)
@@ -261,7 +261,7 @@ def test_a_sampled_run_killed_in_the_middle_asks_nothing_twice(start: Start, tmp
 
 
 def test_garbage_collection_leaves_a_living_run_alone_and_takes_what_nobody_needs(start: Start, tmp_path: Path) -> None:
-    old = harness.sweeps("run", harness.STUDY, "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q")
+    old = harness.sweeps("run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q")
     assert old.returncode == 0
     orphan = only_run(tmp_path)
     run = start("run", harness.STUDY, *harness.SMALL)
