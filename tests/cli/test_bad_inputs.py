@@ -35,9 +35,17 @@ def said(result: subprocess.CompletedProcess[str]) -> str:
 
 
 BAD_WORDS = [
-    (["run", "horkd_order_ablatoin"], 2, "There is no study 'horkd_order_ablatoin'. Did you mean 'horkd_order_ablation'?"),
+    (
+        ["run", "horkd_order_ablatoin"],
+        2,
+        "There is no study 'horkd_order_ablatoin'. Did you mean 'horkd_order_ablation'?",
+    ),
     (["rnu", ABLATION], 2, "There is no command 'rnu'. Did you mean 'run'?"),
-    (["run", ABLATION, "--set", "resolutoin=16"], 2, "'resolutoin' is not a parameter of horkd_order_ablation. Did you mean 'resolution'?"),
+    (
+        ["run", ABLATION, "--set", "resolutoin=16"],
+        2,
+        "'resolutoin' is not a parameter of horkd_order_ablation. Did you mean 'resolution'?",
+    ),
     (["run", ABLATION, "--set", "orders=1+4"], 2, "orders: '4' is not an order. Use any of 1, 2, 3, C joined by +"),
     (["run", ABLATION, "--set", "resolution=0"], 2, "resolution must be a whole number from 4 to 1024, got 0"),
     (["run", ABLATION, "--set", "resolution=16"], 2, "resolution must be at most 8, the size of digits, got 16"),
@@ -47,7 +55,11 @@ BAD_WORDS = [
     (["run", ABLATION, "--set", "epochs"], 2, "--set takes name=value, got 'epochs'"),
     (["run", ABLATION, "--set", "epochs="], 2, "epochs needs a value"),
     (["run", ABLATION, "--set", "seed=3"], 2, "Seeds are set with --seeds"),
-    (["run", ABLATION, "--set", "train_images=5000"], 2, "train_images must be at most 1132, what validation leaves of digits, got 5000"),
+    (
+        ["run", ABLATION, "--set", "train_images=5000"],
+        2,
+        "train_images must be at most 1132, what validation leaves of digits, got 5000",
+    ),
     (["run", ABLATION, "--preset", "papr"], 2, "has no preset 'papr'. Did you mean 'paper'?"),
     (["run", ABLATION, "--seeds", "none"], 2, "--seeds must be a number (5 means 0 to 4), a range (100-104) or a list"),
     (["run", ABLATION, "--seeds", "0"], 2, "at least one seed"),
@@ -66,7 +78,9 @@ BAD_WORDS = [
 
 
 @pytest.mark.parametrize(("words", "code", "text"), BAD_WORDS, ids=[" ".join(w)[-45:] for w, _, _ in BAD_WORDS])
-def test_a_wrong_word_is_answered_before_anything_starts(words: list[str], code: int, text: str, tmp_path: Path) -> None:
+def test_a_wrong_word_is_answered_before_anything_starts(
+    words: list[str], code: int, text: str, tmp_path: Path
+) -> None:
     result = sweeps(*words, SWEEPS_OUT=str(tmp_path / "out"))
     assert result.returncode == code, result.stderr
     assert text in said(result)

@@ -44,6 +44,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(tmp_path: Path, packed: Path) -> Iterator[Callable[..., harness.Living]]:
     """Starts commands and leaves none behind."""
     living: list[harness.Living] = []
+    # The engine's rules are under test, not the decoding of the digits.
     shutil.copytree(packed, tmp_path / "store" / "data")
 
     def begin(*words: str, out: Path | None = None) -> harness.Living:

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "horkd_order_ablation"
 # Small, but with epochs long enough to be hit in the middle.
-SMALL = ["--no-report", "--preset", "tiny", "--set", "epochs=10", "--set", "train_images=400", "--set", "batch_size=16"]
+SMALL = ["--no-report", "--preset", "tiny", "--set", "epochs=8", "--set", "train_images=320", "--set", "batch_size=16"]
 
 
 def command(*words: str) -> list[str]:
@@ -68,7 +68,7 @@ class Living:
             view = self.status()
             if view and wanted(view):
                 return view
-            time.sleep(0.1)
+            time.sleep(0.2)
         raise AssertionError(f"not seen within {timeout} s; last status: {self.status()}")
 
     def end(self) -> None:
@@ -162,5 +162,7 @@ def epochs_trained(out: Path) -> dict[str, Counter[int]]:
 def trained_twice(out: Path) -> dict[str, list[int]]:
     """Stage log -> epochs trained more than once."""
     return {
-        name: again for name, counts in epochs_trained(out).items() if (again := [e for e, n in counts.items() if n > 1])
+        name: again
+        for name, counts in epochs_trained(out).items()
+        if (again := [e for e, n in counts.items() if n > 1])
     }

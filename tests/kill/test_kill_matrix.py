@@ -1,4 +1,4 @@
-"""kill -9 of each part at three moments: the run is completed, its numbers are those of an unhurt one."""
+"""kill -9 of each part at three moments of a run: it is completed, and its numbers are those of an unhurt one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 MOMENTS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "teachers": lambda v: any(r["stage"] == "teacher" and (r["epoch"] or 0) >= 2 for r in v["running"]),
     "assistants": lambda v: any(r["stage"] == "assistant" and (r["epoch"] or 0) >= 4 for r in v["running"]),
-    "half": lambda v: harness.done(v, "assistant") >= 2
-    and any(r["stage"] == "assistant" and (r["epoch"] or 0) >= 1 for r in v["running"]),
+    "half": lambda v: (
+        harness.done(v, "assistant") >= 2
+        and any(r["stage"] == "assistant" and (r["epoch"] or 0) >= 1 for r in v["running"])
+    ),
 }
 
 
@@ -30,32 +32,32 @@ def victims(view: dict[str, Any], who: str, driver: int) -> list[int]:
     return [driver, int(view["driver"]["raylet"]), int(view["driver"]["gcs_server"]), *workers]
 
 
-@pytest.mark.parametrize("moment", list(MOMENTS))
 @pytest.mark.parametrize("who", ["driver", "worker", "raylet", "everything"])
-def test_a_killed_part_costs_at_most_the_epochs_in_flight(
-    who: str, moment: str, tmp_path: Path, start: Callable[..., harness.Living], reference: dict[str, str]
+def test_a_part_killed_at_three_moments_costs_at_most_the_epochs_in_flight(
+    who: str, tmp_path: Path, start: Callable[..., harness.Living], reference: dict[str, str]
 ) -> None:
     run = start("run", harness.STUDY, *harness.SMALL)
-    view = run.until(MOMENTS[moment])
-    everybody = harness.tree(run.process.pid)
-    busy = {row["key"] for row in view["running"]}
-    for pid in victims(view, who, run.process.pid):
-        harness.kill(pid)
-    code, out, err = run.finish()
-    if who == "worker":
-        assert code == 0, err
-    else:
+    for moment in MOMENTS.values():
+        view = run.until(moment)
+        everybody = harness.tree(run.process.pid)
+        for pid in victims(view, who, run.process.pid):
+            harness.kill(pid)
+        if who == "worker":
+            continue
+        code, _, err = run.finish()
         assert code != 0
         if who == "raylet":
             assert f"Resume: python -m sweeps resume {view['run']}" in err
         assert not harness.gone(everybody), "processes outlived their driver"
-        resumed = harness.sweeps("resume", "latest", "--no-report", "--out", str(tmp_path), "-q")
-        assert resumed.returncode == 0, resumed.stderr
+        run = start("resume", "latest", "--no-report")
+    code, _, err = run.finish()
+    assert code == 0, err
     assert harness.digests(tmp_path) == reference
-    twice = harness.trained_twice(tmp_path)
-    # What was taken up between the look at the status and the kill may have lost its epoch too.
-    assert len(twice) <= 3, twice
-    assert all(len(epochs) == 1 for epochs in twice.values()), (twice, busy)
+    # Two stages run at a time, so a kill costs at most two epochs in flight, and never the same one twice over.
+    again = [(stage, epoch) for stage, epochs in harness.trained_twice(tmp_path).items() for epoch in epochs]
+    assert len(again) <= 2 * len(MOMENTS), again
+    counts = [n for epochs in harness.epochs_trained(tmp_path).values() for n in epochs.values()]
+    assert max(counts) <= 1 + len(MOMENTS) and sum(n - 1 for n in counts) <= 2 * len(MOMENTS), again
     assert not list((tmp_path / "store" / ".work").glob("*/lease.*")), "leases of finished stages were left"
     after = harness.status(tmp_path)
     assert after["state"] == "finished" and after["trials"]["done"] == 4

@@ -81,13 +81,20 @@ def test_stop_drains_from_another_terminal_and_a_second_driver_is_refused(start:
 
 
 def test_a_cut_journal_line_and_a_stale_lock_are_survived(tmp_path: Path) -> None:
-    assert harness.sweeps("run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q").returncode == 0
+    assert (
+        harness.sweeps(
+            "run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q"
+        ).returncode
+        == 0
+    )
     run = only_run(tmp_path)
     before = journal_states(run)
     with open(run / "optuna.journal", "ab") as journal:
         journal.write(b'{"op_code": 4, "worker_id": "x", "stu')
     os.symlink(run / "optuna.journal", run / "optuna.journal.lock")
-    again = harness.sweeps("run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "2", "--out", str(tmp_path), "-q")
+    again = harness.sweeps(
+        "run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "2", "--out", str(tmp_path), "-q"
+    )
     assert again.returncode == 0, again.stderr
     after = journal_states(run)
     assert after["COMPLETE"] == before["COMPLETE"] + 2
@@ -104,9 +111,7 @@ def test_two_runs_at_once_train_each_shared_teacher_once(start: Start, tmp_path:
     trained: dict[str, Counter[int]] = {}
     for path in tmp_path.glob("runs/*/logs/*.log"):
         if path.name != "driver.log":
-            trained.setdefault(path.stem, Counter()).update(
-                int(n) for n in harness.EPOCH.findall(path.read_text())
-            )
+            trained.setdefault(path.stem, Counter()).update(int(n) for n in harness.EPOCH.findall(path.read_text()))
     teachers = {name: counts for name, counts in trained.items() if name.startswith("teacher")}
     assert len(teachers) == 2
     assert all(set(counts.values()) == {1} for counts in trained.values()), trained
@@ -180,7 +185,17 @@ def test_a_packed_file_cut_in_mid_run_fails_its_stages_and_says_so(start: Start,
 
 
 def test_a_worker_killed_three_times_without_progress_ends_its_stage_only(start: Start, tmp_path: Path) -> None:
-    words = ["--no-report", "--preset", "tiny", "--seeds", "2", "--set", "teacher.train_images=1000", "--set", "teacher.batch_size=2"]
+    words = [
+        "--no-report",
+        "--preset",
+        "tiny",
+        "--seeds",
+        "2",
+        "--set",
+        "teacher.train_images=1000",
+        "--set",
+        "teacher.batch_size=2",
+    ]
     run = start("run", harness.STUDY, *words, "--set", "orders=none")
     view = run.until(lambda v: len(v["running"]) >= 1)
     key = view["running"][0]["key"]
@@ -235,7 +250,18 @@ def test_a_limit_on_file_size_below_what_ray_needs_is_told_before_the_start(tmp_
 
 
 def test_a_sampled_run_killed_in_the_middle_asks_nothing_twice(start: Start, tmp_path: Path) -> None:
-    words = ["horkd_loss_weights", "--no-report", "--preset", "tiny", "--trials", "6", "--seeds", "2", "--set", "assistant.epochs=9"]
+    words = [
+        "horkd_loss_weights",
+        "--no-report",
+        "--preset",
+        "tiny",
+        "--trials",
+        "6",
+        "--seeds",
+        "2",
+        "--set",
+        "assistant.epochs=9",
+    ]
     run = start("run", *words)
     run.until(lambda v: harness.done(v, "assistant") >= 2)
     everybody = harness.tree(run.process.pid)
@@ -261,7 +287,9 @@ def test_a_sampled_run_killed_in_the_middle_asks_nothing_twice(start: Start, tmp
 
 
 def test_garbage_collection_leaves_a_living_run_alone_and_takes_what_nobody_needs(start: Start, tmp_path: Path) -> None:
-    old = harness.sweeps("run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q")
+    old = harness.sweeps(
+        "run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q"
+    )
     assert old.returncode == 0
     orphan = only_run(tmp_path)
     run = start("run", harness.STUDY, *harness.SMALL)
