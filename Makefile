@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check kill clean
+.PHONY: demo test check kill browser clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m sweeps run horkd_order_ablation
 
 test: $(VENV)/ready check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not kill" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not kill and not browser" --durations=15
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -23,6 +23,11 @@ check: $(VENV)/ready
 
 kill: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kill --durations=15
+
+# Needs Debian's chromium (or another one called so); without it the tests say that they were skipped.
+browser: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,browser]"
+	$(BIN)/python -m pytest -m browser
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

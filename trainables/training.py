@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import os
 import platform
 import resource
 from collections.abc import Generator, Mapping
@@ -73,6 +74,7 @@ def prepare(spec: specs.StageSpec, context: Context) -> torch.device:
         if not torch.cuda.is_available():
             raise MachineError("A GPU was asked for, but torch finds none. Run without --gpus, or see `doctor`.")
         torch.backends.cudnn.benchmark = False
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it cuBLAS is not deterministic.
         if 0 < context.gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(context.gpu_share)
     elif spec.precision == "float16":
@@ -336,18 +338,19 @@ class Trainer:
             self.loss.train()
         count = len(splits.train_labels)
         batches = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
+        # All positions travel to the device now: a copy inside the epoch would wait for it.
+        chosen = [(batch.to(splits.train_images.device), batch.to(self.device)) for batch in batches]
         draws = generator(spec.seed, epoch, "augment")
         sums: dict[str, Tensor] = {}
         rate = 0.0
-        for number, batch in enumerate(batches):
+        for number, (where, wanted) in enumerate(chosen):
             progress = (epoch - 1 + number / len(batches)) / spec.epochs
             rate = learning_rate(spec, progress, epoch - 1 + (number + 1) / len(batches))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            where = batch.to(splits.train_images.device)
             images, _ = augment(splits.train_images[where], spec.augment, pad=spec.pad, generator=draws)
             images = images.to(self.device, non_blocking=True)
-            labels = splits.train_labels[batch.to(self.device)]
+            labels = splits.train_labels[wanted]
             with self.autocast():
                 outputs = self.network(self.view(images))
                 label_loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=spec.label_smoothing)
