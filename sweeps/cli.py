@@ -10,15 +10,15 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from sweeps.cli_parts import JSON_SCHEMA, Commands, answer, json_flag, narrate, near, place_flags, table
+from sweeps.cli_shelves import data, store_group
 from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
-
-JSON_SCHEMA = 1
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 finished, but with failed stages or a failed check; 2 asked for something impossible, nothing was
@@ -33,62 +33,6 @@ Examples:
   python -m sweeps show horkd_order_ablation --preset paper
   python -m sweeps status latest
 """
-
-
-def narrate(line: str) -> None:
-    """A line for people, on stderr."""
-    click.echo(line, err=True)
-
-
-def answer(content: dict[str, Any], as_json: bool, text: Callable[[], None]) -> None:
-    """One JSON object or text, on stdout."""
-    if as_json:
-        click.echo(json.dumps({"schema": JSON_SCHEMA} | content, default=str))
-    else:
-        text()
-
-
-def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> None:
-    """A plain table: columns as wide as their content, numbers to the right."""
-    shown = [[str(cell) for cell in row] for row in rows]
-    widths = [max([len(head), *(len(row[i]) for row in shown)]) for i, head in enumerate(heads)]
-    right = [sum(_number(row[i]) for row in shown) > len(shown) / 2 for i in range(len(heads))]
-    for row in [list(heads), *shown]:
-        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-def _number(text: str) -> bool:
-    return (
-        text.strip() in ("", "-") or text.strip("+-%<").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
-    )
-
-
-class Commands(click.Group):
-    """A group that answers a wrong command with the nearest one."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Look a command up; a near miss is named."""
-        name = args[0] if args else ""
-        if name and self.get_command(ctx, name) is None and not name.startswith("-"):
-            known = self.list_commands(ctx)
-            raise click.UsageError(f"There is no command '{name}'.{did_you_mean(name, known)} See --help.", ctx)
-        return super().resolve_command(ctx, args)
-
-
-def json_flag(function: Any) -> Any:
-    """Adds --json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
-
-
-def place_flags(function: Any) -> Any:
-    """Adds --out and --store."""
-    function = click.option(
-        "--store", metavar="DIR", help="The store of artifacts, if not OUT/store [env: SWEEPS_STORE]."
-    )(function)
-    return click.option("--out", metavar="DIR", help="Folder of runs/ and store/ [env: SWEEPS_OUT; default: here].")(
-        function
-    )
 
 
 def study_flags(function: Any) -> Any:
@@ -374,9 +318,9 @@ def _say_outcome(outcome: Any, seconds: float) -> None:
         click.echo()
         _say_rows(summary)
         click.echo()
-        click.echo(f"Report: {_near(summary.index)}")
+        click.echo(f"Report: {near(summary.index)}")
     for role, key, why, log in outcome.failures[:10]:
-        narrate(f"failed  {role} {key}: {why.splitlines()[0][:200]}  log: {_near(Path(log))}")
+        narrate(f"failed  {role} {key}: {why.splitlines()[0][:200]}  log: {near(Path(log))}")
     if len(outcome.failures) > 10:
         narrate(f"... and {len(outcome.failures) - 10} more: python -m sweeps status {outcome.run.id}")
     if outcome.unrunnable:
@@ -412,13 +356,6 @@ def _say_rows(summary: Any, most: int = 6) -> None:
         table(shown, ("CELL", "TEST %", "GAIN", "95 % CI", "P HOLM", "SEEDS"))
     if len(rows) > most:
         click.echo(f"... {len(rows) - most} more in the report")
-
-
-def _near(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 @cli.command()
@@ -522,7 +459,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
 
         def listing() -> None:
             for path in found:
-                click.echo(_near(path))
+                click.echo(near(path))
             click.echo(f"Show one: python -m sweeps logs {folder.id} {found[0].stem if found else 'driver'}")
 
         answer({"run": folder.id, "logs": [str(p) for p in found]}, as_json, listing)
@@ -539,7 +476,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
     tail = hits[0].read_text(errors="replace").splitlines()[-lines:]
 
     def text() -> None:
-        narrate(_near(hits[0]))
+        narrate(near(hits[0]))
         for line in tail:
             click.echo(line)
 
@@ -563,214 +500,10 @@ def report(run: str | None, out: str | None, store: str | None, as_json: bool) -
         click.echo()
         _say_rows(summary)
         click.echo()
-        click.echo(f"Report: {_near(summary.index)}")
+        click.echo(f"Report: {near(summary.index)}")
 
     content = {"run": folder.id, "sentence": summary.sentence, "rows": summary.rows, "report": str(summary.index)}
     answer(content, as_json, text)
-
-
-@cli.group(cls=Commands)
-def data() -> None:
-    """Data sets: list, show, check, pack, download."""
-
-
-@data.command("list")
-@json_flag
-def data_list(as_json: bool) -> None:
-    """The data sets there are."""
-    from trainables.data.catalog import DATASETS
-
-    rows = [{"name": d.name, "summary": d.summary, "protocol": d.protocol} for d in DATASETS.values()]
-    rows.append({"name": "folder:PATH", "summary": "Class folders of images, any size.", "protocol": "classification"})
-    answer(
-        {"data": rows},
-        as_json,
-        lambda: table([(r["name"], r["protocol"], r["summary"]) for r in rows], ("NAME", "PROTOCOL", "WHAT")),
-    )
-
-
-@data.command("show")
-@click.argument("name")
-@json_flag
-def data_show(name: str, as_json: bool) -> None:
-    """Layout on the disk, terms and counts of a data set."""
-    from trainables.data.catalog import DATASETS
-
-    if name not in DATASETS:
-        raise UsageError(
-            f"There is no data set '{name}'.{did_you_mean(name, DATASETS)} There are {', '.join(DATASETS)} and folder:PATH."
-        )
-    info = DATASETS[name]
-    content = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
-
-    def text() -> None:
-        for key, value in content.items():
-            click.echo(f"{key:10} {value}")
-
-    answer(content, as_json, text)
-
-
-def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
-    from trainables.data import catalog
-
-    root = data_root or os.environ.get("SWEEPS_DATA_ROOT")
-    return catalog.locate(name, data_root=Path(root).expanduser() if root else None, size=data_size)
-
-
-@data.command("check")
-@click.argument("name")
-@click.option("--data-root", metavar="DIR")
-@click.option("--data-size", type=int, metavar="PIXELS")
-@place_flags
-@json_flag
-def data_check(
-    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
-) -> None:
-    """Look a data set over: the source, and the packed file if there is one."""
-    from sweeps.runs import Place
-    from trainables.data import catalog, packed
-
-    source = _source(name, data_root, data_size)
-    rows = list(catalog.check(source))
-    info = catalog.find_packed(source, Place.of(out, store).store / "data")
-    if info is not None:
-        rows += catalog.check(packed.open_packed(info.path, verify=True))
-    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message} for c in rows]}
-
-    def text() -> None:
-        for check in rows:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.message}")
-
-    answer(content, as_json, text)
-    if not all(c.ok for c in rows):
-        raise click.exceptions.Exit(DataError.exit_code)
-
-
-@data.command("pack")
-@click.argument("name")
-@click.option("--data-root", metavar="DIR")
-@click.option("--data-size", type=int, metavar="PIXELS")
-@place_flags
-@json_flag
-def data_pack(
-    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
-) -> None:
-    """Decode a data set once into the memory-mapped file that all stages read."""
-    from sweeps.conduct import data_of
-    from sweeps.runs import Place
-    from trainables.data import catalog
-
-    place = Place.of(out, store)
-    source = _source(name, data_root, data_size)
-    place.prepare()
-    info = catalog.pack(source, place.store / "data")
-    content = data_of(info) | {"path": str(info.path), "bytes": info.bytes}
-    answer(
-        content,
-        as_json,
-        lambda: click.echo(
-            f"{info.name}: {info.train_images:,} training and {info.test_images:,} test images, {len(info.classes)} classes, "
-            f"{info.channels}x{info.height}x{info.width}, {info.bytes / 1e6:.1f} MB in {_near(info.path)}"
-        ),
-    )
-
-
-@data.command("download")
-@click.argument("name")
-@click.option("--data-root", metavar="DIR", required=True, help="Where to put it.")
-@json_flag
-def data_download(name: str, data_root: str, as_json: bool) -> None:
-    """Fetch a data set that may be fetched (through torchvision)."""
-    from trainables.data import catalog
-
-    source = catalog.download(name, Path(data_root).expanduser())
-    answer({"data": name, "path": str(source.path)}, as_json, lambda: click.echo(f"{name} is in {source.path}"))
-
-
-@cli.group("store", cls=Commands)
-def store_group() -> None:
-    """The store of artifacts: list, verify, discard, gc."""
-
-
-@store_group.command("list")
-@place_flags
-@json_flag
-def store_list(out: str | None, store: str | None, as_json: bool) -> None:
-    """Artifacts by stage kind, and their size."""
-    from sweeps.housekeeping import inventory
-    from sweeps.runs import Place
-    from trainables.artifacts import Store
-
-    rows = inventory(Store(Place.of(out, store).store))
-    answer(
-        {"artifacts": rows},
-        as_json,
-        lambda: table(
-            [(r["kind"], r["artifacts"], f"{r['megabytes']:.1f}", r["damaged"]) for r in rows],
-            ("STAGE", "ARTIFACTS", "MB", "DAMAGED"),
-        ),
-    )
-
-
-@store_group.command("verify")
-@click.argument("keys", nargs=-1)
-@place_flags
-@json_flag
-def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Read every file of the artifacts and compare its digest."""
-    from sweeps.runs import Place
-    from trainables.artifacts import Store
-
-    shelf = Store(Place.of(out, store).store)
-    chosen = sorted(keys or shelf.keys())
-    bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
-
-    def text() -> None:
-        for key, problem in bad.items():
-            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
-        click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
-
-    answer({"checked": len(chosen), "damaged": bad}, as_json, text)
-    if bad:
-        raise click.exceptions.Exit(1)
-
-
-@store_group.command("discard")
-@click.argument("keys", nargs=-1, required=True)
-@place_flags
-@json_flag
-def store_discard(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Remove artifacts; the next run that needs them makes them again."""
-    from sweeps.housekeeping import discard
-    from sweeps.runs import Place
-    from trainables.artifacts import Store
-
-    gone = discard(Store(Place.of(out, store).store), keys)
-    answer({"discarded": gone}, as_json, lambda: click.echo(f"Removed {len(gone)}: {', '.join(gone)}"))
-
-
-@store_group.command("gc")
-@click.option("--dry-run", is_flag=True, help="Say what would go.")
-@place_flags
-@json_flag
-def store_gc(dry_run: bool, out: str | None, store: str | None, as_json: bool) -> None:
-    """Remove what no run rests on: artifacts, packed data, work of dead stages."""
-    from sweeps.housekeeping import collect
-    from sweeps.runs import Place
-    from trainables.artifacts import Store
-
-    place = Place.of(out, store)
-    found = collect(Store(place.store), place, dry_run=dry_run)
-    word = "Would remove" if dry_run else "Removed"
-    answer(
-        found,
-        as_json,
-        lambda: click.echo(
-            f"{word} {len(found['artifacts'])} artifacts, {len(found['data'])} packed data sets and "
-            f"{len(found['work'])} work folders ({found['megabytes']:.1f} MB); {found['kept']} artifacts are in use by "
-            f"{found['runs']} runs."
-        ),
-    )
 
 
 @cli.command()
@@ -793,6 +526,10 @@ def doctor(out: str | None, store: str | None, as_json: bool) -> None:
     answer({"checks": rows, "failures": failures, "warnings": warnings}, as_json, text)
     if failures:
         raise click.exceptions.Exit(3)
+
+
+cli.add_command(data)
+cli.add_command(store_group)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

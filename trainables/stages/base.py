@@ -168,6 +168,7 @@ def attempt(
     cores = CoreLocks(spec.threads)
     lease: Lease | None = None
     epoch = 0
+    training = False
     try:
         if store.has(key):
             yield {"outcome": "done"}
@@ -195,6 +196,7 @@ def attempt(
         began, cpu_began = time.monotonic(), time.process_time()
         grown = {role: store.get(parent) for role, parent in parents.items()}
         context.log(f"{kind} {key} begins, lease {lease.number}")
+        training = True
         stage = runner(kind)(spec, grown, context)
         while True:
             try:
@@ -205,6 +207,7 @@ def attempt(
             epoch = progress.epoch
             lease.update(epoch=epoch, epochs=progress.epochs, value=progress.value)
             yield {"epoch": epoch, "epochs": progress.epochs, "value": progress.value}
+        training = False
         lease.require()
         manifest = describe(spec, grown, context, result, revision)
         manifest["seconds"] = round(time.monotonic() - began, 3)
@@ -220,7 +223,7 @@ def attempt(
         store.clear_work(key)
         yield {"outcome": "done", "epoch": epoch, "metrics": result.metrics}
     except GeneratorExit:
-        if not store.has(key):
+        if training:
             context.log("left before its end: pruned or taken away")
         raise
     except DrainedError as error:

@@ -1,0 +1,77 @@
+"""What all commands share: flags, tables, JSON or text, and a group that names the nearest command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from trainables.errors import did_you_mean
+
+JSON_SCHEMA = 1
+
+
+def narrate(line: str) -> None:
+    """A line for people, on stderr."""
+    click.echo(line, err=True)
+
+
+def answer(content: dict[str, Any], as_json: bool, text: Callable[[], None]) -> None:
+    """One JSON object or text, on stdout."""
+    if as_json:
+        click.echo(json.dumps({"schema": JSON_SCHEMA} | content, default=str))
+    else:
+        text()
+
+
+def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> None:
+    """A plain table: columns as wide as their content, numbers to the right."""
+    shown = [[str(cell) for cell in row] for row in rows]
+    widths = [max([len(head), *(len(row[i]) for row in shown)]) for i, head in enumerate(heads)]
+    right = [sum(_number(row[i]) for row in shown) > len(shown) / 2 for i in range(len(heads))]
+    for row in [list(heads), *shown]:
+        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _number(text: str) -> bool:
+    return (
+        text.strip() in ("", "-") or text.strip("+-%<").replace(".", "", 1).replace(",", "").replace(":", "").isdigit()
+    )
+
+
+class Commands(click.Group):
+    """A group that answers a wrong command with the nearest one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Look a command up; a near miss is named."""
+        name = args[0] if args else ""
+        if name and self.get_command(ctx, name) is None and not name.startswith("-"):
+            known = self.list_commands(ctx)
+            raise click.UsageError(f"There is no command '{name}'.{did_you_mean(name, known)} See --help.", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def json_flag(function: Any) -> Any:
+    """Adds --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def place_flags(function: Any) -> Any:
+    """Adds --out and --store."""
+    function = click.option(
+        "--store", metavar="DIR", help="The store of artifacts, if not OUT/store [env: SWEEPS_STORE]."
+    )(function)
+    return click.option("--out", metavar="DIR", help="Folder of runs/ and store/ [env: SWEEPS_OUT; default: here].")(
+        function
+    )
+
+
+def near(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

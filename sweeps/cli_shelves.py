@@ -1,0 +1,217 @@
+"""The commands that keep house: `data` (list, show, check, pack, download) and `store` (list, verify, discard, gc)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sweeps.cli_parts import Commands, answer, json_flag, near, place_flags, table
+from trainables.errors import DataError, UsageError, did_you_mean
+
+
+@click.group(cls=Commands)
+def data() -> None:
+    """Data sets: list, show, check, pack, download."""
+
+
+@data.command("list")
+@json_flag
+def data_list(as_json: bool) -> None:
+    """The data sets there are."""
+    from trainables.data.catalog import DATASETS
+
+    rows = [{"name": d.name, "summary": d.summary, "protocol": d.protocol} for d in DATASETS.values()]
+    rows.append({"name": "folder:PATH", "summary": "Class folders of images, any size.", "protocol": "classification"})
+    answer(
+        {"data": rows},
+        as_json,
+        lambda: table([(r["name"], r["protocol"], r["summary"]) for r in rows], ("NAME", "PROTOCOL", "WHAT")),
+    )
+
+
+@data.command("show")
+@click.argument("name")
+@json_flag
+def data_show(name: str, as_json: bool) -> None:
+    """Layout on the disk, terms and counts of a data set."""
+    from trainables.data.catalog import DATASETS
+
+    if name not in DATASETS:
+        raise UsageError(
+            f"There is no data set '{name}'.{did_you_mean(name, DATASETS)} There are {', '.join(DATASETS)} and folder:PATH."
+        )
+    info = DATASETS[name]
+    content = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
+
+    def text() -> None:
+        for key, value in content.items():
+            click.echo(f"{key:10} {value}")
+
+    answer(content, as_json, text)
+
+
+def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
+    from trainables.data import catalog
+
+    root = data_root or os.environ.get("SWEEPS_DATA_ROOT")
+    return catalog.locate(name, data_root=Path(root).expanduser() if root else None, size=data_size)
+
+
+@data.command("check")
+@click.argument("name")
+@click.option("--data-root", metavar="DIR")
+@click.option("--data-size", type=int, metavar="PIXELS")
+@place_flags
+@json_flag
+def data_check(
+    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+) -> None:
+    """Look a data set over: the source, and the packed file if there is one."""
+    from sweeps.runs import Place
+    from trainables.data import catalog, packed
+
+    source = _source(name, data_root, data_size)
+    rows = list(catalog.check(source))
+    info = catalog.find_packed(source, Place.of(out, store).store / "data")
+    if info is not None:
+        rows += catalog.check(packed.open_packed(info.path, verify=True))
+    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message} for c in rows]}
+
+    def text() -> None:
+        for check in rows:
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.message}")
+
+    answer(content, as_json, text)
+    if not all(c.ok for c in rows):
+        raise click.exceptions.Exit(DataError.exit_code)
+
+
+@data.command("pack")
+@click.argument("name")
+@click.option("--data-root", metavar="DIR")
+@click.option("--data-size", type=int, metavar="PIXELS")
+@place_flags
+@json_flag
+def data_pack(
+    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+) -> None:
+    """Decode a data set once into the memory-mapped file that all stages read."""
+    from sweeps.conduct import data_of
+    from sweeps.runs import Place
+    from trainables.data import catalog
+
+    place = Place.of(out, store)
+    source = _source(name, data_root, data_size)
+    place.prepare()
+    info = catalog.pack(source, place.store / "data")
+    content = data_of(info) | {"path": str(info.path), "bytes": info.bytes}
+    answer(
+        content,
+        as_json,
+        lambda: click.echo(
+            f"{info.name}: {info.train_images:,} training and {info.test_images:,} test images, {len(info.classes)} classes, "
+            f"{info.channels}x{info.height}x{info.width}, {info.bytes / 1e6:.1f} MB in {near(info.path)}"
+        ),
+    )
+
+
+@data.command("download")
+@click.argument("name")
+@click.option("--data-root", metavar="DIR", required=True, help="Where to put it.")
+@json_flag
+def data_download(name: str, data_root: str, as_json: bool) -> None:
+    """Fetch a data set that may be fetched (through torchvision)."""
+    from trainables.data import catalog
+
+    source = catalog.download(name, Path(data_root).expanduser())
+    answer({"data": name, "path": str(source.path)}, as_json, lambda: click.echo(f"{name} is in {source.path}"))
+
+
+@click.group("store", cls=Commands)
+def store_group() -> None:
+    """The store of artifacts: list, verify, discard, gc."""
+
+
+@store_group.command("list")
+@place_flags
+@json_flag
+def store_list(out: str | None, store: str | None, as_json: bool) -> None:
+    """Artifacts by stage kind, and their size."""
+    from sweeps.housekeeping import inventory
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    rows = inventory(Store(Place.of(out, store).store))
+    answer(
+        {"artifacts": rows},
+        as_json,
+        lambda: table(
+            [(r["kind"], r["artifacts"], f"{r['megabytes']:.1f}", r["damaged"]) for r in rows],
+            ("STAGE", "ARTIFACTS", "MB", "DAMAGED"),
+        ),
+    )
+
+
+@store_group.command("verify")
+@click.argument("keys", nargs=-1)
+@place_flags
+@json_flag
+def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
+    """Read every file of the artifacts and compare its digest."""
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    shelf = Store(Place.of(out, store).store)
+    chosen = sorted(keys or shelf.keys())
+    bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
+
+    def text() -> None:
+        for key, problem in bad.items():
+            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
+        click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
+
+    answer({"checked": len(chosen), "damaged": bad}, as_json, text)
+    if bad:
+        raise click.exceptions.Exit(1)
+
+
+@store_group.command("discard")
+@click.argument("keys", nargs=-1, required=True)
+@place_flags
+@json_flag
+def store_discard(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
+    """Remove artifacts; the next run that needs them makes them again."""
+    from sweeps.housekeeping import discard
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    gone = discard(Store(Place.of(out, store).store), keys)
+    answer({"discarded": gone}, as_json, lambda: click.echo(f"Removed {len(gone)}: {', '.join(gone)}"))
+
+
+@store_group.command("gc")
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+@place_flags
+@json_flag
+def store_gc(dry_run: bool, out: str | None, store: str | None, as_json: bool) -> None:
+    """Remove what no run rests on: artifacts, packed data, work of dead stages."""
+    from sweeps.housekeeping import collect
+    from sweeps.runs import Place
+    from trainables.artifacts import Store
+
+    place = Place.of(out, store)
+    found = collect(Store(place.store), place, dry_run=dry_run)
+    word = "Would remove" if dry_run else "Removed"
+    answer(
+        found,
+        as_json,
+        lambda: click.echo(
+            f"{word} {len(found['artifacts'])} artifacts, {len(found['data'])} packed data sets and "
+            f"{len(found['work'])} work folders ({found['megabytes']:.1f} MB); {found['kept']} artifacts are in use by "
+            f"{found['runs']} runs."
+        ),
+    )
