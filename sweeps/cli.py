@@ -286,6 +286,11 @@ def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: An
         "message": outcome.message or outcome.nothing or None,
     }
     answer(content, as_json, lambda: _say_outcome(outcome, seconds))
+    if outcome.ended_early:
+        # Ray is left to the guard, and so must not be closed in order at the interpreter's exit.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(outcome.code)
     if outcome.code:
         raise click.exceptions.Exit(outcome.code)
 

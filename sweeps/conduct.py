@@ -204,6 +204,7 @@ class Outcome:
     summary: Any = None
     message: str = ""
     nothing: str = ""
+    ended_early: bool = False  # Drained or halted: Ray ends with this process.
 
 
 def conduct(
@@ -327,6 +328,7 @@ def _conduct(
         failures=failures,
         unrunnable=graph.counts["unrunnable"],
     )
+    outcome.ended_early = drained or bool(halted)
     if halted:
         outcome.code, outcome.message = (3 if not halted.startswith("an unexpected") else 1), halted
         return outcome

@@ -31,6 +31,7 @@ from trainables.stages.base import LOST, verdict
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Trials pass only paths; this is the least Ray accepts.
 LOOK_ELSEWHERE_SECONDS = 1.0
+IDLE_DRAINED_SECONDS = 0.6
 
 
 class Listener(Protocol):
@@ -65,6 +66,12 @@ class EngineState:
     lock: threading.RLock = field(default_factory=threading.RLock)
     pids: dict[str, int] = field(default_factory=dict)
     trained: int = 0
+    guard: Guard | None = None  # Kept open when the run ended early.
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the run was drained or halted."""
+        return self.draining or bool(self.halted)
 
 
 class StageQueue:
@@ -278,7 +285,13 @@ def execute(
                 _fit(queue, state, temp)
         finally:
             watch.finish()
-            guard.close()
+            if state.ended_early:
+                # Somebody waits for the prompt. Closing Ray in order takes seconds and saves nothing: the guard ends
+                # it when this process does.
+                guard.tell()
+                state.guard = guard
+            else:
+                guard.close()
     return state
 
 
@@ -315,7 +328,7 @@ def _ray(temp: Path, slots: int, gpus: int, state: EngineState, driver: Lease) -
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_DEDUP_LOGS": "0",
             "RAY_worker_niceness": "0",  # Ray's own 15 would let every other process go before the stages.
-            "RAY_TMPDIR": str(temp),
+            "RAY_TMPDIR": str(temp / "r"),
             "TUNE_DISABLE_SIGINT_HANDLER": "1",
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
             "TUNE_MAX_PENDING_TRIALS_PG": "256",
@@ -338,7 +351,7 @@ def _ray(temp: Path, slots: int, gpus: int, state: EngineState, driver: Lease) -
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(temp),
+            _temp_dir=str(temp / "r"),  # Ray opens its folder to everybody; ours around it stays closed.
             _node_ip_address="127.0.0.1",
             configure_logging=True,
         )
@@ -352,8 +365,9 @@ def _ray(temp: Path, slots: int, gpus: int, state: EngineState, driver: Lease) -
         yield
     finally:
         state.pids = {}  # From here on a vanished raylet is no news.
-        with contextlib.suppress(Exception):
-            ray.shutdown()
+        if not state.ended_early:
+            with contextlib.suppress(Exception):
+                ray.shutdown()
         driver.update(pids={})
 
 
@@ -422,6 +436,7 @@ class Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self.guard = guard
         self._told = 0.0
+        self._idle_since = time.monotonic()
         self.state, self.run_folder, self.terminal = state, run, terminal
         self.on_tick, self.resume_line, self.driver = on_tick, resume_line, driver
         self._finished = threading.Event()
@@ -461,19 +476,25 @@ class Watch(threading.Thread):
             if not self.state.draining and self.run_folder.stop_file.exists():
                 self.state.draining = True
                 self.say("Stop asked: running stages finish their epoch and save.")
+            if not self.state.draining or self.state.running:
+                self._idle_since = time.monotonic()
+            elif time.monotonic() - self._idle_since > IDLE_DRAINED_SECONDS:
+                # All that ran is saved and recorded; Tune takes seconds more to notice that nothing is left.
+                self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
+                self._end_now()
             content = _stop_content(self.run_folder)
             if content.get("now"):
-                self._end_now("stopped")
+                self._end_now()
             if self.state.halted and not self.run_folder.stop_file.exists():
                 with contextlib.suppress(OSError):
                     self.run_folder.stop_file.write_text("{}")
             raylet = self.state.pids.get("raylet")
             if raylet and not process_start(raylet):
                 self.say("Ray's raylet was killed; this run ends here and loses nothing but the epochs in flight.")
-                self._end_now("raylet", code=1)
+                self._end_now(code=1)
             if not self.driver.is_mine():
                 self.say("Another process drives this run now; this one leaves.")
-                self._end_now("driver", code=1)
+                self._end_now(code=1)
             if time.monotonic() - self._told > 1.0:
                 self._told = time.monotonic()
                 self.guard.tell()
@@ -498,9 +519,9 @@ class Watch(threading.Thread):
             if self.resume_line:
                 self.say(self.resume_line)
         else:
-            self._end_now("interrupted")
+            self._end_now()
 
-    def _end_now(self, why: str, code: int = 130) -> None:
+    def _end_now(self, code: int = 130) -> None:
         """End this process and what it started, at once; the leases of the dead are free for the next run."""
         if self.resume_line:
             self.say(self.resume_line)

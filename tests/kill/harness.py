@@ -77,6 +77,9 @@ class Living:
             for pid in tree(self.process.pid):
                 kill(pid)
             self.process.wait(timeout=20)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def status(out: Path) -> dict[str, Any]:

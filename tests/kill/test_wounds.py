@@ -37,7 +37,7 @@ def busy_epochs(view: dict, epochs: int = 1, stage: str = "teacher") -> bool:
     return any(r["stage"] == stage and (r["epoch"] or 0) >= epochs for r in view["running"])
 
 
-def test_ctrl_c_once_drains_and_the_resumed_run_equals_an_unhurt_one(
+def test_ctrl_c_once_drains_and_the_run_resumed_over_a_hurt_journal_equals_an_unhurt_one(
     start: Start, tmp_path: Path, reference: dict[str, str]
 ) -> None:
     run = start("run", harness.STUDY, *harness.SMALL)
@@ -48,9 +48,14 @@ def test_ctrl_c_once_drains_and_the_resumed_run_equals_an_unhurt_one(
     assert "Draining" in err
     assert f"Resume: python -m sweeps resume {view['run']}" in err
     assert list((tmp_path / "store" / ".work").glob("*/checkpoint-*"))
+    journal = only_run(tmp_path) / "optuna.journal"
+    with open(journal, "ab") as file:
+        file.write(b'{"op_code": 4, "worker_id": "x", "stu')  # Killed while writing a line ...
+    os.symlink(journal, f"{journal}.lock")  # ... and while holding the lock.
     assert harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "-q").returncode == 0
     assert harness.digests(tmp_path) == reference
     assert not harness.trained_twice(tmp_path), "a drained stage repeats nothing"
+    assert journal_states(journal.parent) == Counter(COMPLETE=2)
 
 
 def test_ctrl_c_twice_ends_at_once_and_says_how_to_resume(start: Start, tmp_path: Path) -> None:
@@ -68,37 +73,38 @@ def test_ctrl_c_twice_ends_at_once_and_says_how_to_resume(start: Start, tmp_path
     assert not harness.gone(everybody)
 
 
-def test_stop_drains_from_another_terminal_and_a_second_driver_is_refused(start: Start, tmp_path: Path) -> None:
+def test_ray_is_private_a_second_driver_is_refused_and_stop_drains(start: Start, tmp_path: Path) -> None:
     run = start("run", harness.STUDY, *LONG)
     view = run.until(lambda v: busy_epochs(v, 1))
+    environment = Path(f"/proc/{view['driver']['raylet']}/environ").read_bytes().decode().split("\0")
+    values = dict(entry.partition("=")[::2] for entry in environment if entry)
+    assert values["RAY_AUTH_MODE"] == "token"
+    token = Path(values["RAY_AUTH_TOKEN_PATH"])
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+    assert token.read_text() not in " ".join(environment), "the token itself is in no environment"
+    everybody = harness.tree(run.process.pid)
+    names = {
+        Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
+        for pid in harness.tree(run.process.pid)
+        if harness.alive(pid)
+    }
+    pages = [name for name in names if "dashboard/dashboard.py" in name]
+    assert all("--disable-frontend" in name and "UsageStatsHead" in name for name in pages), "a dashboard is served"
+    temp = token.parent
+    assert len(str(temp)) <= 46
     second = harness.sweeps("run", harness.STUDY, *LONG, "--out", str(tmp_path))
     assert second.returncode == 2
     assert "has one driver" in second.stderr and str(run.process.pid) in second.stderr
     assert harness.sweeps("stop", view["run"], "--out", str(tmp_path)).returncode == 0
     code, _, err = run.finish(30)
     assert code == 130 and "Resume:" in err
+    end = time.monotonic() + 5
+    while temp.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not temp.exists(), "the temporary folder was left behind"
+    assert not harness.gone(everybody)
     assert "is not running" in harness.sweeps("stop", "--out", str(tmp_path)).stdout
-
-
-def test_a_cut_journal_line_and_a_stale_lock_are_survived(tmp_path: Path) -> None:
-    assert (
-        harness.sweeps(
-            "run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path), "-q"
-        ).returncode
-        == 0
-    )
-    run = only_run(tmp_path)
-    before = journal_states(run)
-    with open(run / "optuna.journal", "ab") as journal:
-        journal.write(b'{"op_code": 4, "worker_id": "x", "stu')
-    os.symlink(run / "optuna.journal", run / "optuna.journal.lock")
-    again = harness.sweeps(
-        "run", harness.STUDY, "--no-report", "--preset", "tiny", "--seeds", "2", "--out", str(tmp_path), "-q"
-    )
-    assert again.returncode == 0, again.stderr
-    after = journal_states(run)
-    assert after["COMPLETE"] == before["COMPLETE"] + 2
-    assert set(after) == {"COMPLETE"}
 
 
 def test_two_runs_at_once_train_each_shared_teacher_once(start: Start, tmp_path: Path) -> None:
@@ -137,37 +143,41 @@ def test_a_run_that_only_waits_for_another_obeys_ctrl_c_within_two_seconds(start
     assert took < 2.0, f"took {took:.1f} s"
 
 
-def test_nan_ends_its_stage_at_once_and_only_that_is_retried(tmp_path: Path) -> None:
-    words = ["--preset", "tiny", "--seeds", "1", "--set", "assistant.learning_rate=0.05,1e9", "--out", str(tmp_path)]
+def test_nan_ends_its_stage_at_once_the_rest_finishes_and_only_it_is_retried(tmp_path: Path) -> None:
+    words = [
+        "--no-report",
+        "--preset",
+        "tiny",
+        "--seeds",
+        "1",
+        "--set",
+        "learning_rate=0.05,1e9",
+        "--out",
+        str(tmp_path),
+    ]
     first = harness.sweeps("run", harness.STUDY, *words)
     assert first.returncode == 1, first.stderr
     assert "learning_rate" in first.stderr and ".log" in first.stderr
-    assert "2 stages could not run" in first.stderr
+    assert "4 stages could not run" in first.stderr
     assert "Traceback" not in first.stderr
     view = harness.status(tmp_path)
     assert view["trials"]["done"] == 2 and view["trials"]["failed"] == 2
-    logs = [row["log"] for row in view["failed"]]
-    assert all("NonFiniteError" in (only_run(tmp_path) / log).read_text() for log in logs)
+    (failed,) = view["failed"]
+    assert failed["stage"] == "teacher" and "NonFiniteError" in (only_run(tmp_path) / failed["log"]).read_text()
     kept = harness.digests(tmp_path)
-    again = harness.sweeps("resume", "--no-report", "--out", str(tmp_path))
+    assert len(kept) == 5
+    again = harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "--json")
     assert again.returncode == 1
+    assert json.loads(again.stdout)["trained"] == 0
     retried = harness.sweeps("resume", "--no-report", "--retry-failed", "--out", str(tmp_path), "--json")
     assert retried.returncode == 1
     answer = json.loads(retried.stdout)
-    assert answer["trained"] == 0 and len(answer["failures"]) == 2
-    assert harness.digests(tmp_path) == kept
-    twice = harness.trained_twice(tmp_path)
-    assert not twice, "stages that were done were trained again"
-
-
-def test_a_failing_teacher_leaves_its_descendants_unrunnable_and_the_rest_finishes(tmp_path: Path) -> None:
-    words = ["--preset", "tiny", "--seeds", "1", "--set", "learning_rate=0.05,1e9", "--out", str(tmp_path), "--json"]
-    run = harness.sweeps("run", harness.STUDY, *words)
-    assert run.returncode == 1
-    answer = json.loads(run.stdout)
+    assert answer["trained"] == 0 and answer["unrunnable"] == 4
     assert [f["stage"] for f in answer["failures"]] == ["teacher"]
-    assert answer["unrunnable"] == 4
-    assert answer["stages"]["done"] == 5
+    log = (only_run(tmp_path) / failed["log"]).read_text()
+    assert log.count("begins") == 2, "a failure that cannot mend is tried again only when asked for"
+    assert harness.digests(tmp_path) == kept
+    assert not harness.trained_twice(tmp_path), "stages that were done were trained again"
 
 
 def test_a_packed_file_cut_in_mid_run_fails_its_stages_and_says_so(start: Start, tmp_path: Path) -> None:
@@ -303,27 +313,3 @@ def test_garbage_collection_leaves_a_living_run_alone_and_takes_what_nobody_need
     code, _, err = run.finish()
     assert code == 0, err
     assert len(harness.digests(tmp_path)) == 10
-
-
-def test_ray_is_private(start: Start, tmp_path: Path) -> None:
-    run = start("run", harness.STUDY, *LONG)
-    view = run.until(lambda v: busy_epochs(v, 1))
-    environment = Path(f"/proc/{view['driver']['raylet']}/environ").read_bytes().decode().split("\0")
-    values = dict(entry.partition("=")[::2] for entry in environment if entry)
-    assert values["RAY_AUTH_MODE"] == "token"
-    token = Path(values["RAY_AUTH_TOKEN_PATH"])
-    assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
-    assert token.read_text() not in " ".join(environment), "the token itself is in no environment"
-    names = {
-        Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
-        for pid in harness.tree(run.process.pid)
-        if harness.alive(pid)
-    }
-    pages = [name for name in names if "dashboard/dashboard.py" in name]
-    assert all("--disable-frontend" in name and "UsageStatsHead" in name for name in pages), "a dashboard is served"
-    temp = token.parent
-    assert len(str(temp)) <= 46
-    run.process.send_signal(signal.SIGINT)
-    assert run.finish(30)[0] == 130
-    assert not temp.exists(), "the temporary folder was left behind"
