@@ -78,7 +78,7 @@ class Progress:
         elapsed = time.monotonic() - self._began
         if ended >= 5:
             return elapsed / ended * left
-        return max(0.0, self.estimate - elapsed) if self.estimate else None
+        return self.estimate - elapsed if self.estimate > elapsed else None
 
     def line(self, state: EngineState) -> str:
         """One line that says where the run is."""
