@@ -8,7 +8,6 @@ INK, MUTED, FAINT, RULE, BAND, GROUND = "#1f2430", "#4b5263", "#c9ccd1", "#a3a7b
 # On a white ground the five keep a contrast of 3:1 and differ under deuteranopia; grey and pink are never
 # neighbours.
 SERIES = (BLUE, VERMILLION, GREEN, PINK, INK)
-MARKERS = ("o", "D", "s", "^", "v")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 # A figure for a dark page is the light one with these colours exchanged.

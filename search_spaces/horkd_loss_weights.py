@@ -18,20 +18,6 @@ def space(trial: Any) -> dict[str, Any]:
     }
 
 
-_DEMO = {
-    "architecture": "resnet_thin",
-    "teacher.width": 1.0,
-    "assistant.width": 0.5,
-    "assistant.train_images": 200,
-    "teacher.epochs": 8,
-    "assistant.epochs": 30,
-    "teacher.batch_size": 64,
-    "assistant.batch_size": 40,
-    "learning_rate": 0.05,
-    "warmup_epochs": 2.0,
-    "horkd.orders": "1+2+3+C",
-}
-
 STUDY = Study(
     name="horkd_loss_weights",
     title="How much of each relation?",
@@ -43,17 +29,16 @@ STUDY = Study(
     prune=True,
     report="weight_search",
     presets={
-        "demo": Preset(seeds=2, trials=20, parameters=_DEMO, note="handwritten digits, 8x8, small networks"),
+        "demo": Preset(
+            seeds=2,
+            trials=20,
+            note="handwritten digits, 8x8, small networks",
+            parameters={**ranges.DIGITS, "horkd.orders": "1+2+3+C"},
+        ),
         "tiny": Preset(
             seeds=2,
             trials=3,
-            parameters={
-                "architecture": "resnet_thin",
-                "width": 0.25,
-                "train_images": 100,
-                "epochs": 2,
-                "batch_size": 32,
-            },
+            parameters=ranges.TINY,
             note="three cells, two seeds, two epochs: shows that everything works, means nothing",
         ),
         "paper": Preset(

@@ -156,7 +156,6 @@ class Probe:
 
     def __init__(self) -> None:
         self.drawn: dict[str, str] = {}
-        self.example: dict[str, Any] = {}
 
     def suggest_float(
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None

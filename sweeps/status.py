@@ -112,14 +112,11 @@ def _pruned_cells(run: RunFolder, content: dict[str, Any]) -> set[str]:
 
     cells: dict[int, str] = {}
     pruned: set[int] = set()
-    created = -1
     with contextlib.suppress(OSError):
         for line in run.journal.read_bytes().splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(line)
-                if entry.get("op_code") == 4:  # A trial was created.
-                    created += 1
-                elif "user_attr" in entry and "cell" in entry["user_attr"]:
+                if "user_attr" in entry and "cell" in entry["user_attr"]:
                     cells[entry["trial_id"]] = entry["user_attr"]["cell"]
                 elif entry.get("op_code") == 6 and entry.get("state") == 2:  # Its state was set to pruned.
                     pruned.add(entry["trial_id"])
