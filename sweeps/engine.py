@@ -169,11 +169,11 @@ class StageQueue:
         state = self.state
         with state.lock:
             key = state.running.get(trial_id)
-            if key is None:
-                return False
+            if key is None or result.get("done"):
+                return False  # What has ended cannot be pruned any more.
             node = state.graph.nodes[key]
             for epoch, value in result.get("values") or ():
-                if self.listener.stage_value(node, int(epoch), float(value)) and not result.get("done"):
+                if self.listener.stage_value(node, int(epoch), float(value)):
                     state.graph.set(key, "pruned")
                     return True
             return False
@@ -473,15 +473,17 @@ class Watch(threading.Thread):
                 for number in os.read(self._pipe[0], 64):
                     if number in (signal.SIGINT, signal.SIGTERM):
                         self._pressed()
-            if not self.state.draining and self.run_folder.stop_file.exists():
+            if not self.state.ended_early and self.run_folder.stop_file.exists():
                 self.state.draining = True
                 self.say("Stop asked: running stages finish their epoch and save.")
-            if not self.state.draining or self.state.running:
+            if not self.state.draining or self.state.halted or self.state.running:
                 self._idle_since = time.monotonic()
             elif time.monotonic() - self._idle_since > IDLE_DRAINED_SECONDS:
-                # All that ran is saved and recorded; Tune takes seconds more to notice that nothing is left.
-                self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
-                self._end_now()
+                # All that ran is saved; Tune takes seconds more to notice that nothing is left. Under the lock no
+                # record is half-way written.
+                with self.state.lock:
+                    self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
+                    self._end_now()
             content = _stop_content(self.run_folder)
             if content.get("now"):
                 self._end_now()

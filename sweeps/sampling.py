@@ -212,7 +212,7 @@ class SampledCells:
         self._handles: dict[int, optuna.trial.Trial] = {}
         self._cell_of: dict[int, Cell] = {}
         self._present = store.keys()
-        epochs = self._epochs()
+        epochs = self._epochs = self._scout_epochs()
         mend_journal(journal)
         probe = open_study(journal, name)
         # A sampler seeded alike after every restart would draw the first cells again.
@@ -224,7 +224,7 @@ class SampledCells:
         self.study = open_study(journal, name, sampler=sampler, prune=max(1, epochs // 9) if self.pruning else 0)
         self._adopt()
 
-    def _epochs(self) -> int:
+    def _scout_epochs(self) -> int:
         from sweeps.plan import examples
 
         spec = self.planner.specs(next(iter(examples(self.resolved))))[self.recipe.measured]
@@ -320,7 +320,8 @@ class SampledCells:
         handle = self._handles[number]
         if epoch not in self.study.get_trials(deepcopy=False)[number].intermediate_values:
             handle.report(value, epoch)
-        if not handle.should_prune():
+        # After the last epoch nothing is saved by pruning: the scout is through.
+        if epoch >= self._epochs or not handle.should_prune():
             return False
         # Equal cells, drawn more than once, share the scout and its end.
         for pruned in self._numbers_of(node):
