@@ -296,23 +296,19 @@ def _conduct(
             f"{data['name']}, {'GPU' if gpus else 'CPU'}, {slots} at a time"
         )
         show = Progress(title, ready.survey.seconds / slots, lambda: listener.leader, quiet)
-        try:
-            state = engine.execute(
-                graph,
-                store,
-                run,
-                listener,
-                driver=driver,
-                slots=slots,
-                revision=revision,
-                gpus=gpus,
-                gpu_share=request.gpu_share,
-                on_start=show.start,
-                on_tick=show.tick,
-                resume_line=f"Resume: python -m sweeps resume {run.id}",
-            )
-        finally:
-            show.stop()
+        state = engine.execute(
+            graph,
+            store,
+            run,
+            listener,
+            driver=driver,
+            slots=slots,
+            revision=revision,
+            gpus=gpus,
+            gpu_share=request.gpu_share,
+            display=show,
+            resume_line=f"Resume: python -m sweeps resume {run.id}",
+        )
         trained, halted, drained = state.trained, state.halted, state.draining
     run.stop_file.unlink(missing_ok=True)
     try:

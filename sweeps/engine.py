@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +52,18 @@ class Listener(Protocol):
     def exhausted(self) -> bool:
         """Whether no further stages will be added."""
         ...
+
+
+class Display(Protocol):
+    """What shows a person how it goes; `terminal` is where people look while stdout belongs to the log."""
+
+    def start(self, state: EngineState, terminal: Any) -> None: ...
+
+    def tick(self, state: EngineState) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 @dataclass
@@ -246,8 +258,7 @@ def execute(
     revision: str,
     gpus: int = 0,
     gpu_share: float = 1.0,
-    on_start: Callable[[EngineState, Any], Any] | None = None,
-    on_tick: Callable[[EngineState], None] | None = None,
+    display: Display | None = None,
     resume_line: str = "",
 ) -> EngineState:
     """Run every open stage of the graph; returns when all are done, failed or unrunnable, or a stop was asked.
@@ -262,8 +273,7 @@ def execute(
         revision: Of the code.
         gpus: GPUs to offer; each stage takes `gpu_share` of one.
         gpu_share: See gpus.
-        on_start, on_tick: The display's hooks, the first with the terminal; the second is called about five times a
-            second from our own thread.
+        display: Shown the state about five times a second, from our own thread.
         resume_line: Printed when the run is stopped.
 
     Raises:
@@ -275,16 +285,18 @@ def execute(
     _look_at_file_limit()
     run.stop_file.unlink(missing_ok=True)
     with private_temp() as temp, _quiet(run.logs / "driver.log") as terminal:
-        if on_start:
-            on_start(state, terminal)
+        if display:
+            display.start(state, terminal)
         guard = Guard(temp)
-        watch = Watch(state, run, terminal, on_tick, resume_line, driver, guard)
+        watch = Watch(state, run, terminal, display, resume_line, driver, guard)
         watch.start()
         try:
             with _ray(temp, slots, gpus, state, driver):
                 _fit(queue, state, temp)
         finally:
             watch.finish()
+            if display:
+                display.stop()
             if state.ended_early:
                 # Somebody waits for the prompt. Closing Ray in order takes seconds and saves nothing: the guard ends
                 # it when this process does.
@@ -428,7 +440,7 @@ class Watch(threading.Thread):
         state: EngineState,
         run: RunFolder,
         terminal: Any,
-        on_tick: Callable[[EngineState], None] | None,
+        display: Display | None,
         resume_line: str,
         driver: Lease,
         guard: Guard,
@@ -438,7 +450,7 @@ class Watch(threading.Thread):
         self._told = 0.0
         self._idle_since = time.monotonic()
         self.state, self.run_folder, self.terminal = state, run, terminal
-        self.on_tick, self.resume_line, self.driver = on_tick, resume_line, driver
+        self.display, self.resume_line, self.driver = display, resume_line, driver
         self._finished = threading.Event()
         self._presses = 0
         self._pipe = os.pipe()
@@ -500,15 +512,18 @@ class Watch(threading.Thread):
             if time.monotonic() - self._told > 1.0:
                 self._told = time.monotonic()
                 self.guard.tell()
-            if self.on_tick:
+            if self.display:
                 with contextlib.suppress(Exception):
-                    self.on_tick(self.state)
+                    self.display.tick(self.state)
 
     def say(self, line: str) -> None:
         """A line for the person, whatever happens to stdout."""
         with contextlib.suppress(Exception):
-            self.terminal.write(line + "\n")
-            self.terminal.flush()
+            if self.display:
+                self.display.say(line)
+            else:
+                self.terminal.write(line + "\n")
+                self.terminal.flush()
 
     def _pressed(self) -> None:
         self._presses += 1
@@ -527,6 +542,9 @@ class Watch(threading.Thread):
         """End this process and what it started, at once; the leases of the dead are free for the next run."""
         if self.resume_line:
             self.say(self.resume_line)
+        if self.display:
+            with contextlib.suppress(Exception):
+                self.display.stop()
         self.guard.tell()
         self.guard.close()
         self.driver.release()

@@ -64,6 +64,14 @@ class Progress:
             self._terminal.write(self.line(state) + "\n")
             self._terminal.flush()
 
+    def say(self, line: str) -> None:
+        """A line that stays, above the live display."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        elif self._terminal is not None:
+            self._terminal.write(line + "\n")
+            self._terminal.flush()
+
     def stop(self) -> None:
         """Leave the terminal as it was."""
         if self._live is not None:

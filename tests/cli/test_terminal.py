@@ -1,0 +1,67 @@
+"""On a real terminal: one live display that leaves the screen as it was, and an answer below it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def on_a_terminal(*words: str, interrupt_after: str = "") -> tuple[int, str]:
+    """Exit code and everything a command wrote to its terminal."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps", *words],
+        cwd=ROOT,
+        env=environment,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    os.set_blocking(master, False)
+    seen = b""
+    end = time.monotonic() + 120
+    asked = False
+    while time.monotonic() < end:
+        try:
+            seen += os.read(master, 65536)
+        except BlockingIOError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        except OSError:  # The terminal is gone with its last writer.
+            break
+        if interrupt_after and not asked and interrupt_after.encode() in seen:
+            process.send_signal(signal.SIGINT)
+            asked = True
+    os.close(master)
+    return process.wait(timeout=30), seen.decode(errors="replace")
+
+
+def test_a_run_shows_its_stages_live_and_ends_with_the_answer(tmp_path: Path) -> None:
+    code, seen = on_a_terminal(
+        "run", "horkd_order_ablation", "--preset", "tiny", "--seeds", "1", "--out", str(tmp_path)
+    )
+    assert code == 0, seen
+    assert "Traceback" not in seen
+    assert "assistant" in seen and "0/1" in seen and "ETA" in seen
+    assert "Done: 2/2 trials" in seen and "Report:" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor stayed hidden"
+
+
+def test_ctrl_c_is_answered_above_the_live_display(tmp_path: Path) -> None:
+    words = ["run", "horkd_order_ablation", "--preset", "tiny", "--seeds", "1", "--set", "epochs=2000"]
+    code, seen = on_a_terminal(*words, "--out", str(tmp_path), interrupt_after="1 handed out")
+    assert code == 130, seen
+    assert "Traceback" not in seen
+    assert "Draining" in seen and "Resume: python -m sweeps resume" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor stayed hidden"
