@@ -134,7 +134,7 @@ def _paths(cls: Any) -> tuple[str, ...]:
 def _made(
     cls: Any, data: str, chosen: tuple[tuple[str, Any], ...], inherited: tuple[tuple[str, Any], ...]
 ) -> StageSpec:
-    plain: dict[str, Any] = {"data": data, **dict(inherited)}
+    plain: dict[str, Any] = dict(inherited)
     for path, value in chosen:
         if path in plain:
             continue
@@ -143,7 +143,13 @@ def _made(
             plain.setdefault(head, {})[tail] = value
         else:
             plain[path] = value
-    return specs.from_plain(cls, plain)
+    return specs.variant(_base(cls, data), plain)
+
+
+@functools.cache
+def _base(cls: Any, data: str) -> StageSpec:
+    """The spec of a kind with every default."""
+    return cls(data=data)
 
 
 _SEEN = ("resolution", "filter", "blur", "threads", "precision")

@@ -244,11 +244,34 @@ def from_plain(cls: type, plain: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: If a field is unknown.
     """
-    names = {f.name for f in dataclasses.fields(cls)}
+    names = {name for name, *_ in _leaves(cls)}
     for name in plain:
         if name not in names:
             raise UsageError(f"'{name}' is not a field of {cls.__name__}.{did_you_mean(name, names)}")
     return cls(**plain)
+
+
+def variant(base: Any, changes: Mapping[str, Any]) -> Any:
+    """A spec equal to `base` but for some fields, coerced and checked as on construction.
+
+    What `dataclasses.replace` gives, several times faster: plans of 10,000 cells are made of these.
+
+    Raises:
+        UsageError: If a value does not fit.
+    """
+    leaves = {name: (kind, metadata) for name, kind, _, metadata in _leaves(type(base))}  # type: ignore[arg-type]
+    values = dict(base.__dict__)
+    for name, value in changes.items():
+        kind, metadata = leaves[name]
+        if type(value) is not kind or kind is float:
+            value = coerce(value, kind, name)
+        if metadata:
+            check(value, metadata, name)
+        values[name] = value
+    made = object.__new__(type(base))
+    made.__dict__.update(values)
+    made.validate()
+    return made
 
 
 def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:

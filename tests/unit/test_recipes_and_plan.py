@@ -357,8 +357,9 @@ def test_ten_thousand_cells_are_planned_with_one_look_at_the_store(
     monkeypatch.setattr(Store, "keys", lambda self: (looks.append("keys"), listing(self))[1])
     monkeypatch.setattr(Store, "has", lambda self, key: looks.append(key))
     monkeypatch.setattr(Store, "get", lambda self, key: looks.append(key))
-    spec_from_plain = recipes.specs.from_plain
-    monkeypatch.setattr(recipes.specs, "from_plain", lambda *a: (made.append(a[0]), spec_from_plain(*a))[1])
+    for maker in ("from_plain", "variant"):
+        whole = getattr(recipes.specs, maker)
+        monkeypatch.setattr(recipes.specs, maker, lambda *a, whole=whole: (made.append(a[0]), whole(*a))[1])
     recipes._made.cache_clear()
     values = ",".join(str(1 + n) for n in range(25))
     resolved = asked(f"alpha={values}", f"beta={values}", seeds=1)

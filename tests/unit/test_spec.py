@@ -280,6 +280,17 @@ def test_every_field_moves_the_key(kind: str) -> None:
             seen.add(key)
 
 
+def test_a_variant_is_what_replace_gives_and_checks_alike() -> None:
+    base = AssistantSpec(data=DATA)
+    changes = {"learning_rate": 1, "epochs": "7", "horkd": {"orders": "C+3", "alpha": 2}, "resolution": 16, "ema": -0.0}
+    made = sp.variant(base, changes)
+    assert made == dataclasses.replace(base, **changes) and made != base
+    assert stage_key(made, {}) == stage_key(dataclasses.replace(base, **changes), {})
+    for name, value in (("epochs", 0), ("learning_rate", float("nan")), ("filter", "cubic"), ("horkd", {"alhpa": 1})):
+        with pytest.raises(UsageError):
+            sp.variant(base, {name: value})
+
+
 def test_weights_of_orders_that_are_off_make_no_second_training() -> None:
     def key(**weights: Any) -> str:
         return stage_key(AssistantSpec(data=DATA, horkd=HorkdSpec(**weights)), {"teacher": PARENT})
