@@ -23,7 +23,7 @@ from sweeps import plan, provenance
 from sweeps.graph import StageGraph, StageNode
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now
 from trainables import cores
-from trainables.artifacts import Store, read_json, write_atomically
+from trainables.artifacts import Store, make_folder, read_json, write_atomically
 from trainables.data import catalog
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.stages.base import verdict
@@ -443,8 +443,6 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
 
 def register(store: Store, run: RunFolder, content: dict[str, Any]) -> None:
     """Tell the store which keys a run rests on, so that garbage collection leaves them."""
-    from trainables.artifacts import make_folder
-
     folder = store.root / ".runs"
     make_folder(folder)
     keys = sorted({key for trial in content["trials"] for key in trial["stages"].values()})
@@ -457,7 +455,7 @@ def register(store: Store, run: RunFolder, content: dict[str, Any]) -> None:
 
 
 def fresh_report(run: RunFolder) -> Any:
-    """The report of a run, written again only when records, run.json or code changed.
+    """The report of a run, written anew from its records.
 
     Raises:
         NothingToReport: If no trial is finished.

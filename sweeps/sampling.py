@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from sweeps.graph import StageGraph, StageNode
-from sweeps.plan import Cell, Pinned, Planner, Resolved, Trial
+from sweeps.plan import Cell, Pinned, Planner, Resolved, Trial, examples
 from trainables import spec as specs
 from trainables.artifacts import Store
 
@@ -213,7 +213,6 @@ class SampledCells:
         self._cell_of: dict[int, Cell] = {}
         self._present = store.keys()
         epochs = self._epochs = self._scout_epochs()
-        mend_journal(journal)
         probe = open_study(journal, name)
         # A sampler seeded alike after every restart would draw the first cells again.
         seed = int(specs.short_hash({"run": name, "asked": len(probe.get_trials(deepcopy=False))}), 16)
@@ -225,8 +224,6 @@ class SampledCells:
         self._adopt()
 
     def _scout_epochs(self) -> int:
-        from sweeps.plan import examples
-
         spec = self.planner.specs(next(iter(examples(self.resolved))))[self.recipe.measured]
         return int(getattr(spec, "epochs", 1))
 
