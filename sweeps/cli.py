@@ -16,7 +16,17 @@ from typing import Any, NoReturn
 
 import click
 
-from sweeps.cli_parts import JSON_SCHEMA, Commands, answer, json_flag, narrate, near, place_flags, table
+from sweeps.cli_cluster import (
+    cluster_flags,
+    drive,
+    follow,
+    job_logs,
+    say_dry_run,
+    scale,
+    submit_and_say,
+    work,
+)
+from sweeps.cli_parts import JSON_SCHEMA, Commands, answer, json_flag, narrate, near, place_flags, say_lines, table
 from sweeps.cli_shelves import data, store_group
 from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
 
@@ -56,7 +66,8 @@ def study_flags(function: Any) -> Any:
 def _request(study: str, **words: Any) -> Any:
     from sweeps.conduct import Request
 
-    words["settings"] = list(words.get("settings") or ())
+    for name in ("settings", "profiles", "slurm", "needs"):
+        words[name] = list(words.get(name) or ())
     words["data_root"] = words.get("data_root") or os.environ.get("SWEEPS_DATA_ROOT")
     return Request(study=study, **words)
 
@@ -121,7 +132,7 @@ def show(study: str, out: str | None, store: str | None, cells: bool, as_json: b
     _show(ready, cells, as_json)
 
 
-def _show(ready: Any, cells: bool, as_json: bool) -> None:
+def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = None) -> None:
     from sweeps import plan
     from sweeps.conduct import find_gpus
     from sweeps.progress import duration
@@ -168,6 +179,7 @@ def _show(ready: Any, cells: bool, as_json: bool) -> None:
         "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
         "command": ready.request.command(),
         "missing_data": ready.missing_data or None,
+        **(more or {}),
     }
 
     def text() -> None:
@@ -229,6 +241,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 @click.argument("study")
 @study_flags
 @place_flags
+@cluster_flags
 @click.option("--jobs", type=int, metavar="N", help="Cores to use [default: all this process may use].")
 @click.option("--gpus", type=int, metavar="N", help="GPUs to use [default: all found].")
 @click.option("--gpu-share", type=click.FloatRange(0.01, 1.0), default=1.0, help="Share of a GPU a stage takes.")
@@ -245,24 +258,76 @@ def run(
     no_report: bool,
     quiet: bool,
     as_json: bool,
+    wait: bool,
     **words: Any,
 ) -> None:
     """Run a study, or continue it: the same command trains only what is missing."""
-    from sweeps.conduct import prepare
     from sweeps.runs import Place
 
     request, place = _request(study, **words), Place.of(out, store)
+    _only_with_slurm(request, wait)
     if dry_run:
-        ready = prepare(request, place, narrate, pack=False)
-        if ready.missing_data:
-            raise DataError(ready.missing_data)
-        _show(ready, False, as_json)
-        narrate("Nothing was started (dry run).")
+        _dry_run(request, place, as_json)
         return
-    _conduct(request, place, as_json=as_json, quiet=quiet or as_json, report=not no_report)
+    _begin(request, place, as_json=as_json, quiet=quiet, no_report=no_report, wait=wait)
 
 
-def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: Any) -> None:
+def _only_with_slurm(request: Any, wait: bool) -> None:
+    if request.on != "local":
+        for flag, given in (("--jobs", request.jobs), ("--gpus", request.gpus)):
+            if given is not None:
+                raise UsageError(f"{flag} is for this machine; with --on {request.on} use --slurm cpus=N or gpus=N.")
+        return
+    given = {"--workers": request.workers, "--profile": request.profiles, "--slurm": request.slurm, "--wait": wait}
+    wrong = [flag for flag, value in given.items() if value]
+    if wrong:
+        raise UsageError(f"{', '.join(wrong)} need --on slurm, slurm-gang or slurm-array.")
+
+
+def _dry_run(request: Any, place: Any, as_json: bool) -> None:
+    from sweeps.clusters import dry_run, plan_submission
+    from sweeps.conduct import prepare
+
+    found = None
+    if request.on == "local":
+        ready = prepare(request, place, narrate, pack=False)
+    else:
+        found = plan_submission(request, place, narrate, pack=False)
+        ready = found.ready
+    if ready.missing_data:
+        raise DataError(ready.missing_data)
+    more: dict[str, Any] = {}
+    if found is not None and as_json:
+        more["jobs"] = [
+            {"role": o.role, "count": len(o.jobs), "nodes": o.nodes, "profile": o.profile.as_dict(), "script": text}
+            for o, text in dry_run(found)
+        ]
+    _show(ready, False, as_json, more)
+    if found is not None and not as_json:
+        say_dry_run(found)
+    narrate("Nothing was started (dry run).")
+
+
+def _begin(
+    request: Any, place: Any, *, as_json: bool, quiet: bool, no_report: bool, wait: bool, **more: Any
+) -> None:
+    """Train here, or submit; both end in the same words."""
+    quiet = quiet or as_json
+    if request.on == "local":
+        _conduct(request, place, as_json=as_json, quiet=quiet, report=not no_report, **more)
+        return
+    run = submit_and_say(request, place, as_json=as_json, wait=wait, **more)
+    if run is not None and not wait:
+        return
+    code = follow(run, place, quiet=quiet) if run is not None else 0
+    # What the store has is recorded and reported here, by the same act as on one machine.
+    more = {"run_id": run.id if run is not None else more.get("run_id")}
+    if run is not None:
+        request = dataclasses.replace(request, new=False)
+    _conduct(request, place, as_json=as_json, quiet=True, report=not no_report, train=False, ended=code, **more)
+
+
+def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, ended: int = 0, **more: Any) -> None:
     import time
 
     from sweeps.conduct import conduct
@@ -270,6 +335,8 @@ def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: An
     began = time.monotonic()
     outcome = conduct(request, place, (lambda line: None) if quiet else narrate, quiet=quiet, **more)
     seconds = time.monotonic() - began
+    if ended and outcome.code in (0, 130):
+        outcome.code = ended
     summary = outcome.summary
     content = {
         "run": outcome.run.id,
@@ -285,7 +352,7 @@ def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: An
         "report": str(summary.index) if summary else None,
         "message": outcome.message or outcome.nothing or None,
     }
-    answer(content, as_json, lambda: _say_outcome(outcome, seconds))
+    answer(content, as_json, lambda: say_outcome(outcome, seconds))
     if outcome.ended_early:
         # Ray is left to the guard, and so must not be closed in order at the interpreter's exit.
         sys.stdout.flush()
@@ -295,7 +362,8 @@ def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, **more: An
         raise click.exceptions.Exit(outcome.code)
 
 
-def _say_outcome(outcome: Any, seconds: float) -> None:
+def say_outcome(outcome: Any, seconds: float) -> None:
+    """What became of a run, for people."""
     from sweeps.progress import duration
 
     summary = outcome.summary
@@ -367,34 +435,51 @@ def _say_rows(summary: Any, most: int = 6) -> None:
 @click.argument("run", required=False, metavar="[RUN]")
 @click.option("--retry-failed", is_flag=True, help="Give failed stages a new start.")
 @click.option("--no-report", is_flag=True, help="Train and record only; `report` writes the page later.")
+@click.option("--on", metavar="WHERE", help="local, slurm, slurm-gang or slurm-array [default: as it was begun].")
+@click.option("--workers", type=int, metavar="N", help="SLURM: nodes that train, at most.")
+@click.option("--wait", is_flag=True, help="SLURM: follow the run to its end.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @place_flags
 @json_flag
 def resume(
-    run: str | None, retry_failed: bool, no_report: bool, quiet: bool, out: str | None, store: str | None, as_json: bool
+    run: str | None,
+    retry_failed: bool,
+    no_report: bool,
+    on: str | None,
+    workers: int | None,
+    wait: bool,
+    quiet: bool,
+    out: str | None,
+    store: str | None,
+    as_json: bool,
 ) -> None:
     """Continue a run: plan again, leave out what the store has, train the rest."""
-    from sweeps.conduct import Request
+    from sweeps.clusters import MODES, request_of
     from sweeps.runs import Place, find_run
 
     place = Place.of(out, store)
     folder = find_run(place, run)
-    kept = folder.read()
-    try:
-        names = {field.name for field in dataclasses.fields(Request)}
-        request = Request(**{k: v for k, v in kept["request"].items() if k in names})
-        if kept.get("seeds"):
-            first, *others = kept["seeds"]
-            request.seeds = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder.id} does not say what was asked ({error!r}); give the run command again.") from None
+    request = request_of(folder, folder.read())
+    if on is not None:
+        if on not in MODES:
+            raise UsageError(f"--on takes {', '.join(MODES)}, got '{on}'.{did_you_mean(on, MODES)}")
+        request.on = on
+    if request.on != "local":
+        request.gpus = None  # The profiles say it.
+    elif workers is None and not wait:
+        request.workers, request.profiles, request.slurm = None, [], []
+    if workers is not None:
+        request.workers = workers
+        request.profiles = [word.partition(":")[0] for word in request.profiles]
+    _only_with_slurm(request, wait)
     place = Place(folder.path.parent, place.store)
-    _conduct(
+    _begin(
         request,
         place,
         as_json=as_json,
-        quiet=quiet or as_json,
-        report=not no_report,
+        quiet=quiet,
+        no_report=no_report,
+        wait=wait,
         retry_failed=retry_failed,
         run_id=folder.id,
     )
@@ -432,10 +517,18 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
     from sweeps.runs import Place, find_run
 
     folder = find_run(Place.of(out, store), run)
+    resume_line = f"python -m sweeps resume {folder.id}"
+    if (folder.path / "slurm" / "submissions.json").exists():
+        from sweeps.clusters import stop as end
+
+        lines = end(folder, now)
+        content = {"run": folder.id, "now": now, "done": lines, "resume": resume_line}
+        answer(content, as_json, lambda: say_lines([*lines, f"Resume: {resume_line}"]))
+        if not folder.is_driven():
+            return
     driven = folder.is_driven()
     if driven:
         folder.stop_file.write_text(json.dumps({"now": now}))
-    resume_line = f"python -m sweeps resume {folder.id}"
 
     def text() -> None:
         if not driven:
@@ -450,7 +543,7 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
 
 @cli.command()
 @click.argument("run", required=False, metavar="[RUN]")
-@click.argument("what", required=False, metavar="[STAGE|KEY|driver]")
+@click.argument("what", required=False, metavar="[STAGE|KEY|JOB|driver]")
 @click.option("-n", "--lines", type=click.IntRange(1), default=40, show_default=True, help="Last lines to show.")
 @place_flags
 @json_flag
@@ -459,25 +552,27 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
     from sweeps.runs import Place, find_run
 
     folder = find_run(Place.of(out, store), run)
-    found = sorted(folder.logs.glob("*.log"), key=lambda path: path.name)
+    found = {path.stem: path for path in sorted(folder.logs.glob("*.log"), key=lambda path: path.name)}
+    found |= dict(job_logs(folder))
     if what is None:
 
         def listing() -> None:
-            for path in found:
-                click.echo(near(path))
-            click.echo(f"Show one: python -m sweeps logs {folder.id} {found[0].stem if found else 'driver'}")
+            for name, path in found.items():
+                click.echo(f"{name}  {near(path)}" if "-job-" in name else near(path))
+            click.echo(f"Show one: python -m sweeps logs {folder.id} {next(iter(found), 'driver')}")
 
-        answer({"run": folder.id, "logs": [str(p) for p in found]}, as_json, listing)
+        answer({"run": folder.id, "logs": [str(p) for p in found.values()]}, as_json, listing)
         return
-    hits = [p for p in found if p.stem == what or what in p.stem.split("-")] or [p for p in found if what in p.stem]
-    if not hits:
-        stems = [p.stem for p in found]
-        raise UsageError(f"{folder.id} has no log '{what}'.{did_you_mean(what, stems)} It has {len(found)} logs.")
-    if len(hits) > 1:
-        shown = ", ".join(p.stem for p in hits[:5])
+    names = [n for n in found if n == what] or [n for n in found if what in n.split("-")]
+    names = names or [n for n in found if what in n]
+    if not names:
+        raise UsageError(f"{folder.id} has no log '{what}'.{did_you_mean(what, found)} It has {len(found)} logs.")
+    if len(names) > 1:
+        shown = ", ".join(names[:5])
         raise UsageError(
-            f"'{what}' fits {len(hits)} logs: {shown}{' ...' if len(hits) > 5 else ''}. Give more of the name."
+            f"'{what}' fits {len(names)} logs: {shown}{' ...' if len(names) > 5 else ''}. Give more of the name."
         )
+    hits = [found[names[0]]]
     tail = hits[0].read_text(errors="replace").splitlines()[-lines:]
 
     def text() -> None:
@@ -535,6 +630,9 @@ def doctor(out: str | None, store: str | None, as_json: bool) -> None:
 
 cli.add_command(data)
 cli.add_command(store_group)
+cli.add_command(scale)
+cli.add_command(drive)
+cli.add_command(work)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

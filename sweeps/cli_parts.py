@@ -27,6 +27,12 @@ def answer(content: dict[str, Any], as_json: bool, text: Callable[[], None]) -> 
         text()
 
 
+def say_lines(lines: Sequence[str]) -> None:
+    """Lines for people, on stdout."""
+    for line in lines:
+        click.echo(line)
+
+
 def table(rows: Sequence[Sequence[Any]], heads: Sequence[str]) -> None:
     """A plain table: columns as wide as their content, numbers to the right."""
     shown = [[str(cell) for cell in row] for row in rows]

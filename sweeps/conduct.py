@@ -19,8 +19,9 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import Study
-from sweeps import plan, provenance
+from sweeps import needs, plan, provenance
 from sweeps.graph import StageGraph, StageNode
+from sweeps.machines import LocalMachine, Machine
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now
 from trainables import cores
 from trainables.artifacts import Store, make_folder, read_json, write_atomically
@@ -48,7 +49,12 @@ class Request:
     jobs: int | None = None
     gpus: int | None = None
     gpu_share: float = 1.0
+    needs: list[str] = field(default_factory=list)
     new: bool = False
+    on: str = "local"
+    profiles: list[str] = field(default_factory=list)  # Of worker jobs: NAME or NAME:WORKERS.
+    workers: int | None = None
+    slurm: list[str] = field(default_factory=list)  # KEY=VALUE over the profiles.
 
     def command(self) -> str:
         """The command line that asks for the same."""
@@ -65,6 +71,13 @@ class Request:
                 words += [flag, str(value)]
         for setting in self.settings:
             words += ["--set", setting]
+        if self.on != "local":
+            words += ["--on", self.on]
+            if self.workers is not None:
+                words += ["--workers", str(self.workers)]
+        for flag, several in (("--profile", self.profiles), ("--slurm", self.slurm), ("--need", self.needs)):
+            for value in several:
+                words += [flag, value]
         return shlex.join(words)
 
 
@@ -138,6 +151,7 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         UsageError, DataError, MachineError: With what must hold, what was got and what to do.
     """
     study, resolved = resolve(request)
+    needs.parse(request.needs, study.recipe.roles, request.gpu_share)
     if request.jobs is not None and not 1 <= request.jobs <= cores.available():
         raise UsageError(
             f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}."
@@ -216,29 +230,60 @@ def conduct(
     quiet: bool = False,
     report: bool = True,
     run_id: str | None = None,
+    machine: Machine | None = None,
+    scratch: str | None = None,
+    train: bool = True,
 ) -> Outcome:
     """Do what was asked and return what became of it.
+
+    Args:
+        request: What was asked.
+        place: Where runs and store live.
+        say: Tells the person what takes time.
+        retry_failed: Whether stages that failed for good start anew.
+        quiet: Whether no progress is shown.
+        report: Whether the page is written at the end.
+        run_id: The run to continue, when it is known.
+        machine: Where stages run; without one, this machine.
+        scratch: Folder for Ray's sockets and logs, when not the machine's temporary one.
+        train: Whether missing stages are trained; without that the run is only brought up to what the store has.
 
     Raises:
         UsageError, DataError, MachineError: When it cannot start; nothing was started then.
     """
     ready = prepare(request, place, say)
+    run = run_folder(ready, place, run_id)
+    driver = run.drive(patience=machine.patience if machine else 0.0, slots=_slots(request))
+    try:
+        return _conduct(
+            ready,
+            run,
+            driver,
+            say,
+            retry_failed=retry_failed,
+            quiet=quiet,
+            report=report,
+            machine=machine,
+            scratch=scratch,
+            train=train,
+        )
+    finally:
+        driver.release()
+
+
+def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
+    """The run a request is or continues, its folders made."""
     place.prepare()
-    resolved, store, data = ready.resolved, ready.store, ready.data
-    identity = run_id or resolved.run_id(data["fingerprint"])
-    if request.new and run_id is None:
+    identity = run_id or ready.resolved.run_id(ready.data["fingerprint"])
+    if ready.request.new and run_id is None:
         base, number = identity, 2
         while (place.runs / identity).exists():
             identity = f"{base}-{number}"
             number += 1
     run = RunFolder(place.runs / identity)
-    _room(store.root, ready.survey.bytes, "This plan")
+    _room(ready.store.root, ready.survey.bytes, "This plan")
     run.prepare()
-    driver = run.drive(slots=_slots(request))
-    try:
-        return _conduct(ready, run, driver, say, retry_failed=retry_failed, quiet=quiet, report=report)
-    finally:
-        driver.release()
+    return run
 
 
 def _slots(request: Request) -> int:
@@ -246,7 +291,17 @@ def _slots(request: Request) -> int:
 
 
 def _conduct(
-    ready: Prepared, run: RunFolder, driver: Any, say: Say, *, retry_failed: bool, quiet: bool, report: bool
+    ready: Prepared,
+    run: RunFolder,
+    driver: Any,
+    say: Say,
+    *,
+    retry_failed: bool,
+    quiet: bool,
+    report: bool,
+    machine: Machine | None,
+    scratch: str | None,
+    train: bool,
 ) -> Outcome:
     request, study, resolved, store, data = ready.request, ready.study, ready.resolved, ready.store, ready.data
     from sweeps.projection import Projector
@@ -274,42 +329,39 @@ def _conduct(
             resolved, data["fingerprint"], graph, store, run.journal, run.id, _recording(projector), on_cells
         )
     else:
-        graph, trials, cells = plan.build_graph(resolved, data["fingerprint"], store)
+        graph, trials, cells = _write_grid(ready, run, content, before, retry_failed=retry_failed)
         projector = Projector(run, study.name, data["name"], store, graph)
-        _merge_trials(content, before, trials, cells, resolved)
-        run.write(content)
-        register(store, run, content)
-        if retry_failed:
-            for node in graph.nodes.values():
-                store.forget_failures(node.key)
         listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, _recording(projector))
     known_failures(graph, store)
-    trained, halted, drained = 0, "", False
-    if not (graph.finished and listener.exhausted()):
+    trained, halted, drained, warned = 0, "", False, False
+    unfinished = not (graph.finished and listener.exhausted())
+    if unfinished and train:
         from sweeps import engine
         from sweeps.progress import Progress
 
         gpus = request.gpus if request.gpus is not None else find_gpus()
         slots = _slots(request)
+        where = f"{'GPU' if gpus else 'CPU'}, {slots} at a time" if machine is None else f"{request.on}, as workers join"
         title = (
             f"{study.name} · {resolved.preset_name}: {resolved.cell_count} cells x {len(resolved.seeds)} seeds on "
-            f"{data['name']}, {'GPU' if gpus else 'CPU'}, {slots} at a time"
+            f"{data['name']}, {where}"
         )
         show = Progress(title, ready.survey.seconds / slots, lambda: listener.leader, quiet)
+        share = request.gpu_share if gpus else 0.0
         state = engine.execute(
             graph,
             store,
             run,
             listener,
             driver=driver,
-            slots=slots,
+            machine=machine or LocalMachine(slots, gpus),
+            needs=needs.parse(request.needs, study.recipe.roles, share),
             revision=revision,
-            gpus=gpus,
-            gpu_share=request.gpu_share,
+            scratch=scratch,
             display=show,
             resume_line=f"Resume: python -m sweeps resume {run.id}",
         )
-        trained, halted, drained = state.trained, state.halted, state.draining
+        trained, halted, drained, warned = state.trained, state.halted, state.draining, state.warned
     run.stop_file.unlink(missing_ok=True)
     try:
         projector.write_missing()
@@ -329,10 +381,13 @@ def _conduct(
         outcome.code, outcome.message = (3 if not halted.startswith("an unexpected") else 1), halted
         return outcome
     if drained:
-        outcome.code = 130
+        outcome.code = machine.lost_code if machine is not None and warned else 130
         return outcome
     if failures:
         outcome.code = 1
+    if unfinished and not train:
+        outcome.code = 130
+        return outcome
     if report:
         try:
             outcome.summary = fresh_report(run)
@@ -340,6 +395,33 @@ def _conduct(
             outcome.nothing = str(error)
             outcome.code = outcome.code or 5
     return outcome
+
+
+def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool) -> bool:
+    """Write what will be done into the run's folder, for jobs that begin later; true when nothing is left to do."""
+    before = read_json(run.path / "run.json") or {}
+    content = describe(ready, run, before, provenance.revision())
+    if ready.study.sampled:
+        run.write(content)
+        if retry_failed:
+            _forget_all(ready.store, before)
+        return False
+    graph, _, _ = _write_grid(ready, run, content, before, retry_failed=retry_failed)
+    known_failures(graph, ready.store)
+    return graph.finished
+
+
+def _write_grid(
+    ready: Prepared, run: RunFolder, content: dict[str, Any], before: dict[str, Any], *, retry_failed: bool
+) -> tuple[StageGraph, list[plan.Trial], list[plan.Cell]]:
+    graph, trials, cells = plan.build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    _merge_trials(content, before, trials, cells, ready.resolved)
+    run.write(content)
+    register(ready.store, run, content)
+    if retry_failed:
+        for node in graph.nodes.values():
+            ready.store.forget_failures(node.key)
+    return graph, trials, cells
 
 
 def _recording(projector: Any) -> Callable[[StageNode], None]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import resource
-import secrets
 import signal
 import sys
 import threading
@@ -21,15 +21,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from slurm.guard import Guard
+from slurm.temp import private_temp
+from sweeps import machines
 from sweeps.graph import StageGraph, StageNode
-from sweeps.guard import Guard
-from sweeps.runs import RunFolder, private_temp
+from sweeps.machines import LocalMachine, Machine
+from sweeps.needs import Needs
+from sweeps.runs import RunFolder
 from trainables.artifacts import Lease, LeaseObserver, Store, process_start
 from trainables.errors import MachineError, is_disk_full
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
 
-OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Trials pass only paths; this is the least Ray accepts.
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
 
@@ -71,14 +74,41 @@ class EngineState:
     """What display, signals and searcher share."""
 
     graph: StageGraph
-    slots: int
+    machine: Machine
+    needs: Needs = field(default_factory=Needs)
     running: dict[str, str] = field(default_factory=dict)  # Trial id -> key.
+    started: set[str] = field(default_factory=set)  # Trials that were heard of: a worker has them.
     draining: bool = False
+    warned: bool = False  # The job this driver runs in is about to end; it carries on in its next life.
     halted: str = ""  # Why everything must end now, e.g. a full disk.
     lock: threading.RLock = field(default_factory=threading.RLock)
     pids: dict[str, int] = field(default_factory=dict)
     trained: int = 0
     guard: Guard | None = None  # Kept open when the run ended early.
+
+    def __post_init__(self) -> None:
+        self.graph.regroup(lambda node: tuple(sorted(self.needs.of(node).items())))
+
+    @property
+    def slots(self) -> int:
+        """How many usual stages run at once now."""
+        usual = next(iter(self.graph.nodes.values()), None)
+        return self.machine.room(self.needs.of(usual) if usual is not None else {"CPU": 1.0})
+
+    def has_room(self, node: StageNode) -> bool:
+        """Whether a stage should be handed out: one more than can start, so that it is there when a slot gets free."""
+        needs = self.needs.of(node)
+        used: dict[str, float] = {}
+        unstarted = 0
+        for trial, key in self.running.items():
+            other = self.needs.of(self.graph.nodes[key])
+            if trial in self.started:
+                for name, amount in other.items():
+                    used[name] = used.get(name, 0.0) + amount
+            else:
+                unstarted += other == needs
+        taken = max((used.get(name, 0.0) / amount for name, amount in needs.items()), default=0.0)
+        return unstarted <= max(0, self.machine.room(needs) - math.ceil(taken - 1e-9))
 
     @property
     def ended_early(self) -> bool:
@@ -90,12 +120,15 @@ class StageQueue:
     """The searcher's logic without Ray: what to run next and what became of it."""
 
     def __init__(
-        self, state: EngineState, store: Store, run: RunFolder, listener: Listener, *, revision: str, gpu_share: float
+        self, state: EngineState, store: Store, run: RunFolder, listener: Listener, *, revision: str
     ) -> None:
         self.state, self.store, self.run, self.listener = state, store, run, listener
-        self.revision, self.gpu_share = revision, gpu_share
+        self.revision = revision
         self.observer = LeaseObserver()
         self._looked = 0.0
+        self._late: dict[str, float] = {}  # Published, a worker said, but not seen here yet -> since when.
+        self._suspects: list[tuple[float, str, str, dict[str, Any]]] = []  # When, key, node, failure.
+        self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -105,16 +138,13 @@ class StageQueue:
             if self._finished or state.draining or state.halted:
                 self._finished = True
                 return "FINISHED"
-            # One more than there are slots: the next stage is there when one ends, and no more.
-            if len(state.running) > state.slots:
-                self._look_elsewhere()
-                return None
-            node = state.graph.next_ready()
-            if node is None and len(state.running) < state.slots and self.listener.more():
-                node = state.graph.next_ready()
+            node = state.graph.next_ready(state.has_room)
+            idle = node is None and not state.graph.counts["ready"] and len(state.running) < state.slots
+            if idle and self.listener.more():
+                node = state.graph.next_ready(state.has_room)
             if node is None:
                 self._look_elsewhere()
-                node = state.graph.next_ready()
+                node = state.graph.next_ready(state.has_room)
             if node is None:
                 if state.graph.finished and self.listener.exhausted():
                     self._finished = True
@@ -134,15 +164,12 @@ class StageQueue:
     def order(self, node: StageNode) -> dict[str, Any]:
         """Everything a worker needs to run a stage."""
         spec = node.spec
-        needs = {name.upper(): amount for name, amount in spec.resources().items() if name in ("cpu", "gpu")}
-        if self.gpu_share and spec.kind != "sleep":
-            needs["GPU"] = self.gpu_share
         return {
             "key": node.key,
             "kind": spec.kind,
             "spec": to_plain(spec),
             "parents": dict(node.parents),
-            "resources": needs,
+            "resources": self.state.needs.of(node),
             "store": str(self.store.root),
             "run": self.run.id,
             "stop_file": str(self.run.stop_file),
@@ -150,6 +177,8 @@ class StageQueue:
             "every_epoch": node.scout_of is not None,
             "revision": self.revision,
             "umask": _umask(),
+            "core_locks": self.state.machine.core_locks,
+            "patience": self.state.machine.patience,
         }
 
     def _look_elsewhere(self) -> None:
@@ -157,11 +186,45 @@ class StageQueue:
         if now - self._looked < LOOK_ELSEWHERE_SECONDS:
             return
         self._looked = now
+        self._charge_suspects(now)
         for node in self.state.graph.in_state("elsewhere"):
             if self.store.has(node.key):
+                self._late.pop(node.key, None)
                 self._done(node)
+            elif now - self._late.get(node.key, -math.inf) < self.state.machine.patience:
+                continue  # Published on another node; this one's file system does not show it yet.
             elif not self.store.held_elsewhere(node.key, self.observer):
+                self._late.pop(node.key, None)
                 self._judge(node)
+
+    def _charge_suspects(self, now: float) -> None:
+        """Count the loss of a process against its stage, unless its whole node was lost."""
+        while self._suspects and now >= self._suspects[0][0]:
+            _, key, node, failure = self._suspects.pop(0)
+            if node and self.state.machine.has_node(node) and not self.store.has(key):
+                self._write_failure(key, failure)
+
+    def _write_failure(self, key: str, failure: dict[str, Any]) -> None:
+        with contextlib.suppress(Exception):
+            self.store.write_failure(key, failure)
+
+    def _lost(self, node: StageNode, error: bool) -> None:
+        """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
+        newest = next(iter(self.store.checkpoints(node.key)), None)
+        failure = {
+            "type": LOST,
+            "message": "the process training it was killed" if error else "the trial ended early",
+            "epoch": newest[1] if newest else 0,
+            "time": time.time(),
+        }
+        settle = self.state.machine.settle_seconds
+        if not settle:
+            self._write_failure(node.key, failure)
+        else:
+            holder = self.store.lease_holder(node.key) or {}
+            name = "" if holder.get("released") else str(holder.get("node", ""))
+            self._suspects.append((time.monotonic() + settle, node.key, name, failure))
+        self._judge(node)
 
     def _done(self, node: StageNode) -> None:
         self.state.graph.set(node.key, "done")
@@ -181,7 +244,12 @@ class StageQueue:
         state = self.state
         with state.lock:
             key = state.running.get(trial_id)
-            if key is None or result.get("done"):
+            if key is None:
+                return False
+            state.started.add(trial_id)
+            if result.get("outcome") == "moved":
+                self._moved.add(trial_id)
+            if result.get("done"):
                 return False  # What has ended cannot be pruned any more.
             node = state.graph.nodes[key]
             for epoch, value in result.get("values") or ():
@@ -195,6 +263,7 @@ class StageQueue:
         state = self.state
         with state.lock:
             key = state.running.pop(trial_id, None)
+            state.started.discard(trial_id)
             if key is None:
                 return
             node = state.graph.nodes[key]
@@ -211,21 +280,14 @@ class StageQueue:
                 self._judge(node)
             elif outcome == "elsewhere":
                 state.graph.set(key, "elsewhere")
-            elif outcome == "stopped" or state.draining or state.halted:
+            elif outcome == "done" and state.machine.patience:
+                self._late[key] = time.monotonic()
+                state.graph.set(key, "elsewhere")
+            elif outcome == "stopped" or trial_id in self._moved or state.draining or state.halted:
+                self._moved.discard(trial_id)
                 state.graph.set(key, "ready")
             else:
-                newest = next(iter(self.store.checkpoints(key)), None)
-                with contextlib.suppress(Exception):
-                    self.store.write_failure(
-                        key,
-                        {
-                            "type": LOST,
-                            "message": "the process training it was killed" if error else "the trial ended early",
-                            "epoch": newest[1] if newest else 0,
-                            "time": time.time(),
-                        },
-                    )
-                self._judge(node)
+                self._lost(node, error)
 
 
 def _umask() -> int:
@@ -254,10 +316,10 @@ def execute(
     listener: Listener,
     *,
     driver: Lease,
-    slots: int,
+    machine: Machine,
+    needs: Needs,
     revision: str,
-    gpus: int = 0,
-    gpu_share: float = 1.0,
+    scratch: str | None = None,
     display: Display | None = None,
     resume_line: str = "",
 ) -> EngineState:
@@ -269,29 +331,30 @@ def execute(
         run: Folder of the run; its stop file drains.
         listener: Told of every stage.
         driver: The lock under which we run; carries the pids for `status`.
-        slots: Cores to use.
+        machine: Where the stages run.
+        needs: What they ask of it.
         revision: Of the code.
-        gpus: GPUs to offer; each stage takes `gpu_share` of one.
-        gpu_share: See gpus.
+        scratch: Folder for Ray's sockets and logs, when not the machine's temporary one.
         display: Shown the state about five times a second, from our own thread.
         resume_line: Printed when the run is stopped.
 
     Raises:
         MachineError: If Ray cannot start or dies.
     """
-    state = EngineState(graph, slots)
-    queue = StageQueue(state, store, run, listener, revision=revision, gpu_share=gpu_share if gpus else 0.0)
-    resources_fit(graph, slots)
+    state = EngineState(graph, machine, needs)
+    queue = StageQueue(state, store, run, listener, revision=revision)
+    if isinstance(machine, LocalMachine):
+        resources_fit(graph, int(machine.has["CPU"]))
     _look_at_file_limit()
     run.stop_file.unlink(missing_ok=True)
-    with private_temp() as temp, _quiet(run.logs / "driver.log") as terminal:
+    with private_temp(scratch) as temp, _quiet(run.logs / "driver.log") as terminal:
         if display:
             display.start(state, terminal)
         guard = Guard(temp)
         watch = Watch(state, run, terminal, display, resume_line, driver, guard)
         watch.start()
         try:
-            with _ray(temp, slots, gpus, state, driver):
+            with _ray(temp, state, driver):
                 _fit(queue, state, temp)
         finally:
             watch.finish()
@@ -309,94 +372,26 @@ def execute(
 
 def _look_at_file_limit() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if soft != resource.RLIM_INFINITY and soft < OBJECT_STORE_BYTES:
+    if soft != resource.RLIM_INFINITY and soft < machines.OBJECT_STORE_BYTES:
         raise MachineError(
-            f"Files of at least {OBJECT_STORE_BYTES >> 20} MiB must be allowed for Ray to start, but `ulimit -f` allows "
+            f"Files of at least {machines.OBJECT_STORE_BYTES >> 20} MiB must be allowed for Ray to start, but `ulimit -f` allows "
             f"{soft / 2**20:.1f} MiB. Raise it; what is finished is kept and the same command carries on."
         )
 
 
-def _token_file(temp: Path) -> Path:
-    """A token of this run alone, readable by its user alone."""
-    path = temp / "token"
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(32))
-    return path
-
-
 @contextlib.contextmanager
-def _ray(temp: Path, slots: int, gpus: int, state: EngineState, driver: Lease) -> Iterator[None]:
-    """A private Ray on this machine: token, no dashboard, no statistics, no log spam."""
-    for name in ("RAY_ADDRESS", "RAY_RUNTIME_ENV_HOOK", "RAY_AUTH_TOKEN"):
-        os.environ.pop(name, None)
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = [root, *[p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != root]]
-    os.environ.update(
-        {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(_token_file(temp)),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "RAY_DEDUP_LOGS": "0",
-            "RAY_worker_niceness": "0",  # Ray's own 15 would let every other process go before the stages.
-            "RAY_TMPDIR": str(temp / "r"),
-            "TUNE_DISABLE_SIGINT_HANDLER": "1",
-            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-            "TUNE_MAX_PENDING_TRIALS_PG": "256",
-            "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-            "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-            "TUNE_RESULT_BUFFER_LENGTH": "1",
-            "RAY_AIR_NEW_OUTPUT": "0",
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
-    )
-    try:
-        import ray
-
-        ray.init(
-            num_cpus=slots,
-            num_gpus=gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(temp / "r"),  # Ray opens its folder to everybody; ours around it stays closed.
-            _node_ip_address="127.0.0.1",
-            configure_logging=True,
-        )
-    except Exception as error:
-        raise MachineError(
-            f"Ray must start on this machine, but: {str(error)[:500]}. `python -m sweeps doctor` looks for the reason."
-        ) from error
-    try:
-        state.pids = _ray_pids()
-        driver.update(pids=state.pids)
-        yield
-    finally:
-        state.pids = {}  # From here on a vanished raylet is no news.
-        if not state.ended_early:
-            with contextlib.suppress(Exception):
-                ray.shutdown()
-        driver.update(pids={})
-
-
-def _ray_pids() -> dict[str, int]:
-    """Pids of the raylet and the GCS we started."""
-    found = {}
-    with contextlib.suppress(OSError):
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                text = Path(entry.path, "stat").read_text()
-                name = text[text.index("(") + 1 : text.rindex(")")]
-                parent = int(text.rsplit(")", 1)[1].split()[1])
-                if parent == os.getpid() and name in ("raylet", "gcs_server"):
-                    found[name] = int(entry.name)
-    return found
+def _ray(temp: Path, state: EngineState, driver: Lease) -> Iterator[None]:
+    """The machine's Ray, its pids known to `status`."""
+    with state.machine.start(temp):
+        try:
+            state.pids = machines.ray_pids()
+            driver.update(pids=state.pids)
+            yield
+        finally:
+            state.pids = {}  # From here on a vanished raylet is no news.
+            if not state.ended_early:
+                machines.shut_down()
+            driver.update(pids={})
 
 
 def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
@@ -463,7 +458,7 @@ class Watch(threading.Thread):
         if threading.current_thread() is threading.main_thread():
             # The C handler writes to the pipe at once, even while the main thread sits inside Ray.
             self._old_wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
                 self._old[number] = signal.signal(number, lambda *_: None)
         super().start()
 
@@ -483,7 +478,12 @@ class Watch(threading.Thread):
         while not self._finished.wait(0.2):
             with contextlib.suppress(BlockingIOError):
                 for number in os.read(self._pipe[0], 64):
-                    if number in (signal.SIGINT, signal.SIGTERM):
+                    if number == signal.SIGUSR2:
+                        self._warned()
+                    elif number == signal.SIGTERM and not self.state.machine.core_locks:
+                        # SLURM ends the whole job: Ray's processes had the same signal.
+                        self._end_now()
+                    elif number in (signal.SIGINT, signal.SIGTERM):
                         self._pressed()
             if not self.state.ended_early and self.run_folder.stop_file.exists():
                 self.state.draining = True
@@ -495,17 +495,20 @@ class Watch(threading.Thread):
                 # record is half-way written.
                 with self.state.lock:
                     self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
-                    self._end_now()
+                    self._end_now(code=self.state.machine.lost_code if self.state.warned else 130)
             content = _stop_content(self.run_folder)
             if content.get("now"):
                 self._end_now()
             if self.state.halted and not self.run_folder.stop_file.exists():
                 with contextlib.suppress(OSError):
                     self.run_folder.stop_file.write_text("{}")
-            raylet = self.state.pids.get("raylet")
-            if raylet and not process_start(raylet):
-                self.say("Ray's raylet was killed; this run ends here and loses nothing but the epochs in flight.")
-                self._end_now(code=1)
+            if self.state.pids:
+                with contextlib.suppress(Exception):
+                    self.state.machine.look()
+            for name, pid in dict(self.state.pids).items():
+                if not process_start(pid):
+                    self.say(f"Ray's {name} was killed; this run ends here and loses nothing but the epochs in flight.")
+                    self._end_now(code=self.state.machine.lost_code)
             if not self.driver.is_mine():
                 self.say("Another process drives this run now; this one leaves.")
                 self._end_now(code=1)
@@ -524,6 +527,15 @@ class Watch(threading.Thread):
             else:
                 self.terminal.write(line + "\n")
                 self.terminal.flush()
+
+    def _warned(self) -> None:
+        """The job's time is nearly up: save everything; the next life of the job goes on from the disk."""
+        if self.state.draining:
+            return
+        with contextlib.suppress(OSError):
+            self.run_folder.stop_file.write_text("{}")
+        self.state.warned = self.state.draining = True
+        self.say(f"Warned: {len(self.state.running)} running stages finish their epoch and save.")
 
     def _pressed(self) -> None:
         self._presses += 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from trainables.spec import StageSpec
@@ -43,10 +43,12 @@ class StageGraph:
     """All stages by key, in the order they should be handed out."""
 
     def __init__(self, nodes: Iterable[StageNode] = ()) -> None:
+        self.shape_of: Callable[[StageNode], Hashable] = lambda node: None  # Equal for stages that need equal machines.
         self.nodes: dict[str, StageNode] = {}
         self._children: dict[str, list[str]] = {}
         self._members: dict[str, set[str]] = {}  # Key -> cells, as in the node.
-        self._ready: deque[str] = deque()
+        self._ready: dict[Hashable, deque[tuple[int, str]]] = {}  # Shape -> (turn, key).
+        self._turns = 0
         self.counts: Counter[str] = Counter()
         for node in nodes:
             self.add(node)
@@ -92,19 +94,36 @@ class StageGraph:
         self.counts[state] += 1
         node.state, node.why = state, why
         if state == "ready":
-            self._ready.append(key)
+            self._turns += 1
+            self._ready.setdefault(self.shape_of(node), deque()).append((self._turns, key))
         elif state in ("done", "failed", "unrunnable", "pruned"):
             for child in self._children.get(key, ()):
                 if self.nodes[child].state == "waiting":
                     self._settle(self.nodes[child])
 
-    def next_ready(self) -> StageNode | None:
-        """The next stage that may run now, or None; it stays ready until handed out."""
-        while self._ready:
-            node = self.nodes[self._ready[0]]
-            if node.state == "ready":
-                return node
-            self._ready.popleft()
+    def regroup(self, shape_of: Callable[[StageNode], Hashable]) -> None:
+        """Sort the ready stages by what they need; `next_ready` then passes over shapes that have no room."""
+        self.shape_of = shape_of
+        waiting = sorted(entry for queue in self._ready.values() for entry in queue)
+        self._ready = {}
+        for turn, key in waiting:
+            self._ready.setdefault(shape_of(self.nodes[key]), deque()).append((turn, key))
+
+    def next_ready(self, has_room: Callable[[StageNode], bool] | None = None) -> StageNode | None:
+        """The next stage that may run now, or None; it stays ready until handed out.
+
+        Args:
+            has_room: Asked once per shape, of its next stage.
+        """
+        heads = []
+        for queue in self._ready.values():
+            while queue and self.nodes[queue[0][1]].state != "ready":
+                queue.popleft()
+            if queue:
+                heads.append(queue[0])
+        for _, key in sorted(heads):
+            if has_room is None or has_room(self.nodes[key]):
+                return self.nodes[key]
         return None
 
     def hand_out(self, key: str) -> None:

@@ -340,6 +340,7 @@ class Survey:
     gpu_seconds: float = 0.0
     known: int = 0  # Missing stages whose time rests on finished ones.
     bytes: float = 0.0
+    examples: dict[str, StageSpec] = field(default_factory=dict)  # Role -> the spec that takes most threads.
 
     @property
     def missing(self) -> int:
@@ -371,6 +372,9 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
             if id(spec) not in prices:
                 guide = next((made[parent] for parent in step.parents.values()), None)
                 prices[id(spec)] = _price(spec, guide, data, rates)
+                most = result.examples.setdefault(step.role, spec)
+                if spec.threads > most.threads:
+                    result.examples[step.role] = spec
         for seed in seeds:
             for role, key in planner.keys(cell, seed).items():
                 spec = made[role]

@@ -26,7 +26,12 @@ ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm")
 
 
 def revision() -> str:
-    """The git commit, `+changes` when files differ from it; without git a digest of the sources."""
+    """The git commit, `+changes` when files differ from it; without git a digest of the sources.
+
+    The copy of the code that a cluster's jobs run says itself what it is a copy of.
+    """
+    with contextlib.suppress(OSError):
+        return (ROOT / "REVISION").read_text().strip()
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         git = ["git", "-C", str(ROOT)]
         top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=5)

@@ -9,10 +9,8 @@ import contextlib
 import datetime
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,14 +126,22 @@ class RunFolder:
             return False
         return not (observer or LeaseObserver()).is_dead(self.path / f"driver.{numbers[-1]}")
 
-    def drive(self, **more: Any) -> Lease:
+    def drive(self, *, patience: float = 0.0, **more: Any) -> Lease:
         """Become the one driver of the run.
+
+        Args:
+            patience: Seconds to wait for a silent driver on another machine to prove dead.
+            more: Written into the lock.
 
         Raises:
             UsageError: If another process drives it.
         """
         observer = LeaseObserver()
-        lease = Lease.take(self.path, run=self.id, prefix="driver", observer=observer, more=more)
+        until = time.monotonic() + patience
+        while (lease := Lease.take(self.path, run=self.id, prefix="driver", observer=observer, more=more)) is None:
+            if time.monotonic() >= until:
+                break
+            time.sleep(1.0)
         if lease is None:
             who = self.driver() or {}
             raise UsageError(
@@ -192,32 +198,3 @@ def find_run(place: Place, name: str | None) -> RunFolder:
         f"There is no run '{name}' in {place.runs}.{did_you_mean(name, known)} "
         + (f"The latest is {known[0]}." if known else "There is none yet.")
     )
-
-
-@contextlib.contextmanager
-def private_temp() -> Iterator[Path]:
-    """A short folder of our own for Ray's sockets (their path must stay under 108 characters), removed at the end."""
-    sweep_stale_temp()
-    path = Path(tempfile.mkdtemp(prefix=f"swp{os.getpid()}-", dir=_temp_root()))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _temp_root() -> str:
-    wanted = os.environ.get("SWEEPS_TMPDIR") or tempfile.gettempdir()
-    # 61 characters of a socket's path are Ray's, 24 are ours.
-    return wanted if len(wanted) <= 22 else "/tmp"
-
-
-def sweep_stale_temp() -> None:
-    """Remove what killed drivers of this user left behind."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(_temp_root()):
-            if not entry.name.startswith("swp") or not entry.is_dir(follow_symlinks=False):
-                continue
-            pid = entry.name[3:].split("-")[0]
-            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-            if pid.isdigit() and entry.stat().st_uid == os.getuid() and age > 60 and not Path(f"/proc/{pid}").exists():
-                shutil.rmtree(entry.path, ignore_errors=True)

@@ -50,10 +50,13 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         row["done"] += key in present
     driver = run.driver() or {}
     driven = run.is_driven(observer)
+    jobs, queue_error = _jobs(run)
     return {
         "run": run.id,
         "study": content.get("study"),
-        "state": "running" if driven else ("finished" if states and set(states) <= {"done", "pruned"} else "stopped"),
+        "state": _state(driven, states, jobs),
+        "jobs": jobs,
+        "queue_error": queue_error,
         "driver": {"pid": driver.get("pid"), "host": driver.get("host"), **(driver.get("pids") or {})}
         if driven
         else None,
@@ -70,6 +73,24 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         "started": content.get("started"),
         "report": str(run.path / "report" / "index.html") if (run.path / "report" / "index.html").exists() else None,
     }
+
+
+def _jobs(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
+    """The run's jobs in SLURM's queue; nothing is asked of a run that was never submitted."""
+    if not (run.path / "slurm" / "submissions.json").exists():
+        return [], ""
+    from sweeps.clusters import jobs_of
+
+    return jobs_of(run)
+
+
+def _state(driven: bool, states: list[str], jobs: list[dict[str, Any]]) -> str:
+    living = [job for job in jobs if job["living"]]
+    if states and set(states) <= {"done", "pruned"} and not driven:
+        return "finished"
+    if living and all(job["state"] == "PENDING" for job in living):
+        return "queued"
+    return "running" if driven or living else "stopped"
 
 
 def _at_work(
@@ -160,6 +181,10 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
         if view["driver"]:
             pids = "  ".join(f"{name} {pid}" for name, pid in view["driver"].items() if name != "host")
             click.echo(f"  driver      {pids}  on {view['driver']['host']}")
+        if view["jobs"] or view["queue_error"]:
+            from sweeps.cli_cluster import say_jobs
+
+            say_jobs(view)
         for row in view["running"]:
             epoch = f"epoch {row['epoch']}/{row['epochs']}" if row.get("epochs") else "starting"
             value = f", {100 * row['value']:.1f} %" if isinstance(row.get("value"), float) else ""

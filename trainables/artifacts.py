@@ -414,14 +414,21 @@ class Store:
         """Whether the artifact is there now."""
         return (self.root / key / "manifest.json").exists()
 
-    def get(self, key: str) -> Artifact:
+    def get(self, key: str, *, patience: float = 0.0) -> Artifact:
         """The artifact of `key`; its manifest is data and is checked as such.
+
+        Args:
+            key: Its key.
+            patience: Seconds it may take to appear: a network file system can show another node's work late.
 
         Raises:
             ArtifactError: If it is missing or its manifest is unreadable.
         """
         path = self.path(key)
-        manifest = read_json(path / "manifest.json")
+        until = time.monotonic() + patience
+        while (manifest := read_json(path / "manifest.json")) is None and time.monotonic() < until:
+            self.keys()  # Listing the folder makes the file system look again.
+            time.sleep(0.5)
         if manifest is None:
             if not path.exists():
                 raise ArtifactError(f"The store {self.root} has no artifact {key}.")

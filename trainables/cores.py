@@ -16,9 +16,14 @@ from pathlib import Path
 from trainables.errors import MachineError
 
 
+def numbers() -> list[int]:
+    """The cores this process may use, as the kernel numbers them."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def available() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """How many cores this process may use."""
+    return len(numbers())
 
 
 def folder() -> Path:
@@ -47,7 +52,8 @@ class CoreLocks:
         owner = place.stat()
         if owner.st_uid != os.getuid() or stat.S_ISLNK(place.lstat().st_mode):
             raise MachineError(f"{place} must belong to you, but does not. Set SWEEPS_CORES_DIR to another folder.")
-        for core in range(available()):
+        # By the numbers of the kernel: two jobs of ours on one machine that were given different cores do not meet.
+        for core in numbers():
             handle = os.open(place / f"core-{core}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

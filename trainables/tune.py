@@ -18,16 +18,17 @@ from typing import Any
 
 from ray import tune
 
-from trainables.artifacts import Store
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import begin
 
 STEP_SECONDS = 1.0
+NODE_ROOM = "SWEEPS_NODE_ROOM"  # On a cluster: where a worker node says that it must go, and we that we are busy.
 
 
 class StageTrainable(tune.Trainable):
     """Runs the stage its configuration names; reports outcomes, never raises for a stage's own failure."""
 
     _attempt: Generator[dict[str, Any], None, None] | None = None
+    _leaving = False
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -48,8 +49,12 @@ class StageTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Run for about a second; the result says how far the stage is and, at its end, what became of it."""
         order = self._order
+        if self._leaving:
+            # The stage is saved and the engine knows. Another must not find this actor free: it sits on a node that goes.
+            os._exit(0)
         if self._attempt is None:
             self._attempt = begin(order)
+            self._busy(True)
         values: list[list[float]] = []
         latest: dict[str, Any] = {}
         until = time.monotonic() + STEP_SECONDS
@@ -60,14 +65,17 @@ class StageTrainable(tune.Trainable):
                 break
             if time.monotonic() >= until or (order.get("every_epoch") and "epoch" in latest):
                 break
-        finished = "outcome" in latest
-        if finished:
+        outcome = latest.get("outcome", "running")
+        if outcome == "stopped" and _must_leave():
+            outcome, self._leaving = "moved", True
+        finished = outcome not in ("running", "moved")
+        if finished or self._leaving:
             self._close()
         return {
             "key": order["key"],
             "epoch_of_stage": latest.get("epoch", 0),
             "values": values,
-            "outcome": latest.get("outcome", "running"),
+            "outcome": outcome,
             "message": str(latest.get("message", ""))[:500],
             "stage_metrics": latest.get("metrics", {}),
             "done": finished,
@@ -84,10 +92,17 @@ class StageTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing to load: a stage finds its own checkpoint in the store."""
 
+    def _busy(self, now: bool) -> None:
+        if os.environ.get(NODE_ROOM):
+            mark = Path(os.environ[NODE_ROOM], f"busy-{os.getpid()}")
+            with contextlib.suppress(OSError):
+                mark.touch() if now else mark.unlink(missing_ok=True)
+
     def _close(self) -> None:
         if self._attempt is not None:
             self._attempt.close()
             self._attempt = None
+            self._busy(False)
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.set_default_dtype(torch.float32)
@@ -97,19 +112,7 @@ class StageTrainable(tune.Trainable):
                 torch.cuda.empty_cache()
 
 
-def begin(order: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
-    """The attempt an order of the engine describes."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with contextlib.suppress(OSError):
-        os.umask(order.get("umask", 0o022))
-    gpu_share = float(order["resources"].get("GPU", 0.0))
-    context = Context(
-        store=Store(Path(order["store"])),
-        key=order["key"],
-        run=order["run"],
-        device="cuda" if gpu_share else "cpu",
-        stop_file=Path(order["stop_file"]),
-        log_file=Path(order["log_file"]),
-        gpu_share=gpu_share,
-    )
-    return attempt(order["kind"], order["spec"], order["parents"], context, order.get("revision", ""))
+def _must_leave() -> bool:
+    """Whether this node is about to go."""
+    room = os.environ.get(NODE_ROOM)
+    return bool(room) and Path(str(room), "leave").exists()

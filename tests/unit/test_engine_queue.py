@@ -12,6 +12,8 @@ import pytest
 from sweeps import engine
 from sweeps.engine import EngineState, StageQueue, resources_fit
 from sweeps.graph import StageGraph, StageNode
+from sweeps.machines import LocalMachine
+from sweeps.needs import Needs
 from sweeps.runs import RunFolder
 from trainables.artifacts import Lease, Store
 from trainables.errors import MachineError
@@ -64,8 +66,8 @@ class World:
         self.store, self.graph, self.listener = store, StageGraph(nodes), Listener()
         self.run = RunFolder(folder / "runs" / "a run")
         self.run.prepare()
-        self.state = EngineState(self.graph, slots)
-        self.queue = StageQueue(self.state, store, self.run, self.listener, revision="r", gpu_share=0.0)
+        self.state = EngineState(self.graph, LocalMachine(slots))
+        self.queue = StageQueue(self.state, store, self.run, self.listener, revision="r")
         self.given = 0
 
     def next(self) -> str | None:
@@ -180,7 +182,9 @@ def test_an_order_holds_all_a_worker_needs(world: Callable[..., World]) -> None:
 
 def test_an_order_for_a_gpu_asks_for_its_share(store: Store, nasty_path: Path) -> None:
     graph = StageGraph([StageNode(A, "teacher", TeacherSpec(threads=3), 5, {})])
-    queue = StageQueue(EngineState(graph, 4), store, RunFolder(nasty_path), Listener(), revision="", gpu_share=0.25)
+    queue = StageQueue(
+        EngineState(graph, LocalMachine(4, 1), Needs(0.25)), store, RunFolder(nasty_path), Listener(), revision=""
+    )
     order = queue.suggest("t")
     assert isinstance(order, dict)
     assert order["resources"] == {"CPU": 3.0, "GPU": 0.25}

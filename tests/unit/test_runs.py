@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from sweeps import runs
-from sweeps.runs import Place, RunFolder, find_run, list_runs, private_temp, sweep_stale_temp
+from slurm import temp
+from slurm.temp import private_temp, sweep_stale_temp
+from sweeps.runs import Place, RunFolder, find_run, list_runs
 from trainables import cores
 from trainables.artifacts import Lease, LeaseObserver, this_process
 from trainables.cores import CoreLocks
@@ -215,7 +216,7 @@ def temp_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A root of our own in the place of /tmp."""
     root = tmp_path / "t"
     root.mkdir()
-    monkeypatch.setattr(runs, "_temp_root", lambda: str(root))
+    monkeypatch.setattr(temp, "_temp_root", lambda root_asked: str(root))
     return root
 
 
@@ -268,7 +269,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of locks of our own, on a machine of three cores."""
     folder = tmp_path / "cores"
     monkeypatch.setenv("SWEEPS_CORES_DIR", str(folder))
-    monkeypatch.setattr(cores, "available", lambda: 3)
+    monkeypatch.setattr(cores, "numbers", lambda: [0, 1, 2])
     return folder
 
 

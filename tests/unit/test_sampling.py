@@ -18,6 +18,7 @@ from search_spaces.study import Preset, Study
 from sweeps import engine, sampling
 from sweeps.engine import EngineState, StageQueue
 from sweeps.graph import StageGraph
+from sweeps.machines import LocalMachine
 from sweeps.plan import Cell, Resolved, Trial, build_graph, resolve
 from sweeps.runs import RunFolder
 from sweeps.sampling import GridCells, SampledCells, mend_journal, open_study
@@ -71,8 +72,8 @@ class Run:
             lambda node: None,
             lambda cells, trials: self.announced.append((list(cells), list(trials))),
         )
-        self.state = EngineState(self.graph, slots)
-        self.queue = StageQueue(self.state, store, self.run, self.cells, revision="", gpu_share=0.0)
+        self.state = EngineState(self.graph, LocalMachine(slots))
+        self.queue = StageQueue(self.state, store, self.run, self.cells, revision="")
         self.trained: list[dict[str, Any]] = []
         self._number = 0
 

@@ -73,6 +73,9 @@ class Context:
     lease: Lease | None = None
     numerics: str = ""
     gpu_share: float = 0.0
+    leave_file: Path | None = None  # Its presence says that this node is about to go: save, and go on elsewhere.
+    core_locks: bool = True
+    patience: float = 0.0  # Seconds that a parent published on another node may take to appear here.
 
     @property
     def packed_folder(self) -> Path:
@@ -80,8 +83,12 @@ class Context:
         return self.store.root / "data"
 
     def stop_asked(self) -> bool:
-        """Whether the run is being drained."""
-        return self.stop_file is not None and self.stop_file.exists()
+        """Whether the run is being drained, or this node."""
+        return self.leave_asked() or (self.stop_file is not None and self.stop_file.exists())
+
+    def leave_asked(self) -> bool:
+        """Whether this node is about to go."""
+        return self.leave_file is not None and self.leave_file.exists()
 
     def log(self, line: str) -> None:
         """Append a line to the stage's log."""
@@ -148,6 +155,28 @@ def verdict(failures: list[dict[str, Any]]) -> str | None:
     return None
 
 
+def begin(order: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
+    """The attempt an order of the engine describes; see `attempt`."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with contextlib.suppress(OSError):
+        os.umask(order.get("umask", 0o022))
+    gpu_share = float(order["resources"].get("GPU", 0.0))
+    room = os.environ.get("SWEEPS_NODE_ROOM")
+    context = Context(
+        store=Store(Path(order["store"])),
+        key=order["key"],
+        run=order["run"],
+        device="cuda" if gpu_share else "cpu",
+        stop_file=Path(order["stop_file"]),
+        log_file=Path(order["log_file"]),
+        gpu_share=gpu_share,
+        leave_file=Path(room, "leave") if room else None,
+        core_locks=bool(order.get("core_locks", True)),
+        patience=float(order.get("patience", 0.0)),
+    )
+    return attempt(order["kind"], order["spec"], order["parents"], context, order.get("revision", ""))
+
+
 def attempt(
     kind: str, plain: Mapping[str, Any], parents: Mapping[str, str], context: Context, revision: str = ""
 ) -> Generator[dict[str, Any], None, None]:
@@ -173,7 +202,7 @@ def attempt(
         if store.has(key):
             yield {"outcome": "done"}
             return
-        while not cores.try_take():
+        while context.core_locks and not cores.try_take():
             if context.stop_asked():
                 yield {"outcome": "stopped"}
                 return
@@ -182,7 +211,8 @@ def attempt(
         if context.stop_asked():
             yield {"outcome": "stopped"}
             return
-        lease = Lease.take(store.work_folder(key), run=context.run, more={"stage": kind, "epoch": 0})
+        more = {"stage": kind, "epoch": 0, "node": os.environ.get("SWEEPS_NODE", "")}
+        lease = Lease.take(store.work_folder(key), run=context.run, more=more)
         if lease is None:
             yield {"outcome": "done" if store.has(key) else "elsewhere"}
             return
@@ -194,7 +224,7 @@ def attempt(
             return
         context.lease = lease
         began, cpu_began = time.monotonic(), time.process_time()
-        grown = {role: store.get(parent) for role, parent in parents.items()}
+        grown = {role: store.get(parent, patience=context.patience) for role, parent in parents.items()}
         context.log(f"{kind} {key} begins, lease {lease.number}")
         training = True
         stage = runner(kind)(spec, grown, context)

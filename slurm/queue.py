@@ -1,0 +1,238 @@
+"""What SLURM says about jobs, and what it is told about them: `squeue`, `scancel`, `scontrol`.
+
+`sacct` is not needed. Jobs that ended are forgotten by `squeue` after some minutes (`MinJobAge`), so what is not here
+any more has ended; how, only the job's own files can tell.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from slurm.errors import ClusterError
+
+# A job's name may hold any character that people type, so fields end with one that they do not.
+_FIELD, _RECORD = "\x1f", "\x1e"
+# Id, state, reason, nodes, start, elapsed, left, number, name. A width would truncate; none does not.
+_FORMAT = _RECORD + _FIELD.join(("%i", "%T", "%r", "%N", "%S", "%M", "%L", "%A", "%j"))
+_IDS_AT_ONCE = 500
+
+# A state that is not here is one of a newer SLURM: taken for living, as a mistake there only costs waiting.
+_ENDED = frozenset(
+    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
+    + ("PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT")
+)
+_WAITING = frozenset(
+    ("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+)
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """One job, or one task of an array, as `squeue` shows it."""
+
+    id: str  # As submitted: "12", or "12_3" for a task of an array.
+    state: str  # SLURM's word: PENDING, RUNNING, COMPLETING, NODE_FAIL, ...
+    reason: str  # Why it waits or failed; "None" while it runs.
+    name: str
+    node: str  # Empty until it has one.
+    start: str | None  # ISO, local time of the cluster; an estimate while it waits, None when SLURM has none.
+    elapsed: str
+    left: str
+    number: str  # Its own SLURM_JOB_ID. Tasks of an array that wait share the array's.
+
+    @property
+    def living(self) -> bool:
+        """Whether it runs, may still run, or is being ended."""
+        return self.state not in _ENDED
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is yet to start (again)."""
+        return self.state in _WAITING
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what changes SLURM's commands, but for where its configuration is.
+
+    Inside a job SLURM_* describes that job; SQUEUE_*, SCANCEL_* and SLURM_TIME_FORMAT are people's habits, which
+    would filter or reshape what is read here.
+    """
+    spoiling = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SALLOC_", "SRUN_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(spoiling)}
+    # SLURM_JWT is the password where the site authenticates by tokens.
+    kept |= {key: os.environ[key] for key in ("SLURM_CONF", "SLURM_JWT") if key in os.environ}
+    return {key: value for key, value in kept.items() if not key.startswith("LC_") and key != "LANGUAGE"} | {
+        "LC_ALL": "C"
+    }
+
+
+class _Refused(ClusterError):
+    """SLURM answered, with an error."""
+
+
+def _run(command: Sequence[str], timeout: float) -> str:
+    """What the command printed.
+
+    Raises:
+        ClusterError: With SLURM's own words, if the command is not there, fails (`_Refused`) or takes too long.
+    """
+    said = " ".join(command[:1])
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise ClusterError(
+            f"`{said}` must be in PATH to talk to SLURM, but it cannot be run: {error.strerror}."
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(
+            f"`{said}` did not answer within {timeout:g} s; SLURM's controller may be down or busy."
+        ) from error
+    if done.returncode != 0:
+        raise _Refused(f"`{said}` failed: {done.stderr.strip() or done.stdout.strip() or f'exit {done.returncode}'}")
+    return done.stdout
+
+
+def _checked(ids: Iterable[str]) -> list[str]:
+    """The ids, each once.
+
+    Raises:
+        ValueError: If one is no job id; it must not reach a command line.
+    """
+    checked = list(dict.fromkeys(ids))
+    for each in checked:
+        if not re.fullmatch(r"[0-9]+(_[0-9]+)?", each):
+            raise ValueError(f"A job id must be a number, or two with '_' between, but got {each!r}.")
+    return checked
+
+
+def missing() -> str | None:
+    """Why SLURM cannot be used from here, or None when it can."""
+    for command in ("sbatch", "squeue", "scancel", "scontrol"):
+        if shutil.which(command) is None:
+            return f"no `{command}` in PATH"
+    try:
+        jobs()
+    except ClusterError as error:
+        return str(error)
+    return None
+
+
+def parse(printed: str) -> dict[str, QueuedJob]:
+    """`squeue`'s output in our format, by job id."""
+    found = {}
+    for record in printed.split(_RECORD)[1:]:
+        fields = record.removesuffix("\n").split(_FIELD, 8)
+        if len(fields) < 9:
+            raise ClusterError(f"`squeue` must print nine fields for a job, but printed {record!r}.")
+        id_, state, reason, node, start, elapsed, left, number, name = fields
+        started = None if start in ("N/A", "") else start
+        found[id_] = QueuedJob(id_, state, reason, name, node, started, elapsed, left, number)
+    return found
+
+
+def jobs(timeout: float = 20) -> dict[str, QueuedJob]:
+    """Every job of this user that SLURM still knows, by id; each task of an array by itself.
+
+    Raises:
+        ClusterError: If SLURM cannot be asked.
+    """
+    return parse(_run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", _FORMAT], timeout))
+
+
+def of(ids: Iterable[str], known: Mapping[str, QueuedJob] | None = None) -> list[QueuedJob]:
+    """The jobs of these ids that SLURM still knows, in order of id; an array's id stands for all its tasks.
+
+    Args:
+        ids: As submitted: "12" is job 12 and every "12_k".
+        known: What `jobs` gave; None asks now.
+
+    Raises:
+        ValueError: If one is no job id.
+        ClusterError: If SLURM cannot be asked.
+    """
+    wanted = set(_checked(ids))
+    found = jobs() if known is None else known
+    mine = [job for job in found.values() if job.id in wanted or job.id.partition("_")[0] in wanted]
+    return sorted(mine, key=lambda job: [int(part) for part in re.findall(r"[0-9]+", job.id)])
+
+
+def is_alive(id: str, timeout: float = 20) -> bool | None:
+    """Whether this job (or any task of this array), of whatever user, is living; None when SLURM cannot be asked.
+
+    Where the site hides other users' jobs (`PrivateData=jobs`), theirs look as if they had ended.
+
+    Raises:
+        ValueError: If it is no job id.
+    """
+    [checked] = _checked([id])
+    try:
+        printed = _run(["squeue", "-h", "-r", "-t", "all", "-j", checked, "-o", _FORMAT], timeout)
+        return any(job.living for job in parse(printed).values())
+    except _Refused as error:
+        return False if "Invalid job id" in str(error) else None
+    except ClusterError:
+        return None
+
+
+# What scancel says of a job that has ended or is ending: what was wanted.
+_GONE = ("Invalid job id", "already completing or completed", "Job/step already")
+
+
+def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, timeout: float = 60) -> None:
+    """Cancel jobs, or send them a signal; those that are gone already are fine.
+
+    Args:
+        ids: Jobs, arrays or single tasks.
+        signal: Such as "USR2"; None cancels.
+        full: Signal the batch script and its children as well as the steps.
+
+    Raises:
+        ValueError: If an id or the signal is none.
+        ClusterError: If SLURM cannot be asked, or refuses.
+    """
+    if signal is not None and not re.fullmatch(r"[A-Z0-9]+", signal):
+        raise ValueError(f"A signal must be a name such as USR2, but got {signal!r}.")
+    options = ([f"--signal={signal}"] if signal else []) + (["--full"] if full else [])
+    checked = _checked(ids)
+    for first in range(0, len(checked), _IDS_AT_ONCE):
+        try:
+            _run(["scancel", *options, *checked[first : first + _IDS_AT_ONCE]], timeout)
+        except _Refused as error:
+            said = str(error).removeprefix("`scancel` failed: ").splitlines()
+            if not all(any(gone in line for gone in _GONE) for line in said):
+                raise
+
+
+def requeue(id: str, hold: bool = False, timeout: float = 60) -> None:
+    """Have a job end and wait in the queue again under the same id; with `hold`, until `release`.
+
+    Raises:
+        ValueError: If it is no job id.
+        ClusterError: If SLURM cannot be asked, or refuses.
+    """
+    _run(["scontrol", "requeuehold" if hold else "requeue", *_checked([id])], timeout)
+
+
+def release(ids: Iterable[str], timeout: float = 60) -> None:
+    """Let held jobs start.
+
+    Raises:
+        ValueError: If one is no job id.
+        ClusterError: If SLURM cannot be asked, or refuses.
+    """
+    checked = _checked(ids)
+    for first in range(0, len(checked), _IDS_AT_ONCE):
+        _run(["scontrol", "release", ",".join(checked[first : first + _IDS_AT_ONCE])], timeout)

@@ -1,0 +1,184 @@
+"""Jobs on their way into the queue: a copy of the code as it is now, a script each, and a note of what was submitted.
+
+The script comes from submitit, and so does the process that starts our objects on the node. No torch, no ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slurm import queue
+from slurm.errors import ClusterError
+from slurm.jobs import Job
+from slurm.profiles import Profile
+from slurm.ray_cluster import Meeting
+
+ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm")
+
+
+@dataclass
+class Order:
+    """One job, or one array of equal jobs, to be submitted."""
+
+    role: str  # driver, worker, gang or array.
+    profile: Profile
+    jobs: Sequence[Job]  # One per task of the array.
+    nodes: int = 1
+    after: str | None = None  # Id of a job that must have started.
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def sbatch(self, run: str) -> dict[str, Any]:
+        """Keyword arguments of `submitit.SlurmExecutor.update_parameters`."""
+        found = self.profile.driver_sbatch() if self.role == "driver" else self.profile.sbatch()
+        further: dict[str, Any] = {"requeue": True, **found.pop("additional_parameters", {})}
+        if self.after:
+            further["dependency"] = f"after:{self.after}"
+        return found | {
+            "job_name": f"{self.role}-{run}"[:200],
+            "nodes": self.nodes,
+            "ntasks_per_node": 1,
+            "stderr_to_stdout": True,
+            "array_parallelism": max(1, len(self.jobs)),
+            "additional_parameters": further,
+            # Where sbatch exports nothing, srun would not either.
+            "srun_args": ["--export=ALL"],
+        }
+
+
+def snapshot(root: Path, meeting: Meeting, revision: str) -> Path:
+    """A copy of the code as it is now: what runs after a requeue is what was submitted.
+
+    Args:
+        root: Folder of the rooms.
+        meeting: Whose folder holds the copy; equal code is copied once.
+        revision: Kept beside it, because the copy has no history of its own.
+    """
+    files = [path for room in ROOMS for path in sorted((root / room).rglob("*")) if path.is_file()]
+    files = [path for path in files if "__pycache__" not in path.parts]
+    digest = hashlib.sha256(revision.encode())
+    for path in files:
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    place = meeting.folder / "code" / digest.hexdigest()[:12]
+    if place.is_dir():
+        return place
+    place.parent.mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".copy-", dir=place.parent))
+    for path in files:
+        target = aside / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    (aside / "REVISION").write_text(revision)
+    try:
+        os.rename(aside, place)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)  # Another submission was faster with the same code.
+        if not place.is_dir():
+            raise
+    return place
+
+
+def setup_lines(profile: Profile, code: Path) -> list[str]:
+    """Shell lines before Python starts."""
+    mine = str(Path(__file__).resolve().parent.parent)
+    paths = [str(code), *[p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != mine]]
+    return [
+        *profile.setup_lines(),
+        # From its folder: `python -m` looks there first, and must not find the code as it is by then.
+        f"cd {shlex.quote(str(code))}",
+        f"export PYTHONPATH={shlex.quote(os.pathsep.join(paths))}",
+        "export PYTHONUNBUFFERED=1",
+        # srun no longer takes this over from sbatch by itself.
+        "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
+        "unset RAY_ADDRESS RAY_RUNTIME_ENV_HOOK RAY_AUTH_TOKEN",
+    ]
+
+
+def _executor(meeting: Meeting, order: Order, code: Path) -> Any:
+    # Not at the top: submitit is wanted when something is submitted, not when a profile is looked at.
+    from submitit import SlurmExecutor
+
+    try:
+        python = shlex.quote(order.profile.python) if order.profile.python else None
+        # A driver may be warned and requeued as often as its work takes.
+        executor = SlurmExecutor(meeting.folder / "jobs", max_num_timeout=1_000_000, python=python)
+        executor.update_parameters(setup=setup_lines(order.profile, code), **order.sbatch(meeting.run))
+    except (RuntimeError, ValueError) as error:
+        raise ClusterError(f"SLURM's jobs cannot be made: {error}") from None
+    return executor
+
+
+def script(meeting: Meeting, order: Order, code: Path) -> str:
+    """The script that `sbatch` would get."""
+    executor = _executor(meeting, order, code)
+    if len(order.jobs) > 1:
+        executor.parameters["map_count"] = len(order.jobs)
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
+
+
+@contextlib.contextmanager
+def _clean_environment() -> Iterator[None]:
+    """Without what describes a job we may be in: sbatch would take it for wishes."""
+    kept = dict(os.environ)
+    clean = queue.environment()
+    for name in ("RAY_ADDRESS", "RAY_RUNTIME_ENV_HOOK", "RAY_AUTH_TOKEN", "CUDA_VISIBLE_DEVICES", "SUBMITIT_EXECUTOR"):
+        clean.pop(name, None)
+    os.environ.clear()
+    os.environ.update(clean)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def submit(meeting: Meeting, order: Order, code: Path) -> list[str]:
+    """Submit an order and note it; the ids of its jobs.
+
+    Raises:
+        ClusterError: With SLURM's words, if it refuses.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = _executor(meeting, order, code)
+    with _clean_environment():
+        try:
+            with executor.batch():
+                submitted = [executor.submit(job) for job in order.jobs]
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            said = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)[-500:]]
+            raise ClusterError(
+                f"SLURM refused the {order.role} job of profile '{order.profile.name}': {' '.join(said)[:600]}. "
+                "Change the profile or give --slurm KEY=VALUE; --dry-run shows the script."
+            ) from None
+    ids = [str(job.job_id) for job in submitted]
+    note(meeting, order, ids)
+    return ids
+
+
+def note(meeting: Meeting, order: Order, ids: Sequence[str]) -> None:
+    """Remember what was submitted, before anything else can go wrong."""
+    kept = meeting.submissions()
+    kept.append(
+        {
+            "role": order.role,
+            "profile": order.profile.as_dict(),
+            "ids": list(ids),
+            "nodes": order.nodes,
+            "time": time.time(),
+        }
+    )
+    path = meeting.folder / "submissions.json"
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(kept, indent=1))
+    os.replace(aside, path)
