@@ -12,8 +12,12 @@ _NOT_STUDIES = ("study", "ranges")
 
 
 def names() -> list[str]:
-    """Names of all studies, sorted; imports none of them."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_STUDIES)
+    """Names of all studies, sorted; imports none of them. Those for our own tests begin with `_` and are left out."""
+    return sorted(name for name in _all() if not name.startswith("_"))
+
+
+def _all() -> list[str]:
+    return [m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_STUDIES]
 
 
 def load(name: str) -> Study:
@@ -23,7 +27,7 @@ def load(name: str) -> Study:
         UsageError: If there is none.
     """
     known = names()
-    if name not in known:
+    if name not in known and name not in _all():
         raise UsageError(
             f"There is no study '{name}'.{did_you_mean(name, known)} `python -m sweeps list` shows all {len(known)}."
         )

@@ -26,11 +26,12 @@ from slurm.ray_cluster import Head, Meeting, WorkerNode, check_head, offer
 from slurm.temp import private_temp
 
 AGAIN = 75  # A driver's exit code that means: Ray was lost or the job is ending; start me again.
-CRASHES_ALLOWED = 5
+CRASHES_ALLOWED = 5  # In a row; a life of ten minutes begins a new row.
+LONG_LIFE_SECONDS = 600.0
 LOOK_SECONDS = 1.0
 ASK_QUEUE_SECONDS = 30.0
 HEAD_WAIT_SECONDS = 600.0
-HEAD_LOOK_SECONDS = 5.0
+HEAD_LOOK_SECONDS = 3.0
 HEADLESS_SECONDS = 45.0  # A raylet without its head ends itself after a minute.
 REFUSALS_ALLOWED = 3
 
@@ -89,7 +90,7 @@ def _answers(head: Head) -> bool:
     return True
 
 
-def requeue_this_job(*, hold: bool = False) -> None:
+def requeue_this_job(signals: Signals, *, hold: bool = False) -> None:
     """Put this job back in the queue; SLURM then ends it."""
     say("back into the queue" + (", held until the driver is there" if hold else ""))
     try:
@@ -97,7 +98,9 @@ def requeue_this_job(*, hold: bool = False) -> None:
     except ClusterError as error:
         say(f"this job cannot be requeued: {error}. `python -m sweeps resume` submits what is missing.")
         return
-    time.sleep(60)  # SLURM kills us meanwhile.
+    until = time.monotonic() + 60
+    while not signals.ended and time.monotonic() < until:  # SLURM ends us; going at once spares its patience.
+        time.sleep(0.1)
 
 
 @dataclass
@@ -153,20 +156,23 @@ class Driver(Job):
         self._release_held()
         crashes = 0
         while True:
+            began = time.monotonic()
             say(f"driver of {self.run}, attempt {attempt_name()}")
             code = self._once(signals, meanwhile)
             if signals.ended:
                 say("ended by SLURM; what is saved is kept")
                 return 143
             if signals.warned:
-                requeue_this_job()
+                requeue_this_job(signals)
                 return AGAIN
             if code != AGAIN and code >= 0:
                 break
-            crashes += code < 0
-            say(f"the driver was lost (code {code}); it starts again from the disk")
+            crashes = 1 if time.monotonic() - began > LONG_LIFE_SECONDS else crashes + 1
             if crashes > CRASHES_ALLOWED:
+                say(f"the driver was lost {crashes} times in a row; this run ends here")
+                code = 1
                 break
+            say(f"the driver was lost (code {code}); it starts again from the disk")
             time.sleep(min(30, 2 * crashes))
         meeting.end(code)
         self._cancel_waiting()
@@ -245,7 +251,7 @@ class Worker(Job):
                         meeting.say(job, state="left", why=why)
                         if self.requeues:
                             guard.close()
-                            requeue_this_job()
+                            requeue_this_job(signals)
                         return 0
             finally:
                 guard.close()
@@ -266,13 +272,14 @@ class Worker(Job):
         began = time.monotonic()
         asked = began - ASK_QUEUE_SECONDS + 5.0
         refused = ""
+        silent: Head | None = None
         limit = float(os.environ.get("SWEEPS_HEAD_WAIT_SECONDS", HEAD_WAIT_SECONDS))
         while True:
             why = self._leave(meeting, signals, is_over)
             if why is not None:
                 say(f"leaving before there was a head: {why}")
                 if why == "warned" and self.requeues:
-                    requeue_this_job()
+                    requeue_this_job(signals)
                 return why
             head = meeting.head()
             if head is not None and head.attempt != refused:
@@ -287,7 +294,9 @@ class Worker(Job):
                     if self._refused >= REFUSALS_ALLOWED:
                         return "refused"
                 except OSError as error:
-                    say(f"nobody answers at {head.address} yet: {error}")
+                    if head != silent:
+                        silent = head
+                        say(f"nobody answers at {head.address} (attempt {head.attempt}) yet: {error}")
             now = time.monotonic()
             if now - asked > ASK_QUEUE_SECONDS:
                 asked = now
@@ -300,7 +309,7 @@ class Worker(Job):
             if now - began > limit:
                 # Better to give the node back than to sit on it while the driver waits in the queue.
                 if self.requeues:
-                    requeue_this_job(hold=True)
+                    requeue_this_job(signals, hold=True)
                 return "over"
             time.sleep(LOOK_SECONDS)
 
@@ -331,6 +340,7 @@ class Worker(Job):
                     return why
                 now = meeting.head()
                 if now is not None and now != head:
+                    self._drain(meeting, node, signals, guard, "the head moved")
                     return "the head moved"
                 if time.monotonic() - looked > HEAD_LOOK_SECONDS:
                     looked = time.monotonic()
@@ -347,15 +357,17 @@ class Worker(Job):
     def _drain(self, meeting: Meeting, node: WorkerNode, signals: Signals, guard: Guard, why: str) -> None:
         # Who was warned has until the time limit; who was merely asked may finish even a long epoch.
         seconds = {"warned": 0.7 * self.warning_seconds, "asked": 3600.0}.get(why, HEADLESS_SECONDS)
-        say(f"draining ({why}): {node.busy()} stages save and move")
+        # Nobody asks a stage for its next epoch when the head is gone: only what computes now can still be saved.
+        mark = "busy" if why in ("warned", "asked") else "step"
+        say(f"draining ({why}): {node.busy(mark)} stages save and move")
         meeting.say(job_number(), state="draining", why=why, node=node.name)
         with signals.shielded():
             node.drain(seconds)
         until = time.monotonic() + seconds
-        while node.busy() and node.is_up() and time.monotonic() < until and not signals.ended:
+        while node.busy(mark) and node.is_up() and time.monotonic() < until and not signals.ended:
             guard.tell()
             time.sleep(0.1)
-        say(f"drained: {node.busy()} stages had not saved")
+        say(f"drained: {node.busy(mark)} stages had not saved")
 
 
 @dataclass
@@ -403,7 +415,7 @@ class ArrayTask(Job):
         task = Driver(self.meeting_folder, self.run, self.warning_seconds, self.scratch, self.interface, self.command)
         code = task._once(signals, lambda: None)
         if signals.warned and not signals.ended:
-            requeue_this_job()
+            requeue_this_job(signals)
         return code
 
 

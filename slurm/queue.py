@@ -81,7 +81,7 @@ def _run(command: Sequence[str], timeout: float) -> str:
     Raises:
         ClusterError: With SLURM's own words, if the command is not there, fails (`_Refused`) or takes too long.
     """
-    said = " ".join(command[:1])
+    said = command[0]
     try:
         done = subprocess.run(
             command,
@@ -97,10 +97,13 @@ def _run(command: Sequence[str], timeout: float) -> str:
             f"`{said}` must be in PATH to talk to SLURM, but it cannot be run: {error.strerror}."
         ) from error
     except subprocess.TimeoutExpired as error:
+        words = (error.stderr or b"").decode(errors="replace").strip()
         raise ClusterError(
             f"`{said}` did not answer within {timeout:g} s; SLURM's controller may be down or busy."
+            + (f"\nIt said: {words}" if words else "")
         ) from error
-    if done.returncode != 0:
+    # squeue calls it no failure when the user has no name on this machine, and shows nothing.
+    if done.returncode != 0 or "Invalid user" in done.stderr:
         raise _Refused(f"`{said}` failed: {done.stderr.strip() or done.stdout.strip() or f'exit {done.returncode}'}")
     return done.stdout
 
@@ -133,7 +136,8 @@ def missing() -> str | None:
 def parse(printed: str) -> dict[str, QueuedJob]:
     """`squeue`'s output in our format, by job id."""
     found = {}
-    for record in printed.split(_RECORD)[1:]:
+    # Only where an id follows does a job begin: names may hold the separator too.
+    for record in re.split(f"{_RECORD}(?=[0-9][^{_FIELD}]*{_FIELD})", printed)[1:]:
         fields = record.removesuffix("\n").split(_FIELD, 8)
         if len(fields) < 9:
             raise ClusterError(f"`squeue` must print nine fields for a job, but printed {record!r}.")
@@ -143,13 +147,27 @@ def parse(printed: str) -> dict[str, QueuedJob]:
     return found
 
 
+def _squeue(timeout: float, *whose: str) -> dict[str, QueuedJob]:
+    return parse(_run(["squeue", "-h", "-r", "-t", "all", *whose, "-o", _FORMAT], timeout))
+
+
+def _known(ids: Sequence[str], timeout: float) -> dict[str, QueuedJob]:
+    """The jobs of these ids, whoever's, that SLURM still knows."""
+    try:
+        return _squeue(timeout, "-j", ",".join(ids))
+    except _Refused as error:
+        if "Invalid job id" in str(error):
+            return {}
+        raise
+
+
 def jobs(timeout: float = 20) -> dict[str, QueuedJob]:
     """Every job of this user that SLURM still knows, by id; each task of an array by itself.
 
     Raises:
         ClusterError: If SLURM cannot be asked.
     """
-    return parse(_run(["squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", _FORMAT], timeout))
+    return _squeue(timeout, "-u", str(os.getuid()))
 
 
 def of(ids: Iterable[str], known: Mapping[str, QueuedJob] | None = None) -> list[QueuedJob]:
@@ -177,22 +195,19 @@ def is_alive(id: str, timeout: float = 20) -> bool | None:
     Raises:
         ValueError: If it is no job id.
     """
-    [checked] = _checked([id])
+    checked = _checked([id])
     try:
-        printed = _run(["squeue", "-h", "-r", "-t", "all", "-j", checked, "-o", _FORMAT], timeout)
-        return any(job.living for job in parse(printed).values())
-    except _Refused as error:
-        return False if "Invalid job id" in str(error) else None
+        return any(job.living for job in _known(checked, timeout).values())
     except ClusterError:
         return None
 
 
 # What scancel says of a job that has ended or is ending: what was wanted.
-_GONE = ("Invalid job id", "already completing or completed", "Job/step already")
+_GONE = ("Invalid job id", "already completing or completed")
 
 
 def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, timeout: float = 60) -> None:
-    """Cancel jobs, or send them a signal; those that are gone already are fine.
+    """Cancel jobs, or signal those of them that run; those that are gone already are fine.
 
     Args:
         ids: Jobs, arrays or single tasks.
@@ -208,8 +223,14 @@ def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, ti
     options = ([f"--signal={signal}"] if signal else []) + (["--full"] if full else [])
     checked = _checked(ids)
     for first in range(0, len(checked), _IDS_AT_ONCE):
+        some = checked[first : first + _IDS_AT_ONCE]
+        if signal:
+            # scancel would try for a minute to signal what waits, and --state does not keep it from an array's tasks.
+            some = [job.id for job in _known(some, timeout).values() if job.state == "RUNNING"]
+        if not some:
+            continue
         try:
-            _run(["scancel", *options, *checked[first : first + _IDS_AT_ONCE]], timeout)
+            _run(["scancel", *options, *some], timeout)
         except _Refused as error:
             said = str(error).removeprefix("`scancel` failed: ").splitlines()
             if not all(any(gone in line for gone in _GONE) for line in said):
@@ -218,6 +239,9 @@ def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, ti
 
 def requeue(id: str, hold: bool = False, timeout: float = 60) -> None:
     """Have a job end and wait in the queue again under the same id; with `hold`, until `release`.
+
+    A job that has ended already starts anew too, as long as SLURM knows it. The wait takes as long as a credential
+    lives (120 s unless the site says otherwise), and `release` does not shorten it.
 
     Raises:
         ValueError: If it is no job id.

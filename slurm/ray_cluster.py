@@ -365,9 +365,10 @@ class WorkerNode:
                 sys.stdout.flush()
         return self._process.poll() is None
 
-    def busy(self) -> int:
-        """Stages that train here now."""
-        return sum(name.startswith("busy-") and Path("/proc", name[5:]).exists() for name in _listing(self.room))
+    def busy(self, mark: str = "busy") -> int:
+        """Stages that are open here, or with the mark `step` those that compute at this moment."""
+        marks = [name.partition("-") for name in _listing(self.room)]
+        return sum(head == mark and Path("/proc", pid).exists() for head, _, pid in marks)
 
     def drain(self, seconds: float) -> None:
         """Tell the stages to save and leave, and the head to send no more."""

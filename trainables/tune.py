@@ -48,13 +48,20 @@ class StageTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Run for about a second; the result says how far the stage is and, at its end, what became of it."""
+        _mark("step", True)
+        try:
+            return self._step()
+        finally:
+            _mark("step", False)
+
+    def _step(self) -> dict[str, Any]:
         order = self._order
         if self._leaving:
             # The stage is saved and the engine knows. Another must not find this actor free: it sits on a node that goes.
             os._exit(0)
         if self._attempt is None:
             self._attempt = begin(order)
-            self._busy(True)
+            _mark("busy", True)
         values: list[list[float]] = []
         latest: dict[str, Any] = {}
         until = time.monotonic() + STEP_SECONDS
@@ -92,17 +99,11 @@ class StageTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing to load: a stage finds its own checkpoint in the store."""
 
-    def _busy(self, now: bool) -> None:
-        if os.environ.get(NODE_ROOM):
-            mark = Path(os.environ[NODE_ROOM], f"busy-{os.getpid()}")
-            with contextlib.suppress(OSError):
-                mark.touch() if now else mark.unlink(missing_ok=True)
-
     def _close(self) -> None:
         if self._attempt is not None:
             self._attempt.close()
             self._attempt = None
-            self._busy(False)
+            _mark("busy", False)
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.set_default_dtype(torch.float32)
@@ -110,6 +111,15 @@ class StageTrainable(tune.Trainable):
             if torch.cuda.is_available() and torch.cuda.is_initialized():
                 gc.collect()
                 torch.cuda.empty_cache()
+
+
+def _mark(name: str, on: bool) -> None:
+    """Tell our node that a stage is open here (`busy`), or that we are inside a step of one (`step`)."""
+    room = os.environ.get(NODE_ROOM)
+    if room:
+        mark = Path(room, f"{name}-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            mark.touch() if on else mark.unlink(missing_ok=True)
 
 
 def _must_leave() -> bool:

@@ -321,10 +321,18 @@ class PrivateSlurm:
     # Hurting.
 
     def kill_slurmd(self, node: str) -> None:
-        """kill -9 of the slurmd of `node`; the slurmstepds and processes of its jobs live on."""
+        """kill -9 of the slurmd of `node`; the slurmstepds and processes of its jobs live on.
+
+        SLURM takes about 30 s to call the node down and requeue its jobs, which then wait `cred_expire` longer.
+        """
         daemon = self.daemons.pop(f"slurmd.{node}")
         daemon.kill()
         daemon.wait()
+
+    def alive(self, node: str) -> bool:
+        """Whether the slurmd of `node` runs."""
+        daemon = self.daemons.get(f"slurmd.{node}")
+        return daemon is not None and daemon.poll() is None
 
     def start_slurmd(self, node: str) -> None:
         """Start the slurmd of `node`; `wait_idle` tells when it is up."""
