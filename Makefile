@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check kill browser clean
+.PHONY: demo test check kill slurm browser clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m sweeps run horkd_order_ablation
 
 test: $(VENV)/ready check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not kill and not browser" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not kill and not browser and not slurm" --durations=15
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -23,6 +23,10 @@ check: $(VENV)/ready
 
 kill: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kill --durations=15
+
+# Needs root and Debian's slurm-wlm and munge; without them the tests say that they were skipped.
+slurm: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm --durations=15 tests/slurm
 
 # Needs Debian's chromium (or another one called so); without it the tests say that they were skipped.
 browser: $(VENV)/ready

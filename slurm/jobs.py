@@ -414,7 +414,7 @@ class ArrayTask(Job):
         self.meeting.check()
         task = Driver(self.meeting_folder, self.run, self.warning_seconds, self.scratch, self.interface, self.command)
         code = task._once(signals, lambda: None)
-        if signals.warned and not signals.ended:
+        if code == AGAIN and not signals.ended and not self.meeting.is_asked_to_leave(job_number()):
             requeue_this_job(signals)
         return code
 

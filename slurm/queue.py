@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal as signals
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from slurm.errors import ClusterError
 
@@ -22,13 +25,9 @@ _FORMAT = _RECORD + _FIELD.join(("%i", "%T", "%r", "%N", "%S", "%M", "%L", "%A",
 _IDS_AT_ONCE = 500
 
 # A state that is not here is one of a newer SLURM: taken for living, as a mistake there only costs waiting.
-_ENDED = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
-    + ("PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT")
-)
-_WAITING = frozenset(
-    ("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
-)
+_ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+_ENDED |= {"PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+_WAITING = {"CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 
 
 @dataclass(frozen=True)
@@ -75,37 +74,41 @@ class _Refused(ClusterError):
     """SLURM answered, with an error."""
 
 
-def _run(command: Sequence[str], timeout: float) -> str:
+def _run(command: Sequence[str], timeout: float, forgiven: Callable[[str], bool] = lambda words: False) -> str:
     """What the command printed.
+
+    Args:
+        command: The program and its arguments.
+        timeout: Seconds it may take.
+        forgiven: Whether a failure with these words is none.
 
     Raises:
         ClusterError: With SLURM's own words, if the command is not there, fails (`_Refused`) or takes too long.
     """
-    said = command[0]
     try:
-        done = subprocess.run(
-            command,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = subprocess.run(command, capture_output=True, timeout=timeout, **_options())
     except OSError as error:
-        raise ClusterError(
-            f"`{said}` must be in PATH to talk to SLURM, but it cannot be run: {error.strerror}."
-        ) from error
+        raise _absent(command[0], error) from error
     except subprocess.TimeoutExpired as error:
-        words = (error.stderr or b"").decode(errors="replace").strip()
-        raise ClusterError(
-            f"`{said}` did not answer within {timeout:g} s; SLURM's controller may be down or busy."
-            + (f"\nIt said: {words}" if words else "")
-        ) from error
+        raise _silent(command[0], timeout, (error.stderr or b"").decode(errors="replace")) from error
+    words = done.stderr.strip() or done.stdout.strip() or f"exit {done.returncode}"
     # squeue calls it no failure when the user has no name on this machine, and shows nothing.
-    if done.returncode != 0 or "Invalid user" in done.stderr:
-        raise _Refused(f"`{said}` failed: {done.stderr.strip() or done.stdout.strip() or f'exit {done.returncode}'}")
-    return done.stdout
+    if (done.returncode != 0 or "Invalid user" in done.stderr) and not forgiven(words):
+        raise _Refused(f"`{command[0]}` failed: {words}")
+    return str(done.stdout)
+
+
+def _options() -> dict[str, Any]:
+    return {"env": environment(), "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+
+
+def _absent(name: str, error: OSError) -> ClusterError:
+    return ClusterError(f"`{name}` must be in PATH to talk to SLURM, but cannot be run: {error.strerror}.")
+
+
+def _silent(name: str, timeout: float, words: str) -> ClusterError:
+    said = f"\nIt said: {words.strip()}" if words.strip() else ""
+    return ClusterError(f"`{name}` did not answer within {timeout:g} s; SLURM's controller may be down or busy.{said}")
 
 
 def _checked(ids: Iterable[str]) -> list[str]:
@@ -202,10 +205,6 @@ def is_alive(id: str, timeout: float = 20) -> bool | None:
         return None
 
 
-# What scancel says of a job that has ended or is ending: what was wanted.
-_GONE = ("Invalid job id", "already completing or completed")
-
-
 def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, timeout: float = 60) -> None:
     """Cancel jobs, or signal those of them that run; those that are gone already are fine.
 
@@ -213,6 +212,7 @@ def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, ti
         ids: Jobs, arrays or single tasks.
         signal: Such as "USR2"; None cancels.
         full: Signal the batch script and its children as well as the steps.
+        timeout: Seconds for each command.
 
     Raises:
         ValueError: If an id or the signal is none.
@@ -220,21 +220,56 @@ def cancel(ids: Iterable[str], signal: str | None = None, full: bool = False, ti
     """
     if signal is not None and not re.fullmatch(r"[A-Z0-9]+", signal):
         raise ValueError(f"A signal must be a name such as USR2, but got {signal!r}.")
-    options = ([f"--signal={signal}"] if signal else []) + (["--full"] if full else [])
+    options = ["--full"] if full else []
     checked = _checked(ids)
     for first in range(0, len(checked), _IDS_AT_ONCE):
         some = checked[first : first + _IDS_AT_ONCE]
-        if signal:
-            # scancel would try for a minute to signal what waits, and --state does not keep it from an array's tasks.
-            some = [job.id for job in _known(some, timeout).values() if job.state == "RUNNING"]
-        if not some:
+        if signal is None:
+            _run(["scancel", *options, *some], timeout, _is_gone)
             continue
-        try:
-            _run(["scancel", *options, *some], timeout)
-        except _Refused as error:
-            said = str(error).removeprefix("`scancel` failed: ").splitlines()
-            if not all(any(gone in line for gone in _GONE) for line in said):
-                raise
+        # scancel would try for a minute and a half to signal a job that waits.
+        for job in _known(some, timeout).values():
+            if job.state == "RUNNING":
+                _signal(job.id, [f"--signal={signal}", *options], timeout)
+
+
+def _is_gone(words: str) -> bool:
+    """Whether scancel complains of nothing but jobs that have ended, or are ending: what was wanted."""
+    gone = ("Invalid job id", "already completing or completed")
+    return bool(words) and all(any(each in line for each in gone) for line in words.splitlines())
+
+
+def _signal(id: str, options: Sequence[str], timeout: float) -> None:
+    """Signal one running job or task.
+
+    While other tasks of its array wait, scancel (22.05) delivers the signal, takes the answer for a "transitional
+    state" and delivers it again ten times within 95 s; it is stopped before the second.
+    """
+    try:
+        scancel = subprocess.Popen(
+            ["scancel", "-v", *options, id], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **_options()
+        )
+    except OSError as error:
+        raise _absent("scancel", error) from error
+    said = []
+    timer = threading.Timer(timeout, scancel.kill)
+    timer.start()
+    try:
+        for line in scancel.stderr or ():
+            if "retrying" in line:
+                return
+            said.append(line)
+        code = scancel.wait()
+    finally:
+        timer.cancel()
+        scancel.kill()
+        with scancel:
+            pass
+    words = "".join(line for line in said if "error" in line).strip()
+    if code == -signals.SIGKILL:
+        raise _silent("scancel", timeout, words)
+    if code != 0 and not _is_gone(words):
+        raise _Refused(f"`scancel` failed: {words or f'exit {code}'}")
 
 
 def requeue(id: str, hold: bool = False, timeout: float = 60) -> None:

@@ -321,13 +321,15 @@ def _begin(
         return
     code = follow(run, place, quiet=quiet) if run is not None else 0
     # What the store has is recorded and reported here, by the same act as on one machine.
-    more = {"run_id": run.id if run is not None else more.get("run_id")}
+    more = {"run_id": run.id if run is not None else more.get("run_id"), "ended": code, "followed": run is not None}
     if run is not None:
         request = dataclasses.replace(request, new=False)
-    _conduct(request, place, as_json=as_json, quiet=True, report=not no_report, train=False, ended=code, **more)
+    _conduct(request, place, as_json=as_json, quiet=True, report=not no_report, train=False, **more)
 
 
-def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, ended: int = 0, **more: Any) -> None:
+def _conduct(
+    request: Any, place: Any, *, as_json: bool, quiet: bool, ended: int = 0, followed: bool = False, **more: Any
+) -> None:
     import time
 
     from sweeps.conduct import conduct
@@ -335,6 +337,8 @@ def _conduct(request: Any, place: Any, *, as_json: bool, quiet: bool, ended: int
     began = time.monotonic()
     outcome = conduct(request, place, (lambda line: None) if quiet else narrate, quiet=quiet, **more)
     seconds = time.monotonic() - began
+    if followed:
+        outcome.elsewhere = "trained by the cluster's nodes"
     if ended and outcome.code in (0, 130):
         outcome.code = ended
     summary = outcome.summary
@@ -372,6 +376,10 @@ def say_outcome(outcome: Any, seconds: float) -> None:
         narrate(f"Error: {outcome.message}")
         narrate(f"What is finished is kept. Resume: {resume}")
         return
+    if outcome.ended_early and outcome.code != 130:
+        done = outcome.counts.get("done", 0)
+        narrate(f"{done} stages are in the store, the running ones saved; the next life of this job goes on from there.")
+        return
     if outcome.code == 130:
         done = outcome.counts.get("done", 0)
         narrate(f"Stopped: {done} stages are in the store, the running ones saved. Resume: {resume}")
@@ -379,7 +387,8 @@ def say_outcome(outcome: Any, seconds: float) -> None:
     if summary is None and not outcome.failures and not outcome.nothing:
         done = outcome.counts.get("done", 0)
         narrate(f"Done: {done} stages are in the store. Report: python -m sweeps report {outcome.run.id}")
-    trained = f"{outcome.trained} stages trained" if outcome.trained else "nothing to train, all was in the store"
+    nothing = outcome.elsewhere or "nothing to train, all was in the store"
+    trained = f"{outcome.trained} stages trained" if outcome.trained else nothing
     if summary is not None:
         left = f", {summary.missing} missing" if summary.missing else ""
         pruned = f", {summary.pruned} pruned" if summary.pruned else ""

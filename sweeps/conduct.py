@@ -21,7 +21,7 @@ import search_spaces
 from search_spaces.study import Study
 from sweeps import needs, plan, provenance
 from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import LocalMachine, Machine
+from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now
 from trainables import cores
 from trainables.artifacts import Store, make_folder, read_json, write_atomically
@@ -218,6 +218,7 @@ class Outcome:
     summary: Any = None
     message: str = ""
     nothing: str = ""
+    elsewhere: str = ""  # Who trained it, when that was not this process.
     ended_early: bool = False  # Drained or halted: Ray ends with this process.
 
 
@@ -253,7 +254,9 @@ def conduct(
     """
     ready = prepare(request, place, say)
     run = run_folder(ready, place, run_id)
-    driver = run.drive(patience=machine.patience if machine else 0.0, slots=_slots(request))
+    # On a cluster the last driver may have died on another machine, which only its silence tells.
+    patience = machine.lock_patience if machine is not None else (0.0 if train else LATE_FILES_SECONDS)
+    driver = run.drive(patience=patience, slots=_slots(request))
     try:
         return _conduct(
             ready,

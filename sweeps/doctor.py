@@ -7,15 +7,18 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 
+from slurm import queue
 from sweeps.conduct import LEAST_FREE_BYTES, find_gpus
 from sweeps.provenance import PACKAGES
 from sweeps.runs import Place
 from trainables import cores
 from trainables.errors import SweepsError
 
+SKEW_SECONDS = 10.0
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs")
 
 
@@ -66,10 +69,27 @@ def examine(place: Place) -> list[dict[str, str]]:
     shm = Path("/dev/shm")
     if shm.exists() and shutil.disk_usage(shm).free < 100e6:
         row("FAIL", "/dev/shm has less than 100 MB free; Ray keeps its objects there")
-    for tool in ("sbatch", "squeue"):
-        if shutil.which(tool):
-            row("ok", f"{tool} found")
+    if shutil.which("sbatch"):
+        why = queue.missing()
+        row("warn" if why else "ok", f"SLURM cannot be used: {why}" if why else "SLURM answers")
+    skew = _clock_skew(place.runs)
+    if skew is not None and abs(skew) > SKEW_SECONDS:
+        row("warn", f"the clock of the file system of {place.runs} is {skew:+.0f} s off; leases do not depend on it")
     return rows
+
+
+def _clock_skew(folder: Path) -> float | None:
+    """Seconds by which the file system's clock is ahead of this machine's, or None when nothing can be written there."""
+    if not folder.is_dir():
+        return None
+    probe = folder / f".clock.{os.getpid()}"
+    try:
+        probe.write_bytes(b"")
+        found = probe.stat().st_mtime - time.time()
+        probe.unlink()
+    except OSError:
+        return None
+    return found
 
 
 def _memory_gb() -> float:

@@ -128,6 +128,7 @@ class StageQueue:
         self._looked = 0.0
         self._late: dict[str, float] = {}  # Published, a worker said, but not seen here yet -> since when.
         self._suspects: list[tuple[float, str, str, dict[str, Any]]] = []  # When, key, node, failure.
+        self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
 
@@ -179,6 +180,7 @@ class StageQueue:
             "umask": _umask(),
             "core_locks": self.state.machine.core_locks,
             "patience": self.state.machine.patience,
+            "dead_lease": self._dead.get(node.key, 0),
         }
 
     def _look_elsewhere(self) -> None:
@@ -195,6 +197,8 @@ class StageQueue:
                 continue  # Published on another node; this one's file system does not show it yet.
             elif not self.store.held_elsewhere(node.key, self.observer):
                 self._late.pop(node.key, None)
+                # The process that will run it sees the silent lease for the first time.
+                self._dead[node.key] = max(Lease.numbers(self.store.work_folder(node.key)), default=0)
                 self._judge(node)
 
     def _charge_suspects(self, now: float) -> None:

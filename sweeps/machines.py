@@ -41,6 +41,7 @@ class Machine(Protocol):
 
     core_locks: bool  # Whether stages of several runs share the cores through locks; SLURM does that on a cluster.
     patience: float  # Seconds that another node's files may take to appear here.
+    lock_patience: float  # Seconds to wait for an earlier driver to prove dead.
     lost_code: int  # Exit code when Ray dies under us.
     settle_seconds: float  # After the loss of a process, how long its node must live on for the loss to count.
 
@@ -89,7 +90,7 @@ def _export(more: Mapping[str, str]) -> None:
 class LocalMachine:
     """This machine alone."""
 
-    core_locks, patience, lost_code, settle_seconds = True, 0.0, 1, 0.0
+    core_locks, patience, lock_patience, lost_code, settle_seconds = True, 0.0, 0.0, 1, 0.0
 
     def __init__(self, cpus: int, gpus: int = 0) -> None:
         self.has = {"CPU": float(cpus), "GPU": float(gpus)}
@@ -120,6 +121,8 @@ class ClusterMachine:
     """A head that offers nothing itself; worker nodes join and leave."""
 
     core_locks, patience, lost_code, settle_seconds = False, LATE_FILES_SECONDS, 75, NODE_LOSS_SECONDS
+    # A job outlives its slurmd: its next life waits while the last one still drives, however long that is.
+    lock_patience = 7 * 86_400.0
 
     def __init__(self, meeting: Meeting, attempt: str, interface: str | None = None) -> None:
         self.meeting, self.attempt, self.interface = meeting, attempt, interface

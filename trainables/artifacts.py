@@ -195,6 +195,7 @@ class Lease:
         observer: LeaseObserver | None = None,
         prefix: str = "lease",
         more: Mapping[str, Any] | None = None,
+        known_dead: int = 0,
         pause: Callable[[], None] | None = None,
     ) -> Lease | None:
         """The lease on `folder`, or None when a living process holds it.
@@ -205,13 +206,14 @@ class Lease:
             observer: Its memory of foreign counters; a new one cannot tell a silent foreign owner yet.
             prefix: Name of the lease files.
             more: Further content.
+            known_dead: Number up to which leases are dead: who watched them long enough says so.
             pause: Called between looking and creating; tests widen the race with it.
         """
         observer = observer or LeaseObserver()
         make_folder(folder)
         numbers = cls.numbers(folder, prefix)
         highest = numbers[-1] if numbers else 0
-        if highest and not observer.is_dead(folder / f"{prefix}.{highest}"):
+        if highest > known_dead and not observer.is_dead(folder / f"{prefix}.{highest}"):
             return None
         if pause:
             pause()

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "kill"))
 
 import harness
 import private_slurm
-from scenario import LONG, SMALL, ClusterRun
+from scenario import LONG, SLEEP, SLEEP_STUDY, SMALL, ClusterRun
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def _started() -> Iterator[private_slurm.PrivateSlurm]:
-    with private_slurm.PrivateSlurm(cpus=2) as cluster:
+    with private_slurm.PrivateSlurm(cpus=16) as cluster:
         yield cluster
 
 
@@ -42,9 +42,9 @@ def cluster(_started: private_slurm.PrivateSlurm) -> Iterator[private_slurm.Priv
     _started.wait_idle()
 
 
-def _reference(folder: Path, *words: str) -> dict[str, str]:
+def _reference(folder: Path, study: str, *words: str) -> dict[str, str]:
     """Content digests of a run on this machine alone, that nobody hurt."""
-    result = harness.sweeps("run", harness.STUDY, *words, "--out", str(folder), "-q", "--no-report")
+    result = harness.sweeps("run", study, *words, "--out", str(folder), "-q", "--no-report")
     assert result.returncode == 0, result.stderr
     return harness.digests(folder)
 
@@ -52,13 +52,19 @@ def _reference(folder: Path, *words: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of the short run."""
-    return _reference(tmp_path_factory.mktemp("short"), *SMALL)
+    return _reference(tmp_path_factory.mktemp("short"), harness.STUDY, *SMALL)
 
 
 @pytest.fixture(scope="session")
 def long_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of the long run."""
-    return _reference(tmp_path_factory.mktemp("long"), *LONG)
+    return _reference(tmp_path_factory.mktemp("long"), harness.STUDY, *LONG)
+
+
+@pytest.fixture(scope="session")
+def sleep_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of the run whose stages sleep."""
+    return _reference(tmp_path_factory.mktemp("sleep"), SLEEP_STUDY, *SLEEP, "--jobs", "2")
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ STUDY = harness.STUDY
 SMALL = harness.SMALL[1:]
 # Long enough to be hurt several times: 15 stages, some of four seconds.
 LONG = ["--preset", "tiny", "--seeds", "3", "--set", "epochs=14", "--set", "train_images=320", "--set", "batch_size=16"]
+# Costs no computing: several such runs go side by side on two cores.
+SLEEP_STUDY = "_engine_check"
+SLEEP = ["--preset", "tiny", "--set", "epochs=6", "--set", "seconds=1", "--set", "evaluation.seconds=0.1"]
 JOBS = {"cpus": "1", "memory_gb": "1", "driver.memory_gb": "1", "time": "30", "warning_seconds": "30"}
 
 

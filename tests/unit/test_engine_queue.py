@@ -18,7 +18,7 @@ from sweeps.runs import RunFolder
 from trainables.artifacts import Lease, Store
 from trainables.errors import MachineError
 from trainables.spec import SleepSpec, TeacherSpec
-from trainables.stages.base import LOST, verdict
+from trainables.stages.base import LOST, begin, verdict
 
 A, B, C, D = ("a" * 16, "b" * 16, "c" * 16, "d" * 16)
 
@@ -447,3 +447,22 @@ def failure(kind: str, message: str = "m", **more: Any) -> dict[str, Any]:
 def test_the_verdict_over_failures(failures: list[dict[str, Any]], why: str | None) -> None:
     answer = verdict(failures)
     assert answer is None if why is None else answer is not None and answer.startswith(why)
+
+
+def test_a_lease_that_went_silent_on_another_machine_is_taken_over(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = world(node(A))
+    foreign = Lease.take(at.store.work_folder(A))
+    assert foreign is not None
+    foreign.update(boot="another machine's", counter=7)
+    order = at.queue.suggest("t1")
+    assert isinstance(order, dict)
+    # Who sees the lease for the first time cannot tell that its owner is gone.
+    assert [said["outcome"] for said in begin(order)] == ["elsewhere"]
+    at.queue.complete("t1", {"outcome": "elsewhere"}, False)
+    assert at.queue.suggest("t2") is None
+    monkeypatch.setattr(at.queue.observer, "silence", 0.0)
+    again = at.queue.suggest("t3")
+    assert isinstance(again, dict)
+    assert [said["outcome"] for said in begin(again) if "outcome" in said] == ["done"]

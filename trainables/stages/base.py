@@ -75,6 +75,7 @@ class Context:
     gpu_share: float = 0.0
     leave_file: Path | None = None  # Its presence says that this node is about to go: save, and go on elsewhere.
     core_locks: bool = True
+    dead_lease: int = 0  # The engine watched this lease: its owner, on another machine, is silent.
     patience: float = 0.0  # Seconds that a parent published on another node may take to appear here.
 
     @property
@@ -172,6 +173,7 @@ def begin(order: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         gpu_share=gpu_share,
         leave_file=Path(room, "leave") if room else None,
         core_locks=bool(order.get("core_locks", True)),
+        dead_lease=int(order.get("dead_lease", 0)),
         patience=float(order.get("patience", 0.0)),
     )
     return attempt(order["kind"], order["spec"], order["parents"], context, order.get("revision", ""))
@@ -212,7 +214,7 @@ def attempt(
             yield {"outcome": "stopped"}
             return
         more = {"stage": kind, "epoch": 0, "node": os.environ.get("SWEEPS_NODE", "")}
-        lease = Lease.take(store.work_folder(key), run=context.run, more=more)
+        lease = Lease.take(store.work_folder(key), run=context.run, more=more, known_dead=context.dead_lease)
         if lease is None:
             yield {"outcome": "done" if store.has(key) else "elsewhere"}
             return

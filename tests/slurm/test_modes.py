@@ -1,0 +1,152 @@
+"""The three ways onto a cluster give the numbers of one machine; so do two runs at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import harness
+from scenario import SLEEP_STUDY, SMALL, ClusterRun
+
+
+def started(run: ClusterRun) -> list[float]:
+    """When stages began."""
+    from benchmarks.cluster_overhead import BEGAN, times
+
+    return times(run.out, BEGAN)
+
+
+def test_elastic_work_begins_with_the_first_worker_and_gives_the_same_numbers(
+    begin: Callable[..., ClusterRun], reference: dict[str, str]
+) -> None:
+    run = begin()
+    # Only one worker of so many cpus fits on the node; the other waits in the queue to the end.
+    said = run.submit(*SMALL, cpus="9", nodelist="n2")
+    assert "Submitted driver" in said
+    assert "Watch: python -m sweeps status" in said
+    run.until(lambda view: run.serving(), what="the first worker serves")
+    states = sorted(job["state"] for job in run.jobs("worker"))
+    assert states == ["PENDING", "RUNNING"]
+    text = run.sweeps("status")
+    assert "waits: Resources" in text or "waits: Priority" in text
+    joined = next(iter((run.folder / "slurm" / "workers").glob("*.json")))
+    number = joined.stem
+    began = job_start(run, number)
+    run.until(lambda view: started(run), what="a stage begins")
+    assert run.jobs("worker")[-1]["state"] == "PENDING"
+    assert min(started(run)) - began <= 20
+    assert run.finish() == 0, run.report()
+    assert run.digests() == reference
+    assert not harness.trained_twice(run.out)
+    run.nothing_failed()
+    run.leaves_nothing()
+    assert run.status()["state"] == "finished"
+    assert "the run ended with code 0" in run.sweeps("logs", "latest", "driver-job")
+    assert "joins" in run.sweeps("logs", "latest", f"worker-job-{number_to_id(run, number)}")
+
+
+def job_start(run: ClusterRun, number: str) -> float:
+    """When SLURM started a job."""
+    text = run.cluster.run("scontrol", "show", "job", number)
+    stamp = next(word.partition("=")[2] for word in text.split() if word.startswith("StartTime="))
+    return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+
+
+def number_to_id(run: ClusterRun, number: str) -> str:
+    return next(job["id"] for job in run.status()["jobs"] if job["number"] == number)
+
+
+def test_a_gang_gives_the_same_numbers_and_waits_when_asked(
+    begin: Callable[..., ClusterRun], reference: dict[str, str]
+) -> None:
+    run = begin()
+    said = run.submit(*SMALL, "--wait", on="slurm-gang")
+    assert "gang" in said
+    assert run.digests() == reference
+    assert not harness.trained_twice(run.out)
+    run.leaves_nothing()
+
+
+def test_an_array_gives_the_same_numbers_without_a_ray(
+    begin: Callable[..., ClusterRun], reference: dict[str, str]
+) -> None:
+    run = begin()
+    run.submit(*SMALL, on="slurm-array")
+    run.until(lambda view: view["running"], what="a stage trains")
+    assert not [pid for pid in run.processes() if b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    run.until(lambda view: not run.jobs(), timeout=180, what="the array is through")
+    assert run.digests() == reference
+    assert not harness.trained_twice(run.out)
+    assert len(list((run.folder / "records").glob("*.parquet"))) == len(reference)
+    run.leaves_nothing()
+
+
+def test_two_runs_at_once_share_their_teachers(
+    begin: Callable[..., ClusterRun], reference: dict[str, str], tmp_path: Path
+) -> None:
+    one, other = begin("one"), begin("other")
+    store = tmp_path / "store"
+    one.submit(*SMALL, "--store", str(store))
+    other.submit(*SMALL, "--set", "alpha=7", "--store", str(store))
+    for run in (one, other):
+        assert run.finish() == 0, run.report()
+        run.leaves_nothing()
+    keys = {
+        run: {key for trial in json.loads((run.folder / "run.json").read_text())["trials"] for key in trial["stages"].values()}
+        for run in (one, other)
+    }
+    shared = keys[one] & keys[other]
+    found = {path.parent.name: json.loads(path.read_text()) for path in store.glob("*/manifest.json")}
+    assert {m["kind"] for k, m in found.items() if k in shared} >= {"teacher"}
+    assert {key: m["digest"] for key, m in found.items() if key in keys[one]} == reference
+    # The logs lie with the run that trained; a shared stage is in one of them only.
+    trained = [name for run in (one, other) for name in harness.epochs_trained(run.out)]
+    assert len(trained) == len(set(trained)) == len(keys[one] | keys[other])
+
+
+def test_stages_go_where_what_they_need_is(begin: Callable[..., ClusterRun], tmp_path: Path) -> None:
+    run = begin()
+    profiles = tmp_path / "profiles"
+    profiles.mkdir()
+    shared = 'cpus = 2\nmemory_gb = 1\ntime = 30\nwarning_seconds = 30\n[driver]\nmemory_gb = 1\n'
+    (profiles / "plain.toml").write_text(shared)
+    (profiles / "fast.toml").write_text("gpus = 1\n" + shared)
+    os.environ["SWEEPS_PROFILES"] = str(profiles)
+    try:
+        words = ["--on", "slurm", "--profile", "plain:1", "--profile", "fast:1", "--need", "student:gpu=0.5"]
+        words += ["--preset", "tiny", "--set", "epochs=4", "--set", "seconds=1", "--set", "evaluation.seconds=0"]
+        done = harness.sweeps("run", SLEEP_STUDY, *words, "--no-report", "--out", str(run.out))
+    finally:
+        del os.environ["SWEEPS_PROFILES"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen: dict[str, set[str]] = {}
+    most = 0
+
+    def watch(view: dict[str, Any]) -> bool:
+        nonlocal most
+        students = 0
+        for row in view["running"]:
+            name = node_of(row["pid"])
+            if name:
+                seen.setdefault(row["stage"], set()).add(name)
+                students += row["stage"] == "student"
+        most = max(most, students)
+        return run.over() is not None
+
+    run.until(watch, what="the run is over")
+    assert run.finish() == 0, run.report()
+    fast = {job["number"] for job in run.status()["jobs"] if job["profile"] == "fast" and job["role"] == "worker"}
+    assert {name.split("-")[0] for name in seen["student"]} == {f"w{number}" for number in fast}
+    assert most == 2  # Half a GPU each.
+
+
+def node_of(pid: int) -> str:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next((part.partition(b"=")[2].decode() for part in environ if part.startswith(b"SWEEPS_NODE=")), "")
