@@ -26,9 +26,17 @@ from slurm.ray_cluster import Head, Meeting, WorkerNode, check_head, offer
 from slurm.temp import private_temp
 
 AGAIN = 75  # A driver's exit code that means: Ray was lost or the job is ending; start me again.
+SOME_FAILED = 10  # An array task's exit code when all is done but what failed for good; 1 is also that of a crash.
 CRASHES_ALLOWED = 5  # In a row; a life of ten minutes begins a new row.
 LONG_LIFE_SECONDS = 600.0
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.2
+FILES_SECONDS = 2.0
+GUARD_SECONDS = 1.0
+RELEASE_SECONDS = 60.0
+NODE_ENDED = "its Ray node ended"
+HELD = "held until the driver is there"
+SHORT_LIFE_SECONDS = 60.0
+SHORT_LIVES_ALLOWED = 5
 ASK_QUEUE_SECONDS = 30.0
 HEAD_WAIT_SECONDS = 600.0
 HEAD_LOOK_SECONDS = 3.0
@@ -92,7 +100,7 @@ def _answers(head: Head) -> bool:
 
 def requeue_this_job(signals: Signals, *, hold: bool = False) -> None:
     """Put this job back in the queue; SLURM then ends it."""
-    say("back into the queue" + (", held until the driver is there" if hold else ""))
+    say("back into the queue" + (f", {HELD}" if hold else ""))
     try:
         queue.requeue(job_number(), hold=hold)
     except ClusterError as error:
@@ -162,11 +170,11 @@ class Driver(Job):
             if signals.ended:
                 say("ended by SLURM; what is saved is kept")
                 return 143
+            if code != AGAIN and code >= 0:
+                break  # Also when it was warned: a stop that somebody asked for meanwhile is the end.
             if signals.warned:
                 requeue_this_job(signals)
                 return AGAIN
-            if code != AGAIN and code >= 0:
-                break
             crashes = 1 if time.monotonic() - began > LONG_LIFE_SECONDS else crashes + 1
             if crashes > CRASHES_ALLOWED:
                 say(f"the driver was lost {crashes} times in a row; this run ends here")
@@ -174,19 +182,27 @@ class Driver(Job):
                 break
             say(f"the driver was lost (code {code}); it starts again from the disk")
             time.sleep(min(30, 2 * crashes))
-        meeting.end(code)
+        with contextlib.suppress(OSError):  # On a full disk workers learn it from the queue.
+            meeting.end(code)
         self._cancel_waiting()
         say(f"the run ended with code {code}")
         return code
 
     def _once(self, signals: Signals, meanwhile: Callable[[], None]) -> int:
-        env = os.environ | {"SWEEPS_ATTEMPT": attempt_name(), "PYTHONUNBUFFERED": "1"}
+        env = os.environ | {"SWEEPS_ATTEMPT": attempt_name(), "SWEEPS_NODE": f"w{attempt_name()}-0"}
+        place = self.place()
+        if place:
+            env["SWEEPS_TMPDIR"] = place
         with signals.shielded():
             child = subprocess.Popen([sys.executable, *self.command], env=env, stdin=subprocess.DEVNULL)
         until = None
+        released = time.monotonic()
         while child.poll() is None:
             time.sleep(0.2)
             meanwhile()
+            if time.monotonic() - released > RELEASE_SECONDS:
+                released = time.monotonic()
+                self._release_held()
             if (signals.ended or signals.warned) and until is None:
                 # The command had the signal too; a drain may take most of the time that the warning gives.
                 until = time.monotonic() + (3.0 if signals.ended else 0.7 * self.warning_seconds)
@@ -197,10 +213,13 @@ class Driver(Job):
         return child.wait()
 
     def _release_held(self) -> None:
+        """Let the workers start that held themselves while there was no driver; what a person holds stays held."""
         with contextlib.suppress(ClusterError, OSError):
-            held = [job.number for job in queue.of(self.meeting.jobs()) if job.reason == "JobHeldUser"]
+            held = [number for number, said in self.meeting.workers().items() if said.get("state") == HELD]
             if held:
-                queue.release(held)
+                queue.release([j.number for j in queue.of(self.meeting.jobs()) if j.number in held and j.waiting])
+                for number in held:
+                    self.meeting.say(number, state="released")
 
     def _cancel_waiting(self) -> None:
         with contextlib.suppress(ClusterError, OSError):
@@ -222,6 +241,7 @@ class Worker(Job):
     driver: str = ""
     requeues: bool = True
     _refused: int = field(default=0, init=False)
+    _looked: float = field(default=-FILES_SECONDS, init=False)
 
     def __call__(self) -> int:
         """Serve until the run is over; 0 when it left in order, 3 when it was refused."""
@@ -237,13 +257,20 @@ class Worker(Job):
         with private_temp(self.place()) as temp:
             guard = Guard(temp)
             try:
+                short = 0
                 while True:
                     head = self._wait_for_head(meeting, signals, is_over)
                     if not isinstance(head, Head):
                         code = 3 if head == "refused" else 0
                         break
+                    began = time.monotonic()
                     why = self._join(meeting, head, temp, signals, guard, is_over)
                     say(f"left {head.address}: {why}")
+                    short = short + 1 if time.monotonic() - began < SHORT_LIFE_SECONDS and why == NODE_ENDED else 0
+                    if short >= SHORT_LIVES_ALLOWED:
+                        say(f"Ray ended {short} times in a row on this node within {SHORT_LIFE_SECONDS:.0f} s: leaving")
+                        meeting.say(job, state="refused", why=NODE_ENDED)
+                        return 3
                     if why in ("ended", "over", "asked"):
                         code = 0
                         break
@@ -255,17 +282,22 @@ class Worker(Job):
                         return 0
             finally:
                 guard.close()
-        meeting.say(job, state="left")
+        if code == 0:
+            meeting.say(job, state="left")
         return code
 
     def _leave(self, meeting: Meeting, signals: Signals, is_over: Callable[[], bool]) -> str | None:
         if signals.ended:
             return "ended"
+        if signals.warned:
+            return "warned"
+        # Hundreds of workers look at one folder: signals are answered at once, files every two seconds.
+        if time.monotonic() - self._looked < FILES_SECONDS:
+            return None
+        self._looked = time.monotonic()
         if meeting.over() is not None or is_over():
             return "over"
-        if meeting.is_asked_to_leave(job_number()):
-            return "asked"
-        return "warned" if signals.warned else None
+        return "asked" if meeting.is_asked_to_leave(job_number()) else None
 
     def _wait_for_head(self, meeting: Meeting, signals: Signals, is_over: Callable[[], bool]) -> Head | str:
         meeting.say(job_number(), state="looking for the head")
@@ -300,8 +332,9 @@ class Worker(Job):
             now = time.monotonic()
             if now - asked > ASK_QUEUE_SECONDS:
                 asked = now
-                if refused:
-                    say("refused, and no other head was published: leaving")
+                # While the driver waits in the queue its old address may be anybody's; once it runs, it has a new one.
+                if refused and self._driver_runs():
+                    say("refused by what the driver published: leaving")
                     return "refused"
                 if self.driver and queue.is_alive(self.driver) is False:
                     say(f"the driver's job {self.driver} is not in the queue any more: nobody needs this worker")
@@ -309,9 +342,15 @@ class Worker(Job):
             if now - began > limit:
                 # Better to give the node back than to sit on it while the driver waits in the queue.
                 if self.requeues:
+                    meeting.say(job_number(), state=HELD)
                     requeue_this_job(signals, hold=True)
                 return "over"
-            time.sleep(LOOK_SECONDS)
+            time.sleep(1.0)
+
+    def _driver_runs(self) -> bool:
+        with contextlib.suppress(ClusterError, ValueError):
+            return not self.driver or any(job.living and not job.waiting for job in queue.of([self.driver]))
+        return False
 
     def _join(
         self,
@@ -329,27 +368,30 @@ class Worker(Job):
             node.start()
         say(f"joins {head.address} as {name} with {what.cpus} cpus, {what.gpus} gpus")
         meeting.say(job_number(), state="serving", cpus=what.cpus, gpus=what.gpus, node=name, head=head.address)
-        looked, missed = time.monotonic(), 0
+        looked = told = time.monotonic()
+        missed = 0
         try:
             while node.is_up():
-                guard.tell()
+                if time.monotonic() - told > GUARD_SECONDS:
+                    told = time.monotonic()
+                    guard.tell()
                 why = self._leave(meeting, signals, is_over)
                 if why in ("warned", "asked"):
                     self._drain(meeting, node, signals, guard, why)
                 if why is not None:
                     return why
-                now = meeting.head()
-                if now is not None and now != head:
-                    self._drain(meeting, node, signals, guard, "the head moved")
-                    return "the head moved"
                 if time.monotonic() - looked > HEAD_LOOK_SECONDS:
                     looked = time.monotonic()
+                    now = meeting.head()
+                    if now is not None and now != head:
+                        self._drain(meeting, node, signals, guard, "the head moved")
+                        return "the head moved"
                     missed = 0 if _answers(head) else missed + 1
                     if missed >= 3:
                         self._drain(meeting, node, signals, guard, "the head is gone")
                         return "the head is gone"
-                time.sleep(LOOK_SECONDS / 2)
-            return "its Ray node ended"
+                time.sleep(LOOK_SECONDS)
+            return NODE_ENDED
         finally:
             guard.tell()
             node.stop()
@@ -411,10 +453,19 @@ class ArrayTask(Job):
         """Run the loop; a warned task goes back into the queue once its stages are saved."""
         signals = Signals()
         signals.listen()
-        self.meeting.check()
+        meeting = self.meeting
+        meeting.check()
+        over = meeting.over()
+        if over is not None:
+            say(f"the run ended already, with code {over.get('code')}")
+            return int(over.get("code", 0))
         task = Driver(self.meeting_folder, self.run, self.warning_seconds, self.scratch, self.interface, self.command)
         code = task._once(signals, lambda: None)
-        if code == AGAIN and not signals.ended and not self.meeting.is_asked_to_leave(job_number()):
+        if code in (0, SOME_FAILED):
+            code = 1 if code else 0
+            with contextlib.suppress(OSError):
+                meeting.end(code)
+        if code == AGAIN and not signals.ended and not meeting.is_asked_to_leave(job_number()):
             requeue_this_job(signals)
         return code
 

@@ -375,8 +375,11 @@ def folders() -> list[Path]:
 
 
 def _files(name: str) -> list[Path]:
-    """The files of that name, in search order."""
-    return [file for file in (folder / f"{name}.toml" for folder in folders()) if file.is_file()]
+    """The files of that name, in search order; a path has none."""
+    if os.path.basename(name) != name:
+        return []
+    # A folder that may not be read, or a name that no file can have, is no error here: Path.is_file makes it one.
+    return [file for file in (folder / f"{name}.toml" for folder in folders()) if os.path.isfile(file)]
 
 
 def available() -> list[tuple[str, Path]]:
@@ -384,7 +387,7 @@ def available() -> list[tuple[str, Path]]:
     found: dict[str, Path] = {}
     for folder in folders():
         for file in folder.glob("*.toml"):
-            if file.is_file() and not file.name.startswith("."):
+            if os.path.isfile(file) and not file.name.startswith("."):
                 found.setdefault(file.stem, file)
     return sorted(found.items())
 
@@ -398,7 +401,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Profile:
     Raises:
         ClusterUsageError: If there is no such profile or key, or a value cannot be.
     """
-    if not _files(name) or "/" in name:
+    if not _files(name):
         known = [each for each, _ in available()]
         raise ClusterUsageError(
             f"No profile named {name!r}.{did_you_mean(name, known)}\n"
@@ -429,7 +432,7 @@ def _layers(name: str, files: Sequence[Path], chain: list[Path]) -> tuple[dict[s
     above = _files(parent)
     if parent == name:
         above = above[above.index(file) + 1 :]
-    if not above or "/" in parent:
+    if not above:
         known = [each for each, _ in available() if each != name]
         further = " further down the search order" if parent == name else ""
         raise ClusterUsageError(

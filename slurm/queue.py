@@ -61,13 +61,11 @@ def environment() -> dict[str, str]:
     Inside a job SLURM_* describes that job; SQUEUE_*, SCANCEL_* and SLURM_TIME_FORMAT are people's habits, which
     would filter or reshape what is read here.
     """
-    spoiling = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SALLOC_", "SRUN_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(spoiling)}
+    spoiling = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SALLOC_", "SRUN_", "LC_", "LANGUAGE")
     # SLURM_JWT is the password where the site authenticates by tokens.
-    kept |= {key: os.environ[key] for key in ("SLURM_CONF", "SLURM_JWT") if key in os.environ}
-    return {key: value for key, value in kept.items() if not key.startswith("LC_") and key != "LANGUAGE"} | {
-        "LC_ALL": "C"
-    }
+    needed = ("SLURM_CONF", "SLURM_JWT")
+    kept = {key: value for key, value in os.environ.items() if key in needed or not key.startswith(spoiling)}
+    return kept | {"LC_ALL": "C"}
 
 
 class _Refused(ClusterError):

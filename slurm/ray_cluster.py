@@ -59,9 +59,10 @@ class Meeting:
             ClusterError: If either belongs to somebody else or can be read by others.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        mine(self.folder)
+        self.folder.chmod(0o700)  # Jobs run what lies here, and a run's folder may be its group's.
         (self.folder / "leave").mkdir(exist_ok=True)
         (self.folder / "workers").mkdir(exist_ok=True)
-        mine(self.folder)
         aside = self.folder / f".token.{os.getpid()}.{secrets.token_hex(4)}"
         handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(handle, "w") as file:
@@ -144,7 +145,8 @@ class Meeting:
 
     def say(self, job: str, **content: Any) -> None:
         """What the worker of a job is doing, for people."""
-        self._write(f"workers/{job}.json", {"job": job, "host": socket.gethostname(), "time": time.time(), **content})
+        with contextlib.suppress(OSError):  # It is for people; a full disk must not end a worker.
+            self._write(f"workers/{job}.json", {"job": job, "host": socket.gethostname(), "time": time.time(), **content})
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """What each worker last said, by job."""

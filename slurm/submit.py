@@ -108,10 +108,17 @@ def _executor(meeting: Meeting, order: Order, code: Path) -> Any:
     # Not at the top: submitit is wanted when something is submitted, not when a profile is looked at.
     from submitit import SlurmExecutor
 
+    class Executor(SlurmExecutor):
+        """Makes scripts on any machine: a dry run needs no SLURM, and who submits was told before if there is none."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 2
+
     try:
         python = shlex.quote(order.profile.python) if order.profile.python else None
         # A driver may be warned and requeued as often as its work takes.
-        executor = SlurmExecutor(meeting.folder / "jobs", max_num_timeout=1_000_000, python=python)
+        executor = Executor(meeting.folder / "jobs", max_num_timeout=1_000_000, python=python)
         executor.update_parameters(setup=setup_lines(order.profile, code), **order.sbatch(meeting.run))
     except (RuntimeError, ValueError) as error:
         raise ClusterError(f"SLURM's jobs cannot be made: {error}") from None

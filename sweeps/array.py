@@ -28,7 +28,7 @@ from sweeps.needs import Needs, parse
 from sweeps.runs import Place, RunFolder
 from trainables.artifacts import LEASE_SILENCE_SECONDS, Lease, LeaseObserver, Store, process_is_gone, read_json
 from trainables.errors import ArtifactError, UsageError
-from trainables.stages.base import begin, verdict
+from trainables.stages.base import begin, tidy, verdict
 
 if TYPE_CHECKING:
     from sweeps.conduct import Request, Say
@@ -63,19 +63,9 @@ def serve() -> None:
         latest: dict[str, Any] = {}
         for said in begin(json.loads(line)):
             latest = said
-        _tidy()
+        tidy()
         answer = {name: latest[name] for name in ("outcome", "epoch", "message") if name in latest}
         answers.write(json.dumps(answer | {"trained": "metrics" in latest}) + "\n")
-
-
-def _tidy() -> None:
-    """Leave nothing of a stage to the next one in this process."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_default_dtype(torch.float32)
-        torch.set_grad_enabled(True)
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
 
 
 class Child:
@@ -266,22 +256,6 @@ class TaskState(EngineState):
 class TaskQueue(StageQueue):
     """The engine's logic among tasks that see only each other's files."""
 
-    def __init__(self, *words: Any, **more: Any) -> None:
-        super().__init__(*words, **more)
-        self._traceless: set[str] = set()
-
-    def _judge(self, node: StageNode) -> None:
-        if (
-            node.state == "elsewhere"
-            and node.key not in self._traceless
-            and not Lease.numbers(self.store.work_folder(node.key))
-        ):
-            # Only who has published removes all traces of the work, and the artifact may show later than that.
-            self._traceless.add(node.key)
-            self._late[node.key] = time.monotonic()
-            return
-        super()._judge(node)
-
     def settled(self, key: str) -> dict[str, Any] | None:
         """What is known of a stage that was just handed out, so that no process needs to look; None when it is free."""
         if self.store.has(key):
@@ -290,22 +264,14 @@ class TaskQueue(StageQueue):
             return {"outcome": "failed"}  # In other tasks.
         if self.store.held_elsewhere(key, self.observer):
             return {"outcome": "elsewhere"}
-        # We saw it not moving for a minute; the process that will run the stage sees it for the first time.
-        self.release(key, silent=True)
         return None
 
-    def release(self, key: str, *, silent: bool) -> None:
-        """Say that the lease of a dead process is free, for those who cannot see that it is dead.
-
-        Args:
-            key: Of the stage.
-            silent: Whether an owner on another node went silent; otherwise only a process of this node can be dead.
-        """
+    def release(self, key: str) -> None:
+        """Say that the lease of a dead process of this node is free, for those who cannot see that it is dead."""
         folder = self.store.work_folder(key)
         numbers = Lease.numbers(folder)
         content = (read_json(folder / f"lease.{numbers[-1]}") or {}) if numbers else {"released": True}
-        gone = process_is_gone(content)
-        if not content.get("released") and (gone or (silent and gone is None)):
+        if not content.get("released") and process_is_gone(content):
             Lease(folder, numbers[-1], {"counter": 0} | content).update(released=True)
 
 
@@ -424,7 +390,7 @@ class Task:
                 held = list(self.state.running.values())
                 bench.close()
                 for key in held:
-                    self.queue.release(key, silent=False)
+                    self.queue.release(key)
 
     def _must_end_now(self) -> bool:
         return self.run_folder.stop_file.exists() and bool((read_json(self.run_folder.stop_file) or {}).get("now"))

@@ -316,6 +316,7 @@ def _begin(
     if request.on == "local":
         _conduct(request, place, as_json=as_json, quiet=quiet, report=not no_report, **more)
         return
+    request.report = not no_report
     run = submit_and_say(request, place, as_json=as_json, wait=wait, **more)
     if run is not None and not wait:
         return
@@ -478,6 +479,11 @@ def resume(
     elif workers is None and not wait:
         request.workers, request.profiles, request.slurm = None, [], []
     if workers is not None:
+        if len(request.profiles) > 1:
+            raise UsageError(
+                f"{folder.id} has {len(request.profiles)} profiles, so --workers cannot say how many of each. "
+                "Give the run command again with --profile NAME:N."
+            )
         request.workers = workers
         request.profiles = [word.partition(":")[0] for word in request.profiles]
     _only_with_slurm(request, wait)
@@ -528,12 +534,12 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
     folder = find_run(Place.of(out, store), run)
     resume_line = f"python -m sweeps resume {folder.id}"
     if (folder.path / "slurm" / "submissions.json").exists():
-        from sweeps.clusters import stop as end
+        from sweeps import clusters
 
-        lines = end(folder, now)
-        content = {"run": folder.id, "now": now, "done": lines, "resume": resume_line}
-        answer(content, as_json, lambda: say_lines([*lines, f"Resume: {resume_line}"]))
-        if not folder.is_driven():
+        if clusters.has_jobs(folder):
+            lines = clusters.stop(folder, now)
+            content = {"run": folder.id, "now": now, "done": lines, "resume": resume_line}
+            answer(content, as_json, lambda: say_lines([*lines, f"Resume: {resume_line}"]))
             return
     driven = folder.is_driven()
     if driven:
@@ -576,6 +582,8 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
     names = names or [n for n in found if what in n]
     if not names:
         raise UsageError(f"{folder.id} has no log '{what}'.{did_you_mean(what, found)} It has {len(found)} logs.")
+    if len(names) > 1 and all(n.startswith(f"{what}-") and what.endswith("-job") for n in names):
+        names = [max(names, key=lambda n: found[n].stat().st_mtime)]  # Of several submissions the last one is meant.
     if len(names) > 1:
         shown = ", ".join(names[:5])
         raise UsageError(

@@ -55,7 +55,8 @@ def submit_and_say(request: Any, place: Any, *, as_json: bool, wait: bool, **mor
     text(f"{run.id}: at most {found.workers} nodes train; work begins with the first.")
     if not wait:
         text(f"Watch: python -m sweeps status {run.id}")
-        text(f"Logs:  python -m sweeps logs {run.id} driver    Stop: python -m sweeps stop {run.id}")
+        first = next(iter(found.ids))
+        text(f"Logs:  python -m sweeps logs {run.id} {first}-job    Stop: python -m sweeps stop {run.id}")
     return run
 
 
@@ -186,6 +187,7 @@ def drive(path: str, store: str) -> None:
 @click.option("--store", required=True)
 def work(path: str, store: str) -> None:
     """One task of an array, inside its job."""
+    from slurm.jobs import SOME_FAILED
     from sweeps.array import work as begin
     from sweeps.clusters import request_of
     from sweeps.runs import Place, find_run
@@ -194,7 +196,8 @@ def work(path: str, store: str) -> None:
     place = Place(folder.path.parent, Place.of(None, store).store)
     slots = int(os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 1)
     task = int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)
-    raise click.exceptions.Exit(begin(folder, request_of(folder, folder.read()), place, slots=slots, task=task))
+    code = begin(folder, request_of(folder, folder.read()), place, slots=slots, task=task)
+    raise click.exceptions.Exit(SOME_FAILED if code == 1 else code)
 
 
 def job_logs(run: Any) -> list[tuple[str, Any]]:
@@ -222,6 +225,9 @@ def say_jobs(view: dict[str, Any]) -> None:
             more = f"{row['elapsed']}, {row['left']} left{where}" + (f", {row['does']}" if row["does"] else "")
         if row["living"] or not any(r["living"] for r in view["jobs"]):
             click.echo(f"  {row['role']:<11} job {row['id']}  {row['state'].lower()}  {more}")
+    living = {row["role"] for row in view["jobs"] if row["living"]}
+    if "driver" in living and "worker" not in living and view["state"] == "running":
+        click.echo(f"  no worker is left in the queue: python -m sweeps scale {view['run']} --workers N")
     if view["queue_error"]:
         click.echo(f"  queue       SLURM cannot be asked: {view['queue_error']}")
 

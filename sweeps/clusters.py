@@ -25,6 +25,7 @@ from sweeps import conduct, machines, needs, provenance
 from sweeps.conduct import Prepared, Request, Say
 from sweeps.machines import ROOT
 from sweeps.runs import Place, RunFolder
+from trainables.artifacts import Lease
 from trainables.errors import MachineError, SweepsError, UsageError
 
 MODES = ("local", "slurm", "slurm-gang", "slurm-array")
@@ -82,17 +83,27 @@ def chosen_profiles(request: Request) -> list[tuple[Profile, int]]:
         UsageError: For an unknown profile or key, or a number that cannot be.
     """
     words = request.profiles or ["default"]
-    rest = request.workers
-    if rest is not None and not 1 <= rest <= 10_000:
-        raise UsageError(f"--workers must be from 1 to 10,000, got {rest}.")
-    found = []
+    most = request.workers
+    if most is not None and not 1 <= most <= 10_000:
+        raise UsageError(f"--workers must be from 1 to 10,000, got {most}.")
+    counts: list[int | None] = []
     for word in words:
         name, colon, count = word.partition(":")
         if colon and not (count.isdigit() and 1 <= int(count) <= 10_000):
             raise UsageError(f"--profile takes NAME or NAME:WORKERS, got '{word}'.")
-        number = int(count) if colon else (rest if rest is not None else WORKERS)
+        counts.append(int(count) if colon else None)
+    if most is not None:
+        rest = most - sum(count or 0 for count in counts)
+        if counts.count(None) > 1 or (None not in counts and rest) or (None in counts and rest < 1):
+            raise UsageError(
+                f"--workers {most} and {' '.join(f'--profile {word}' for word in words)} must agree: "
+                "say how many of each, or leave --workers to the one profile without a number."
+            )
+        counts = [rest if count is None else count for count in counts]
+    found = []
+    for word, number in zip(words, counts, strict=True):
         with cluster_errors():
-            found.append((slurm_profiles.load(name, request.slurm), number))
+            found.append((slurm_profiles.load(word.partition(":")[0], request.slurm), number or WORKERS))
     if request.on == "slurm-gang" and len(found) > 1:
         raise UsageError("--on slurm-gang is one job, so it takes one --profile; --on slurm takes several.")
     return found
@@ -118,7 +129,7 @@ def fitting_profiles(ready: Prepared, profiles: Sequence[tuple[Profile, int]]) -
                 for p, _ in profiles
             )
             raise UsageError(
-                f"Every stage must fit on a worker, but a {role} stage needs {said}, and the profiles give {given}. "
+                f"Every stage must fit on a worker, but the stage '{role}' needs {said}, and the profiles give {given}. "
                 f"Change --slurm, --profile or --need {role}:..."
             )
 
@@ -138,6 +149,12 @@ def plan_submission(request: Request, place: Place, say: Say, *, pack: bool, run
             "answer to; --on slurm-array has none. Use --on slurm, or --on slurm-gang."
         )
     fitting_profiles(ready, profiles)
+    idle = [p.name for p, _ in profiles if not p.gpus]
+    if request.gpus and idle and not request.needs:
+        say(
+            f"Every stage takes a GPU, so workers of profile {', '.join(idle)} will get none. "
+            "Say which stages take none, such as --need evaluation:gpu=0."
+        )
     identity = run_id or ready.resolved.run_id(ready.data["fingerprint"])
     path = place.runs / identity
     return Submission(identity, path, request.on, _orders(request, place, path, profiles), ready, _widths(ready))
@@ -196,12 +213,14 @@ def submit_run(
     Raises:
         UsageError, DataError, MachineError: When it cannot be; nothing was submitted then.
     """
-    found = plan_submission(request, place, say, pack=True, run_id=run_id)
+    chosen_profiles(request)
+    conduct.resolve(request)
     why = queue.missing()
     if why is not None:
         raise MachineError(
             f"--on {request.on} needs SLURM here, but {why}. Run it on a login node, or leave --on out to train on this machine."
         )
+    found = plan_submission(request, place, say, pack=True, run_id=run_id)
     run = conduct.run_folder(found.ready, place, run_id)
     found.run_id, found.path = run.id, run.path
     meeting = meeting_of(run)
@@ -209,7 +228,7 @@ def submit_run(
         mine(run.path)
         _refuse_a_second_submission(run, meeting)
     found.orders = _orders(found.ready.request, place, run.path, chosen_profiles(request))
-    driver = run.drive()
+    driver = run.drive(known_dead=dead_driver(run))
     try:
         found.finished = conduct.write_plan(found.ready, run, retry_failed=retry_failed)
         if found.finished:
@@ -256,11 +275,6 @@ def _refuse_a_second_submission(run: RunFolder, meeting: Meeting) -> None:
         )
 
 
-def is_submitted(run: RunFolder) -> bool:
-    """Whether the run was ever submitted to SLURM."""
-    return (run.path / "slurm" / "submissions.json").exists()
-
-
 def jobs_of(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
     """The run's jobs that SLURM still knows, with what its workers last said, and why SLURM could not be asked."""
     meeting = meeting_of(run)
@@ -281,6 +295,23 @@ def jobs_of(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
 def _living(run: RunFolder, *roles: str) -> list[QueuedJob]:
     with cluster_errors():
         return [job for job in queue.of(meeting_of(run).jobs(*roles)) if job.living]
+
+
+def dead_driver(run: RunFolder) -> int:
+    """Number of the run's driver lock if its owner's job has left the queue; 0 otherwise.
+
+    The lock itself says nothing to who sees it for the first time from another machine.
+    """
+    numbers = Lease.numbers(run.path, "driver")
+    job = str((run.driver() or {}).get("job") or "")
+    if not numbers or not job.isdigit():
+        return 0
+    return numbers[-1] if queue.is_alive(job) is False else 0
+
+
+def has_jobs(run: RunFolder) -> bool:
+    """Whether jobs of the run are in the queue."""
+    return bool(_living(run))
 
 
 def _until_gone(run: RunFolder, *roles: str) -> list[QueuedJob]:
@@ -421,4 +452,4 @@ def drive(run: RunFolder, place: Place, say: Say) -> conduct.Outcome:
     profile = kept_profiles(meeting)[0]
     with cluster_errors():
         machine = machines.ClusterMachine(meeting, os.environ.get("SWEEPS_ATTEMPT", "0-0"), profile.interface)
-        return conduct.conduct(request, place, say, run_id=run.id, machine=machine, scratch=profile.scratch)
+        return conduct.conduct(request, place, say, run_id=run.id, machine=machine, report=request.report)

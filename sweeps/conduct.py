@@ -22,7 +22,7 @@ from search_spaces.study import Study
 from sweeps import needs, plan, provenance
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
-from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now
+from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from trainables.artifacts import Store, make_folder, read_json, write_atomically
 from trainables.data import catalog
@@ -55,6 +55,7 @@ class Request:
     profiles: list[str] = field(default_factory=list)  # Of worker jobs: NAME or NAME:WORKERS.
     workers: int | None = None
     slurm: list[str] = field(default_factory=list)  # KEY=VALUE over the profiles.
+    report: bool = True  # Whether the jobs write the page at the end.
 
     def command(self) -> str:
         """The command line that asks for the same."""
@@ -232,7 +233,6 @@ def conduct(
     report: bool = True,
     run_id: str | None = None,
     machine: Machine | None = None,
-    scratch: str | None = None,
     train: bool = True,
 ) -> Outcome:
     """Do what was asked and return what became of it.
@@ -246,7 +246,6 @@ def conduct(
         report: Whether the page is written at the end.
         run_id: The run to continue, when it is known.
         machine: Where stages run; without one, this machine.
-        scratch: Folder for Ray's sockets and logs, when not the machine's temporary one.
         train: Whether missing stages are trained; without that the run is only brought up to what the store has.
 
     Raises:
@@ -256,7 +255,7 @@ def conduct(
     run = run_folder(ready, place, run_id)
     # On a cluster the last driver may have died on another machine, which only its silence tells.
     patience = machine.lock_patience if machine is not None else (0.0 if train else LATE_FILES_SECONDS)
-    driver = run.drive(patience=patience, slots=_slots(request))
+    driver = run.drive(patience=patience, slots=_slots(request), job=os.environ.get("SLURM_JOB_ID", ""))
     try:
         return _conduct(
             ready,
@@ -267,7 +266,6 @@ def conduct(
             quiet=quiet,
             report=report,
             machine=machine,
-            scratch=scratch,
             train=train,
         )
     finally:
@@ -303,7 +301,6 @@ def _conduct(
     quiet: bool,
     report: bool,
     machine: Machine | None,
-    scratch: str | None,
     train: bool,
 ) -> Outcome:
     request, study, resolved, store, data = ready.request, ready.study, ready.resolved, ready.store, ready.data
@@ -312,7 +309,8 @@ def _conduct(
 
     before = read_json(run.path / "run.json") or {}
     revision = provenance.revision()
-    run.stop_file.unlink(missing_ok=True)
+    if machine is None:
+        run.stop_file.unlink(missing_ok=True)  # On a cluster that was done at the submission: a stop may be meant for us.
     content = describe(ready, run, before, revision)
     graph = StageGraph()
     listener: GridCells | SampledCells
@@ -360,11 +358,11 @@ def _conduct(
             machine=machine or LocalMachine(slots, gpus),
             needs=needs.parse(request.needs, study.recipe.roles, share),
             revision=revision,
-            scratch=scratch,
             display=show,
             resume_line=f"Resume: python -m sweeps resume {run.id}",
         )
         trained, halted, drained, warned = state.trained, state.halted, state.draining, state.warned
+    again = machine is not None and warned and stop_content(run).get("warned")
     run.stop_file.unlink(missing_ok=True)
     try:
         projector.write_missing()
@@ -384,7 +382,7 @@ def _conduct(
         outcome.code, outcome.message = (3 if not halted.startswith("an unexpected") else 1), halted
         return outcome
     if drained:
-        outcome.code = machine.lost_code if machine is not None and warned else 130
+        outcome.code = machine.lost_code if machine is not None and again else 130
         return outcome
     if failures:
         outcome.code = 1

@@ -7,7 +7,6 @@ Failures are answered here: Tune never retries, the searcher gives the stage aga
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -27,7 +26,7 @@ from sweeps import machines
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
 from sweeps.needs import Needs
-from sweeps.runs import RunFolder
+from sweeps.runs import RunFolder, stop_content
 from trainables.artifacts import Lease, LeaseObserver, Store, process_start
 from trainables.errors import MachineError, is_disk_full
 from trainables.spec import to_plain
@@ -128,6 +127,7 @@ class StageQueue:
         self._looked = 0.0
         self._late: dict[str, float] = {}  # Published, a worker said, but not seen here yet -> since when.
         self._suspects: list[tuple[float, str, str, dict[str, Any]]] = []  # When, key, node, failure.
+        self._traceless: set[str] = set()
         self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
@@ -195,11 +195,20 @@ class StageQueue:
                 self._done(node)
             elif now - self._late.get(node.key, -math.inf) < self.state.machine.patience:
                 continue  # Published on another node; this one's file system does not show it yet.
+            elif self._left_no_trace(node.key):
+                self._late[node.key] = now
             elif not self.store.held_elsewhere(node.key, self.observer):
                 self._late.pop(node.key, None)
                 # The process that will run it sees the silent lease for the first time.
                 self._dead[node.key] = max(Lease.numbers(self.store.work_folder(node.key)), default=0)
                 self._judge(node)
+
+    def _left_no_trace(self, key: str) -> bool:
+        """Whether a stage's work is gone for the first time: who publishes removes it, and the artifact may show later."""
+        if not self.state.machine.patience or key in self._traceless or Lease.numbers(self.store.work_folder(key)):
+            return False
+        self._traceless.add(key)
+        return True
 
     def _charge_suspects(self, now: float) -> None:
         """Count the loss of a process against its stage, unless its whole node was lost."""
@@ -323,7 +332,6 @@ def execute(
     machine: Machine,
     needs: Needs,
     revision: str,
-    scratch: str | None = None,
     display: Display | None = None,
     resume_line: str = "",
 ) -> EngineState:
@@ -338,7 +346,6 @@ def execute(
         machine: Where the stages run.
         needs: What they ask of it.
         revision: Of the code.
-        scratch: Folder for Ray's sockets and logs, when not the machine's temporary one.
         display: Shown the state about five times a second, from our own thread.
         resume_line: Printed when the run is stopped.
 
@@ -350,8 +357,9 @@ def execute(
     if isinstance(machine, LocalMachine):
         resources_fit(graph, int(machine.has["CPU"]))
     _look_at_file_limit()
-    run.stop_file.unlink(missing_ok=True)
-    with private_temp(scratch) as temp, _quiet(run.logs / "driver.log") as terminal:
+    if isinstance(machine, LocalMachine) or stop_content(run).get("warned"):
+        run.stop_file.unlink(missing_ok=True)
+    with private_temp() as temp, _quiet(run.logs / "driver.log") as terminal:
         if display:
             display.start(state, terminal)
         guard = Guard(temp)
@@ -499,8 +507,10 @@ class Watch(threading.Thread):
                 # record is half-way written.
                 with self.state.lock:
                     self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
-                    self._end_now(code=self.state.machine.lost_code if self.state.warned else 130)
-            content = _stop_content(self.run_folder)
+                    # A stop that somebody asks for while we save after a warning is the end all the same.
+                    again = self.state.warned and stop_content(self.run_folder).get("warned")
+                    self._end_now(code=self.state.machine.lost_code if again else 130)
+            content = stop_content(self.run_folder)
             if content.get("now"):
                 self._end_now()
             if self.state.halted and not self.run_folder.stop_file.exists():
@@ -537,7 +547,7 @@ class Watch(threading.Thread):
         if self.state.draining:
             return
         with contextlib.suppress(OSError):
-            self.run_folder.stop_file.write_text("{}")
+            self.run_folder.stop_file.write_text('{"warned": true}')
         self.state.warned = self.state.draining = True
         self.say(f"Warned: {len(self.state.running)} running stages finish their epoch and save.")
 
@@ -565,13 +575,6 @@ class Watch(threading.Thread):
         self.guard.close()
         self.driver.release()
         os._exit(code)
-
-
-def _stop_content(run: RunFolder) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        value = json.loads(run.stop_file.read_text())
-        return value if isinstance(value, dict) else {}
-    return {}
 
 
 @contextlib.contextmanager

@@ -126,11 +126,12 @@ class RunFolder:
             return False
         return not (observer or LeaseObserver()).is_dead(self.path / f"driver.{numbers[-1]}")
 
-    def drive(self, *, patience: float = 0.0, **more: Any) -> Lease:
+    def drive(self, *, patience: float = 0.0, known_dead: int = 0, **more: Any) -> Lease:
         """Become the one driver of the run.
 
         Args:
             patience: Seconds to wait for a silent driver on another machine to prove dead.
+            known_dead: Number of a lock whose owner is known to be gone.
             more: Written into the lock.
 
         Raises:
@@ -138,7 +139,12 @@ class RunFolder:
         """
         observer = LeaseObserver()
         until = time.monotonic() + patience
-        while (lease := Lease.take(self.path, run=self.id, prefix="driver", observer=observer, more=more)) is None:
+        while True:
+            lease = Lease.take(
+                self.path, run=self.id, prefix="driver", observer=observer, more=more, known_dead=known_dead
+            )
+            if lease is not None:
+                break
             if time.monotonic() >= until:
                 break
             time.sleep(1.0)
@@ -152,6 +158,11 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 (self.path / f"driver.{number}").unlink()
         return lease.keep_alive()
+
+
+def stop_content(run: RunFolder) -> dict[str, Any]:
+    """What the stop file says: `now`, or that only this life of the driver's job is ending (`warned`)."""
+    return read_json(run.stop_file) or {}
 
 
 def list_runs(place: Place) -> list[RunFolder]:

@@ -25,7 +25,12 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         for role, key in trial["stages"].items():
             roles[key] = role
     observer = LeaseObserver()
+    jobs, queue_error = _jobs(run)
+    # A lease on a node that was lost looks alive to who sees it for the first time; the queue knows better.
+    asked = (run.path / "slurm" / "submissions.json").exists() and not queue_error
+    living = {job["number"] for job in jobs if job["living"]} if asked else None
     running, failed = _at_work(store, set(roles) - present, roles, observer)
+    running = [row for row in running if row["run"] != run.id or _lives(_job_of(row["node"]), living)]
     running_keys, failed_keys = {r["key"] for r in running}, {f["key"] for f in failed}
     pruned = _pruned_cells(run, content)
     grid: dict[str, dict[int, str]] = {}
@@ -49,8 +54,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         row["total"] += 1
         row["done"] += key in present
     driver = run.driver() or {}
-    driven = run.is_driven(observer)
-    jobs, queue_error = _jobs(run)
+    driven = run.is_driven(observer) and _lives(str(driver.get("job") or ""), living)
     return {
         "run": run.id,
         "study": content.get("study"),
@@ -84,6 +88,16 @@ def _jobs(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
     return jobs_of(run)
 
 
+def _job_of(node: str) -> str:
+    """The job in a node's name, `w<job>-<life>-<rank>`."""
+    return node[1:].partition("-")[0]
+
+
+def _lives(job: str, living: set[str] | None) -> bool:
+    """Whether a job may be alive: none at all is a process of this machine, and SLURM may not have been asked."""
+    return not job or living is None or job in living
+
+
 def _state(driven: bool, states: list[str], jobs: list[dict[str, Any]]) -> str:
     living = [job for job in jobs if job["living"]]
     if states and set(states) <= {"done", "pruned"} and not driven:
@@ -115,6 +129,7 @@ def _at_work(
                     "epoch": lease.get("epoch"),
                     "epochs": lease.get("epochs"),
                     "value": lease.get("value"),
+                    "node": str(lease.get("node") or ""),
                 }
             )
             continue

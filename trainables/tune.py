@@ -7,10 +7,8 @@ second. One step runs epochs for about a second, or a single epoch where pruning
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
-import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from ray import tune
 
-from trainables.stages.base import begin
+from trainables.stages.base import begin, tidy
 
 STEP_SECONDS = 1.0
 NODE_ROOM = "SWEEPS_NODE_ROOM"  # On a cluster: where a worker node says that it must go, and we that we are busy.
@@ -104,13 +102,7 @@ class StageTrainable(tune.Trainable):
             self._attempt.close()
             self._attempt = None
             _mark("busy", False)
-        torch = sys.modules.get("torch")
-        if torch is not None:
-            torch.set_default_dtype(torch.float32)
-            torch.set_grad_enabled(True)
-            if torch.cuda.is_available() and torch.cuda.is_initialized():
-                gc.collect()
-                torch.cuda.empty_cache()
+        tidy()
 
 
 def _mark(name: str, on: bool) -> None:

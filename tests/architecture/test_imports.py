@@ -45,9 +45,9 @@ LEVELS = {
 
 # Library -> files that may import it, anywhere in them.
 DOORS = {
-    "ray": ("trainables/tune.py", "sweeps/engine.py", "sweeps/searcher.py", "slurm/*"),
+    "ray": ("trainables/tune.py", "sweeps/engine.py", "sweeps/searcher.py", "sweeps/machines.py", "slurm/ray_cluster.py"),
     "optuna": ("sweeps/sampling.py",),
-    "submitit": ("slurm/*",),
+    "submitit": ("slurm/submit.py",),
     "seaborn": ("analysis/figures*.py", "analysis/theme.py"),
     "matplotlib": ("analysis/figures*.py", "analysis/theme.py"),
     "fontTools": ("analysis/figures*.py", "analysis/theme.py"),

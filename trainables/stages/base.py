@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import importlib
 import json
 import os
@@ -285,6 +286,17 @@ def attempt(
             lease.release()
         cores.release()
         context.lease = None
+
+
+def tidy() -> None:
+    """Leave nothing of a stage to the next one in this process; imports no torch."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def describe_failure(error: BaseException, epoch: int) -> dict[str, Any]:

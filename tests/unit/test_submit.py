@@ -1,0 +1,440 @@
+"""A copy of the code, the lines before Python, and the script each job would get; nothing is submitted here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm import queue, submit
+from slurm.errors import ClusterError
+from slurm.jobs import ArrayTask, Driver, Gang, Worker
+from slurm.profiles import Profile, load
+from slurm.ray_cluster import Meeting
+from slurm.submit import ROOMS, Order, note, script, setup_lines, snapshot
+from sweeps import clusters, provenance
+from sweeps.conduct import Request
+from sweeps.runs import Place
+from trainables.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+with_srun = pytest.mark.skipif(shutil.which("srun") is None, reason="needs `srun` (slurm-wlm): submitit asks for it")
+
+
+@pytest.fixture
+def meeting(nasty_path: Path) -> Meeting:
+    made = Meeting(nasty_path / "slurm", "run-a")
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def code(nasty_path: Path) -> Path:
+    """A small project with the rooms of this one."""
+    root = nasty_path / "project"
+    for room in ROOMS:
+        (root / room / "__pycache__").mkdir(parents=True)
+        (root / room / "__init__.py").write_text(f'ROOM = "{room}"\n')
+        (root / room / "__pycache__" / "__init__.cpython-311.pyc").write_bytes(b"x")
+    (root / "slurm" / "profiles").mkdir()
+    (root / "slurm" / "profiles" / "default.toml").write_text("cpus = 1\n")
+    (root / "runs").mkdir()
+    (root / "runs" / "big").write_text("no code")
+    return root
+
+
+# The copy.
+
+
+def test_equal_code_is_copied_once_and_holds_no_leftovers(meeting: Meeting, code: Path) -> None:
+    place = snapshot(code, meeting, "abc")
+    assert place.parent == meeting.folder / "code"
+    assert sorted(os.listdir(place)) == sorted([*ROOMS, "REVISION"])
+    assert (place / "slurm" / "profiles" / "default.toml").read_text() == "cpus = 1\n"
+    assert list(place.rglob("__pycache__")) == []
+    mark = place / "mark"
+    mark.touch()
+    shutil.rmtree(code / "sweeps" / "__pycache__")
+    assert snapshot(code, meeting, "abc") == place
+    assert mark.exists()
+    assert os.listdir(meeting.folder / "code") == [place.name]
+
+
+@pytest.mark.parametrize("change", ["content", "name", "new", "gone", "revision", "data"])
+def test_other_code_gets_another_copy_and_the_first_stays(meeting: Meeting, code: Path, change: str) -> None:
+    first = snapshot(code, meeting, "abc")
+    kept = {path.relative_to(first): path.read_bytes() for path in first.rglob("*") if path.is_file()}
+    file = code / "sweeps" / "__init__.py"
+    if change == "content":
+        file.write_text("ROOM = 1\n")
+    elif change == "name":
+        file.rename(file.with_name("other.py"))
+    elif change == "new":
+        (code / "sweeps" / "new.py").touch()
+    elif change == "gone":
+        file.unlink()
+    elif change == "data":
+        (code / "slurm" / "profiles" / "default.toml").write_text("cpus = 2\n")
+    second = snapshot(code, meeting, "abd" if change == "revision" else "abc")
+    assert second != first
+    assert {path.relative_to(first): path.read_bytes() for path in first.rglob("*") if path.is_file()} == kept
+    assert sorted(os.listdir(meeting.folder / "code")) == sorted([first.name, second.name])
+
+
+def test_what_lies_beside_the_rooms_changes_nothing(meeting: Meeting, code: Path) -> None:
+    first = snapshot(code, meeting, "abc")
+    (code / "runs" / "more").write_text("of a run")
+    assert snapshot(code, meeting, "abc") == first
+
+
+def test_a_copy_that_another_made_meanwhile_is_taken(
+    meeting: Meeting, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def slow(aside: Path, place: Path) -> None:
+        shutil.copytree(aside, place)
+        rename(aside, place)
+
+    monkeypatch.setattr(os, "rename", slow)
+    place = snapshot(code, meeting, "abc")
+    assert (place / "REVISION").read_text() == "abc"
+    assert os.listdir(meeting.folder / "code") == [place.name]
+
+
+def test_the_copy_of_this_project_runs_and_knows_its_revision(meeting: Meeting, tmp_path: Path) -> None:
+    place = snapshot(ROOT, meeting, "0123456789ab+changes")
+    asked = "import sweeps, sweeps.provenance as p; print(p.revision()); print(sweeps.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    revision, where = done.stdout.splitlines()
+    assert revision == "0123456789ab+changes"
+    assert Path(where).is_relative_to(place)
+    assert load("default", search=[("", place / "slurm" / "profiles")]).name == "default"
+
+
+def test_the_revision_of_a_copy_is_read_from_it(nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nasty_path / "REVISION").write_text("abc+changes\n")
+    monkeypatch.setattr(provenance, "ROOT", nasty_path)
+    assert provenance.revision() == "abc+changes"
+
+
+# The lines before Python.
+
+
+def run_lines(lines: Sequence[str], asked: str, **more: str) -> list[str]:
+    """What a shell prints after these lines."""
+    text = "\n".join(["set -eu", *lines, asked])
+    done = subprocess.run(
+        ["bash", "-c", text], env={**os.environ, **more}, capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.splitlines()
+
+
+NASTY = ["my ståff 'é' [x] 100% ☃", "$HOME", "a;touch x", "`id`", 'quo"te', "back\\slash", "-dash", "~", "&& false"]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_any_path_survives_the_shell(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / name / 'more'}")
+    profile = Profile(name="p", source="here")
+    lines = setup_lines(profile, place)
+    assert run_lines(lines, 'pwd; echo "$PYTHONPATH"') == [str(place), f"{place}:{place / 'more'}"]
+
+
+def test_the_copy_comes_before_all_else_and_the_project_itself_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"/opt/site::{ROOT}:/opt/more")
+    lines = setup_lines(Profile(name="p", source="here"), tmp_path)
+    assert run_lines(lines, 'echo "$PYTHONPATH"') == [f"{tmp_path}:/opt/site:/opt/more"]
+
+
+def test_a_relative_path_of_modules_means_the_same_on_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "lib")
+    (said,) = run_lines(setup_lines(Profile(name="p", source="here"), tmp_path / "code"), 'echo "$PYTHONPATH"')
+    assert said == f"{tmp_path / 'code'}:{tmp_path / 'lib'}"
+
+
+def test_modules_and_setup_come_first_and_what_sites_set_is_answered(tmp_path: Path) -> None:
+    profile = Profile(name="p", source="here", modules=("cuda/12.4",), setup=("export SITE='a b'",))
+    lines = setup_lines(profile, tmp_path)
+    assert lines[:2] == ["module load cuda/12.4", "export SITE='a b'"]
+    asked = 'echo "$SITE|$SRUN_CPUS_PER_TASK|${RAY_ADDRESS-none}"'
+    assert run_lines(lines[1:], asked, SLURM_CPUS_PER_TASK="3", RAY_ADDRESS="x") == ["a b|3|none"]
+    assert run_lines(lines[1:], asked, SLURM_CPUS_PER_TASK="", RAY_ADDRESS="x") == ["a b|1|none"]
+
+
+# The script.
+
+
+def order(role: str = "worker", jobs: int = 2, profile: Profile | None = None, **more: Any) -> Order:
+    made = Worker("/m", "run-a")
+    return Order(role, profile or Profile(name="p", source="here"), [made] * jobs, **more)
+
+
+def options(text: str) -> dict[str, str]:
+    """The #SBATCH lines of a script, as the shell's words."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#SBATCH "):
+            words = shlex.split(line.removeprefix("#SBATCH "))
+            assert len(words) == 1, line
+            name, _, value = words[0].removeprefix("--").partition("=")
+            assert name not in found, line
+            found[name] = value
+    return found
+
+
+@with_srun
+def test_a_worker_script_asks_for_what_the_profile_says(meeting: Meeting, tmp_path: Path) -> None:
+    profile = Profile(
+        name="p",
+        source="here",
+        partition="gpu,long",
+        account="mine",
+        qos="high",
+        gpus=2,
+        gpu_type="a100",
+        cpus=6,
+        memory_gb=12.5,
+        time_minutes=90,
+        constraint="skylake",
+        exclude="node07",
+        reservation="course",
+        warning_seconds=60,
+        extra={"nice": 100, "exclusive": True, "mail-type": False},
+    )
+    asked = options(script(meeting, order(jobs=3, profile=profile, after="77"), tmp_path))
+    assert asked["array"] == "0-2%3"
+    assert asked["partition"] == "gpu,long"
+    assert (asked["account"], asked["qos"], asked["constraint"]) == ("mine", "high", "skylake")
+    assert (asked["exclude"], asked["reservation"], asked["nice"]) == ("node07", "course", "100")
+    assert asked["gpus-per-node"] == "a100:2"
+    assert (asked["cpus-per-task"], asked["nodes"], asked["ntasks-per-node"]) == ("6", "1", "1")
+    assert asked["time"] == "90"
+    assert asked["signal"] == "USR2@60"
+    assert asked["dependency"] == "after:77"
+    assert {"requeue", "exclusive"} <= set(asked)
+    assert "mail-type" not in asked
+    assert asked["job-name"] == "worker-run-a"
+    assert asked["open-mode"] == "append"
+    assert asked["mem"] == "12800MB"
+
+
+@with_srun
+def test_a_driver_script_asks_for_little_and_never_for_a_gpu(meeting: Meeting, tmp_path: Path) -> None:
+    profile = load("gpu")
+    asked = options(script(meeting, order("driver", 1, profile), tmp_path))
+    assert (asked["cpus-per-task"], asked["mem"], asked["time"]) == ("1", "4GB", "2880")
+    assert not [name for name in asked if "gpu" in name or "gres" in name or name == "array"]
+    assert options(script(meeting, order("worker", 1, profile), tmp_path))["gpus-per-node"] == "1"
+
+
+@with_srun
+def test_a_gang_is_one_job_of_several_nodes(meeting: Meeting, tmp_path: Path) -> None:
+    asked = options(script(meeting, order("gang", 1, nodes=4), tmp_path))
+    assert (asked["nodes"], asked["ntasks-per-node"]) == ("4", "1")
+    assert "array" not in asked and "dependency" not in asked
+
+
+@with_srun
+def test_every_script_runs_our_python_in_the_copy_with_all_variables(meeting: Meeting, tmp_path: Path) -> None:
+    profile = Profile(name="p", source="here", python="/opt/my python/bin/python", setup=("source ~/env",))
+    text = script(meeting, order(profile=profile), tmp_path / "co py")
+    (command,) = [line for line in text.splitlines() if line.startswith("srun ")]
+    words = shlex.split(command)
+    assert "--export=ALL" in words
+    assert "/opt/my python/bin/python" in words
+    assert words[-1] == str(meeting.folder / "jobs")
+    lines = text.splitlines()
+    assert lines.index("source ~/env") < lines.index(f"cd {shlex.quote(str(tmp_path / 'co py'))}")
+    assert lines.index("export PYTHONUNBUFFERED=1") < lines.index(command)
+    assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
+    unsaid = script(meeting, order(), tmp_path)
+    assert sys.executable in shlex.split(next(line for line in unsaid.splitlines() if line.startswith("srun ")))
+
+
+@with_srun
+def test_a_percent_sign_in_the_folder_is_no_pattern_of_slurm(tmp_path: Path) -> None:
+    made = Meeting(tmp_path / "100%j of it" / "slurm", "run-a")
+    made.prepare()
+    text = script(made, order(jobs=1), tmp_path)
+    output = options(text)["output"]
+    # SLURM puts the job's number for %j, and knows %% as the sign itself.
+    assert output.replace("%%", "\0").replace("%j", "7").replace("\0", "%") == str(made.folder / "jobs" / "7_0_log.out")
+
+
+@with_srun
+def test_a_script_is_made_without_submitting_or_leaving_anything(meeting: Meeting, tmp_path: Path) -> None:
+    script(meeting, order(), tmp_path)
+    assert [path.name for path in (meeting.folder / "jobs").glob("*")] == []
+    assert meeting.submissions() == []
+
+
+def test_without_srun_the_reason_is_said(meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="SLURM's jobs cannot be made: .*srun"):
+        script(meeting, order(), tmp_path)
+
+
+# Submitting.
+
+
+@with_srun
+def test_a_refused_submission_is_said_in_slurms_words_and_not_noted(
+    meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The real sbatch, with a configuration of no cluster: it refuses at once.
+    config = tmp_path / "slurm.conf"
+    config.write_text("ClusterName=none\nNonsense=1\n")
+    monkeypatch.setenv("SLURM_CONF", str(config))
+    before = dict(os.environ)
+    with pytest.raises(ClusterError, match="SLURM refused the worker job of profile 'p': .*--dry-run shows the script"):
+        submit.submit(meeting, order(jobs=1), tmp_path)
+    assert meeting.submissions() == []
+    assert dict(os.environ) == before
+
+
+def test_jobs_travel_to_their_node_as_they_were(meeting: Meeting) -> None:
+    common: dict[str, Any] = {"meeting_folder": str(meeting.folder), "run": "run-a", "scratch": "$TMPDIR"}
+    for job in (
+        Driver(**common, command=("-m", "sweeps")),
+        Worker(**common, driver="7"),
+        Gang(**common, command=("-m", "sweeps")),
+        ArrayTask(**common, command=("-m", "sweeps")),
+    ):
+        assert pickle.loads(pickle.dumps(job)) == job
+
+
+def test_the_scratch_folder_is_that_of_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMEWHERE", "/local/7")
+    assert Worker("/m", "r", scratch="$SOMEWHERE/x").place() == "/local/7/x"
+    assert Worker("/m", "r").place() is None
+
+
+def test_what_was_submitted_is_noted_with_its_whole_profile(meeting: Meeting) -> None:
+    profile = load("gpu", ["cpus=3"])
+    note(meeting, order("driver", 1, profile), ["7"])
+    note(meeting, order("worker", 2, profile, nodes=1), ["8_0", "8_1"])
+    assert [entry["role"] for entry in meeting.submissions()] == ["driver", "worker"]
+    assert meeting.jobs() == ["7", "8_0", "8_1"]
+    assert Profile.from_dict(meeting.submissions()[0]["profile"]) == profile
+    assert [name for name in os.listdir(meeting.folder) if name.startswith(".")] == []
+
+
+def test_the_profiles_kept_are_those_of_the_last_submission(meeting: Meeting) -> None:
+    with pytest.raises(UsageError, match="was never submitted"):
+        clusters.kept_profiles(meeting)
+    old, new, more = (Profile(name=name, source="here") for name in ("old", "new", "more"))
+    for role, profile in (("driver", old), ("worker", old), ("driver", new), ("worker", new), ("worker", more)):
+        note(meeting, order(role, 1, profile), ["1"])
+    assert [one.name for one in clusters.kept_profiles(meeting)] == ["new", "new", "more"]
+
+
+def plan(place: Place, **fields: Any) -> clusters.Submission:
+    request = Request(study="horkd_order_ablation", preset="tiny", **fields)
+    return clusters.plan_submission(request, place, lambda line: None, pack=False)
+
+
+def test_an_elastic_run_is_a_driver_and_an_array_of_workers_per_profile(nasty_path: Path) -> None:
+    place = Place(nasty_path / "runs", nasty_path / "store")
+    found = plan(place, on="slurm", profiles=["gpu:3", "cpu"], workers=5)
+    assert [(o.role, o.profile.name, len(o.jobs), o.nodes) for o in found.orders] == [
+        ("driver", "gpu", 1, 1),
+        ("worker", "gpu", 3, 1),
+        ("worker", "cpu", 5, 1),
+    ]
+    assert found.workers == 8
+    driver = found.orders[0].jobs[0]
+    assert isinstance(driver, Driver)
+    assert list(driver.command) == ["-m", "sweeps", "drive", str(found.path), "--store", str(place.store)]
+
+
+def test_a_gang_is_one_order_and_an_array_has_a_task_for_each_worker(nasty_path: Path) -> None:
+    place = Place(nasty_path / "runs", nasty_path / "store")
+    (gang,) = plan(place, on="slurm-gang", workers=3).orders
+    assert (gang.role, len(gang.jobs), gang.nodes) == ("gang", 1, 3)
+    (array,) = plan(place, on="slurm-array").orders
+    assert (array.role, len(array.jobs), array.nodes) == ("array", clusters.WORKERS, 1)
+
+
+def test_workers_wait_for_the_drivers_start_and_half_a_cluster_is_taken_back(
+    meeting: Meeting, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = plan(Place(nasty_path / "runs", nasty_path / "store"), on="slurm", profiles=["default:1", "cpu:1"])
+    seen: list[Order] = []
+    cancelled: list[str] = []
+
+    def accept_two(meeting: Meeting, order: Order, code: Path) -> list[str]:
+        seen.append(order)
+        if len(seen) == 3:
+            raise ClusterError("no such partition")
+        return [str(6 + len(seen))]
+
+    monkeypatch.setattr(clusters, "submit", accept_two)
+    monkeypatch.setattr(queue, "cancel", lambda ids, **more: cancelled.extend(ids))
+    with pytest.raises(ClusterError, match="no such partition"):
+        clusters._submit_orders(found, meeting, nasty_path)
+    assert [one.after for one in seen] == [None, "7", "7"]
+    assert all(isinstance(job, Worker) and job.driver == "7" for one in seen[1:] for job in one.jobs)
+    assert cancelled == ["7", "8"]
+
+
+def test_a_disk_that_is_full_while_submitting_leaves_no_job_behind(
+    meeting: Meeting, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = plan(Place(nasty_path / "runs", nasty_path / "store"), on="slurm")
+    cancelled: list[str] = []
+
+    def full(meeting: Meeting, order: Order, code: Path) -> list[str]:
+        if order.role == "worker":
+            raise OSError(28, "No space left on device")
+        return ["7"]
+
+    monkeypatch.setattr(clusters, "submit", full)
+    monkeypatch.setattr(queue, "cancel", lambda ids, **more: cancelled.extend(ids))
+    with pytest.raises(Exception, match="No space left"):
+        clusters._submit_orders(found, meeting, nasty_path)
+    assert cancelled == ["7"]
+
+
+def test_paths_in_a_request_mean_the_same_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = clusters.absolute(Request("s", data="folder:pictures", data_root="root"))
+    assert (found.data, found.data_root) == (f"folder:{tmp_path / 'pictures'}", str(tmp_path / "root"))
+    assert dataclasses.replace(clusters.absolute(Request("s", data="digits"))) == Request("s", data="digits")
+
+
+def test_what_a_run_json_asks_is_read_as_data(nasty_path: Path) -> None:
+    from sweeps.runs import RunFolder
+
+    run = RunFolder(nasty_path / "run")
+    kept = {"request": {"study": "s", "on": "slurm", "of_a_newer_version": 1}, "seeds": [0, 1, 5]}
+    found = clusters.request_of(run, kept)
+    assert (found.study, found.on, found.seeds) == ("s", "slurm", "0,1,5")
+    assert clusters.request_of(run, {**kept, "seeds": [3]}).seeds == "3-3"
+    for bad in ({}, {"request": None}, {"request": []}, {"request": {}}, {**kept, "seeds": 5}):
+        with pytest.raises(UsageError, match="does not say what was asked"):
+            clusters.request_of(run, json.loads(json.dumps(bad)))
