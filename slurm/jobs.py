@@ -54,6 +54,12 @@ def job_number() -> str:
     return os.environ.get("SLURM_JOB_ID", "0")
 
 
+def job_id() -> str:
+    """What SLURM's commands take for this job alone: the number of an array's last task means the whole array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else job_number()
+
+
 def attempt_name() -> str:
     """This life of this job: a requeued job keeps its number."""
     return f"{job_number()}-{os.environ.get('SLURM_RESTART_COUNT', '0')}"
@@ -102,7 +108,7 @@ def requeue_this_job(signals: Signals, *, hold: bool = False) -> None:
     """Put this job back in the queue; SLURM then ends it."""
     say("back into the queue" + (f", {HELD}" if hold else ""))
     try:
-        queue.requeue(job_number(), hold=hold)
+        queue.requeue(job_id(), hold=hold)
     except ClusterError as error:
         say(f"this job cannot be requeued: {error}. `python -m sweeps resume` submits what is missing.")
         return
@@ -217,7 +223,7 @@ class Driver(Job):
         with contextlib.suppress(ClusterError, OSError):
             held = [number for number, said in self.meeting.workers().items() if said.get("state") == HELD]
             if held:
-                queue.release([j.number for j in queue.of(self.meeting.jobs()) if j.number in held and j.waiting])
+                queue.release([j.id for j in queue.of(self.meeting.jobs()) if j.number in held and j.waiting])
                 for number in held:
                     self.meeting.say(number, state="released")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "kill"))
 
 import harness
 import private_slurm
-from scenario import LONG, SLEEP, SLEEP_STUDY, SMALL, ClusterRun
+from scenario import LONG, SLEEP, SLEEP_STUDY, SMALL, ClusterRun, Reference
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,29 +43,32 @@ def cluster(_started: private_slurm.PrivateSlurm) -> Iterator[private_slurm.Priv
     _started.wait_idle()
 
 
-def _reference(folder: Path, study: str, *words: str) -> dict[str, str]:
-    """Content digests of a run on this machine alone, that nobody hurt."""
-    result = harness.sweeps("run", study, *words, "--out", str(folder), "-q", "--no-report")
-    assert result.returncode == 0, result.stderr
-    return harness.digests(folder)
+@contextlib.contextmanager
+def _reference(folder: Path, study: str, *words: str) -> Iterator[Reference]:
+    reference = Reference(folder, study, *words)
+    yield reference
+    reference.end()
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of the short run."""
-    return _reference(tmp_path_factory.mktemp("short"), harness.STUDY, *SMALL)
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """The short run."""
+    with _reference(tmp_path_factory.mktemp("short"), harness.STUDY, *SMALL) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
-def long_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of the long run."""
-    return _reference(tmp_path_factory.mktemp("long"), harness.STUDY, *LONG)
+def long_reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """The long run."""
+    with _reference(tmp_path_factory.mktemp("long"), harness.STUDY, *LONG) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
-def sleep_reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Of the run whose stages sleep."""
-    return _reference(tmp_path_factory.mktemp("sleep"), SLEEP_STUDY, *SLEEP, "--jobs", "2")
+def sleep_reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
+    """The run whose stages sleep."""
+    with _reference(tmp_path_factory.mktemp("sleep"), SLEEP_STUDY, *SLEEP) as found:
+        yield found
 
 
 @pytest.fixture

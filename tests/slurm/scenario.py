@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,8 +22,40 @@ SMALL = harness.SMALL[1:]
 LONG = ["--preset", "tiny", "--seeds", "3", "--set", "epochs=14", "--set", "train_images=320", "--set", "batch_size=16"]
 # Costs no computing: several such runs go side by side on two cores.
 SLEEP_STUDY = "_engine_check"
-SLEEP = ["--preset", "tiny", "--set", "epochs=6", "--set", "seconds=1", "--set", "evaluation.seconds=0.1"]
+FEW = ["--preset", "tiny", "--set", "student.label=s00,s01", "--set", "evaluation.seconds=0.1"]
+SLEEP = [*FEW, "--set", "epochs=6", "--set", "seconds=1"]
 JOBS = {"cpus": "1", "memory_gb": "1", "driver.memory_gb": "1", "time": "30", "warning_seconds": "30"}
+
+
+class Reference:
+    """A run on this machine alone that nobody hurts; it goes on beside the test that will compare with it."""
+
+    def __init__(self, folder: Path, study: str, *words: str) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            harness.command("run", study, *words, "--out", str(folder), "-q", "--no-report"),
+            cwd=harness.ROOT,
+            env=harness.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Key -> content digest of its artifacts."""
+        if self._process.stderr is not None and not self._process.stderr.closed:
+            _, said = self._process.communicate(timeout=300)
+            assert self._process.returncode == 0, said
+        return harness.digests(self.folder)
+
+    def end(self) -> None:
+        """Leave nothing behind when no test came to compare."""
+        if self._process.poll() is None:
+            for pid in harness.tree(self._process.pid):
+                harness.kill(pid)
+        self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
 
 class ClusterRun:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import harness
-from scenario import JOBS, SLEEP, SLEEP_STUDY, ClusterRun
+from scenario import FEW, JOBS, SLEEP, SLEEP_STUDY, ClusterRun, Reference
 
 # Stages that last, so that there is something to stop.
-SLOW = ["--preset", "tiny", "--set", "epochs=20", "--set", "seconds=0.5", "--set", "evaluation.seconds=0.1"]
+SLOW = [*FEW, "--set", "epochs=16", "--set", "seconds=0.5"]
 NO_TORCH = """
 import sys
 class Refuse:
@@ -33,7 +33,7 @@ def running(run: ClusterRun) -> None:
 
 
 def test_a_login_node_needs_no_torch_and_a_site_that_exports_nothing_works(
-    begin: Callable[..., ClusterRun], sleep_reference: dict[str, str]
+    begin: Callable[..., ClusterRun], sleep_reference: Reference
 ) -> None:
     run = begin()
     slurm = [f"--slurm={key}={value}" for key, value in {**JOBS, "extra.export": "NONE"}.items()]
@@ -50,7 +50,7 @@ def test_a_login_node_needs_no_torch_and_a_site_that_exports_nothing_works(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert run.finish() == 0, run.report()
-    assert run.digests() == sleep_reference
+    assert run.digests() == sleep_reference.digests()
     run.leaves_nothing()
 
 
@@ -72,18 +72,6 @@ def test_stop_drains_and_resume_submits_only_what_is_missing(begin: Callable[...
     said = run.sweeps("resume", "latest", "--no-report")
     assert "Nothing is left to train" in said
     assert not run.jobs()
-
-
-def test_stop_now_ends_workers_then_driver_and_leaves_nothing(begin: Callable[..., ClusterRun]) -> None:
-    run = begin()
-    run.submit(SLEEP_STUDY, *SLOW)
-    running(run)
-    before = run.processes()
-    assert any(b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in before)
-    assert "are gone" in run.sweeps("stop", "latest", "--now")
-    assert not run.jobs()
-    run.leaves_nothing()
-    assert not harness.gone(before, 5)
 
 
 def test_a_run_shrinks_and_grows(begin: Callable[..., ClusterRun]) -> None:
@@ -109,10 +97,10 @@ def test_a_cancelled_driver_is_not_waited_for(begin: Callable[..., ClusterRun]) 
     run.leaves_nothing()
 
 
-def test_a_worker_refuses_a_foreign_head(begin: Callable[..., ClusterRun], tmp_path: Path) -> None:
+def test_strangers_are_refused_and_stop_now_leaves_nothing(begin: Callable[..., ClusterRun], tmp_path: Path) -> None:
     run = begin()
     run.submit(SLEEP_STUDY, *SLOW)
-    run.until(lambda view: run.serving(), what="a worker serves")
+    running(run)
     # Another run's folder, whose published address leads to this run's head.
     foreign = tmp_path / "foreign" / "slurm"
     foreign.mkdir(parents=True)
@@ -128,8 +116,18 @@ def test_a_worker_refuses_a_foreign_head(begin: Callable[..., ClusterRun], tmp_p
     assert "must be the one of foreign" in serve(foreign)
     token.chmod(0o644)
     assert "only you can read" in serve(foreign)
-    run.sweeps("stop", "latest", "--now")
+
+    before = run.processes()
+    assert any(b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in before)
+    assert "are gone" in run.sweeps("stop", "latest", "--now")
+    assert not run.jobs()
     run.leaves_nothing()
+    assert not harness.gone(before, 5)
+
+    os.chown(run.folder, 65534, 65534)
+    for words in (("resume", "latest"), ("scale", "latest", "--workers", "3")):
+        assert "must belong to you" in run.sweeps(*words, code=3)
+    assert not run.jobs()
 
 
 def serve(folder: Path) -> str:
@@ -146,17 +144,6 @@ def serve(folder: Path) -> str:
     assert done.returncode != 0
     assert "joins" not in done.stdout
     return done.stdout + done.stderr
-
-
-def test_a_run_folder_of_somebody_else_is_refused(begin: Callable[..., ClusterRun]) -> None:
-    run = begin()
-    run.submit(SLEEP_STUDY, *SLOW)
-    run.sweeps("stop", "latest", "--now")
-    folder = run.folder
-    os.chown(folder, 65534, 65534)
-    for words in (("resume", "latest"), ("stop", "latest"), ("scale", "latest", "--workers", "3")):
-        assert "must belong to you" in run.sweeps(*words, code=3)
-    assert not run.jobs()
 
 
 def test_what_slurm_refuses_is_said_and_nothing_is_left_in_the_queue(begin: Callable[..., ClusterRun]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from scenario import SLEEP_STUDY, SMALL, ClusterRun
+from scenario import SLEEP_STUDY, SMALL, ClusterRun, Reference
 
 
 def started(run: ClusterRun) -> list[float]:
@@ -21,7 +21,7 @@ def started(run: ClusterRun) -> list[float]:
 
 
 def test_elastic_work_begins_with_the_first_worker_and_gives_the_same_numbers(
-    begin: Callable[..., ClusterRun], reference: dict[str, str]
+    begin: Callable[..., ClusterRun], reference: Reference
 ) -> None:
     run = begin()
     # Only one worker of so many cpus fits on the node; the other waits in the queue to the end.
@@ -40,7 +40,7 @@ def test_elastic_work_begins_with_the_first_worker_and_gives_the_same_numbers(
     assert run.jobs("worker")[-1]["state"] == "PENDING"
     assert min(started(run)) - began <= 20
     assert run.finish() == 0, run.report()
-    assert run.digests() == reference
+    assert run.digests() == reference.digests()
     assert not harness.trained_twice(run.out)
     run.nothing_failed()
     run.leaves_nothing()
@@ -60,33 +60,25 @@ def number_to_id(run: ClusterRun, number: str) -> str:
     return next(job["id"] for job in run.status()["jobs"] if job["number"] == number)
 
 
-def test_a_gang_gives_the_same_numbers_and_waits_when_asked(
-    begin: Callable[..., ClusterRun], reference: dict[str, str]
+def test_a_gang_and_an_array_without_ray_give_the_same_numbers(
+    begin: Callable[..., ClusterRun], reference: Reference
 ) -> None:
-    run = begin()
-    said = run.submit(*SMALL, "--wait", on="slurm-gang")
+    array, gang = begin("array"), begin("gang")
+    array.submit(*SMALL, on="slurm-array")
+    array.until(lambda view: view["running"], what="a stage trains")
+    assert not [pid for pid in array.processes() if b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    said = gang.submit(*SMALL, "--wait", on="slurm-gang")
     assert "gang" in said
-    assert run.digests() == reference
-    assert not harness.trained_twice(run.out)
-    run.leaves_nothing()
-
-
-def test_an_array_gives_the_same_numbers_without_a_ray(
-    begin: Callable[..., ClusterRun], reference: dict[str, str]
-) -> None:
-    run = begin()
-    run.submit(*SMALL, on="slurm-array")
-    run.until(lambda view: view["running"], what="a stage trains")
-    assert not [pid for pid in run.processes() if b"raylet" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    run.until(lambda view: not run.jobs(), timeout=180, what="the array is through")
-    assert run.digests() == reference
-    assert not harness.trained_twice(run.out)
-    assert len(list((run.folder / "records").glob("*.parquet"))) == len(reference)
-    run.leaves_nothing()
+    assert array.finish() == 0
+    for run in (array, gang):
+        assert run.digests() == reference.digests()
+        assert not harness.trained_twice(run.out)
+        assert len(list((run.folder / "records").glob("*.parquet"))) == len(reference.digests())
+        run.leaves_nothing()
 
 
 def test_two_runs_at_once_share_their_teachers(
-    begin: Callable[..., ClusterRun], reference: dict[str, str], tmp_path: Path
+    begin: Callable[..., ClusterRun], reference: Reference, tmp_path: Path
 ) -> None:
     one, other = begin("one"), begin("other")
     store = tmp_path / "store"
@@ -102,7 +94,7 @@ def test_two_runs_at_once_share_their_teachers(
     shared = keys[one] & keys[other]
     found = {path.parent.name: json.loads(path.read_text()) for path in store.glob("*/manifest.json")}
     assert {m["kind"] for k, m in found.items() if k in shared} >= {"teacher"}
-    assert {key: m["digest"] for key, m in found.items() if key in keys[one]} == reference
+    assert {key: m["digest"] for key, m in found.items() if key in keys[one]} == reference.digests()
     # The logs lie with the run that trained; a shared stage is in one of them only.
     trained = [name for run in (one, other) for name in harness.epochs_trained(run.out)]
     assert len(trained) == len(set(trained)) == len(keys[one] | keys[other])

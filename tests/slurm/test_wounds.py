@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from scenario import LONG, SLEEP, SLEEP_STUDY, ClusterRun
+from scenario import LONG, SLEEP, SLEEP_STUDY, ClusterRun, Reference
 
 
 def training(view: dict[str, Any]) -> bool:
@@ -18,7 +18,7 @@ def training(view: dict[str, Any]) -> bool:
 def hurt_a_worker(run: ClusterRun, *command: str) -> None:
     """Do something to a worker that serves, and wait until it does not any more."""
     worker = run.serving()[0]
-    run.cluster.run(*command, worker["number"])
+    run.cluster.run(*command, worker["id"])
     run.until(lambda view: worker["number"] not in {job["number"] for job in run.serving()}, what="it leaves")
 
 
@@ -77,17 +77,17 @@ ALONE = [
 ]
 
 
-def check(run: ClusterRun, reference: dict[str, str]) -> None:
+def check(run: ClusterRun, reference: Reference) -> None:
     """The run ended well, with the numbers of one that nobody hurt."""
     assert run.finish() == 0, run.report()
-    assert run.digests() == reference
+    assert run.digests() == reference.digests()
     run.repeats_no_more_than_the_epochs_in_flight()
     run.nothing_failed()
     run.leaves_nothing()
 
 
 def test_each_wound_alone_is_survived(
-    begin: Callable[..., ClusterRun], sleep_reference: dict[str, str]
+    begin: Callable[..., ClusterRun], sleep_reference: Reference
 ) -> None:
     # All at once on the same two nodes: six runs that must not disturb each other.
     runs = {wound: begin(wound.__name__) for wound in ALONE}
@@ -100,7 +100,7 @@ def test_each_wound_alone_is_survived(
         check(run, sleep_reference)
 
 
-def test_one_run_survives_all_of_it(begin: Callable[..., ClusterRun], long_reference: dict[str, str]) -> None:
+def test_one_run_survives_all_of_it(begin: Callable[..., ClusterRun], long_reference: Reference) -> None:
     run = begin()
     run.submit(*LONG)
     for wound in (
