@@ -311,6 +311,7 @@ class Worker(Job):
         asked = began - ASK_QUEUE_SECONDS + 5.0
         refused = ""
         silent: Head | None = None
+        strangers = 0  # Answers in a row that were none of a Ray head.
         limit = float(os.environ.get("SWEEPS_HEAD_WAIT_SECONDS", HEAD_WAIT_SECONDS))
         while True:
             why = self._leave(meeting, signals, is_over)
@@ -332,6 +333,10 @@ class Worker(Job):
                     if self._refused >= REFUSALS_ALLOWED:
                         return "refused"
                 except OSError as error:
+                    strangers = strangers + 1 if isinstance(error, TimeoutError) else 0
+                    if strangers >= REFUSALS_ALLOWED:
+                        refused = head.attempt
+                        meeting.say(job_number(), state="refused", why=str(error))
                     if head != silent:
                         silent = head
                         say(f"nobody answers at {head.address} (attempt {head.attempt}) yet: {error}")

@@ -12,6 +12,7 @@ several runs and users.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import hmac
 import json
@@ -32,7 +33,7 @@ from slurm.guard import descendants, processes
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Trials pass only paths; this is the least Ray accepts.
 PROOF_SPACE, PROOF_NAME = b"sweeps", b"proof"
-ANSWER_SECONDS = 20.0
+ANSWER_SECONDS = 15.0
 LEFT_SECONDS = 4.0  # What a raylet gets to take its leave before it is killed.
 
 
@@ -68,9 +69,16 @@ class Meeting:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
         # A link appears whole or not at all, and never replaces a token that nodes already hold.
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, self.token)
-        aside.unlink()
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, self.token)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
+                raise
+            if not self.token.exists():
+                os.rename(aside, self.token)
+        finally:
+            aside.unlink(missing_ok=True)
         self.check()
 
     def check(self) -> None:
@@ -79,8 +87,8 @@ class Meeting:
         Raises:
             ClusterError: If they are not, or are missing.
         """
-        mine(self.folder)
         try:
+            mine(self.folder)
             found = self.token.lstat()
         except FileNotFoundError:
             raise ClusterError(
@@ -128,7 +136,7 @@ class Meeting:
         """What was submitted for this run, oldest first: role, profile, ids, nodes, time."""
         with contextlib.suppress(OSError, ValueError):
             value = json.loads((self.folder / "submissions.json").read_bytes())
-            return [entry for entry in value if isinstance(entry, dict)]
+            return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
         return []
 
     def jobs(self, *roles: str) -> list[str]:
@@ -257,8 +265,11 @@ def check_head(meeting: Meeting, head: Head) -> None:
     Raises:
         ClusterError: If it is a stranger or refuses us.
         ConnectionError: If nobody answers there (yet).
+        TimeoutError: If somebody listens there who does not answer like a head.
     """
     host, _, port = head.address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConnectionError(f"'{head.address}' is no address")
     socket.create_connection((host, int(port)), timeout=5).close()
     try:
         answer = subprocess.run(
@@ -266,11 +277,11 @@ def check_head(meeting: Meeting, head: Head) -> None:
             env={**os.environ, **environment(meeting, Path("/tmp"))},
             capture_output=True,
             text=True,
-            timeout=ANSWER_SECONDS + 20,
+            timeout=ANSWER_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ConnectionError(f"nobody at {head.address} answers like a Ray head") from None
+        raise TimeoutError(f"what listens at {head.address} does not answer like a Ray head") from None
     if answer.returncode == 0:
         return
     said = answer.stdout.strip().splitlines()[-1:] or answer.stderr.strip().splitlines()[-1:] or ["no reason given"]
@@ -334,6 +345,7 @@ class WorkerNode:
         self.meeting, self.head, self.name, self.temp, self.what = meeting, head, name, temp, what
         self.room = temp / "node"  # Its stages read here whether to leave, and say here that they are busy.
         self._process: subprocess.Popen[str] | None = None
+        self._drainer: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; `is_up` says whether it still runs."""
@@ -376,7 +388,7 @@ class WorkerNode:
         """Tell the stages to save and leave, and the head to send no more."""
         (self.room / "leave").touch()
         # The head is asked from a process of its own: it may be gone, and then an answer takes a minute.
-        subprocess.Popen(
+        self._drainer = subprocess.Popen(
             [sys.executable, "-m", "slurm.ray_cluster", "drain", self.head.address, self.name, str(int(seconds * 1000))],
             env={**os.environ, **environment(self.meeting, self.temp)},
             stdin=subprocess.DEVNULL,
@@ -386,6 +398,10 @@ class WorkerNode:
 
     def stop(self) -> None:
         """End the node and everything below it."""
+        if self._drainer is not None:
+            self._drainer.kill()
+            self._drainer.wait()
+            self._drainer = None
         if self._process is None:
             return
         below = descendants({self._process.pid}, processes())

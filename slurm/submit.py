@@ -91,7 +91,8 @@ def snapshot(root: Path, meeting: Meeting, revision: str) -> Path:
 def setup_lines(profile: Profile, code: Path) -> list[str]:
     """Shell lines before Python starts."""
     mine = str(Path(__file__).resolve().parent.parent)
-    paths = [str(code), *[p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != mine]]
+    others = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    paths = [str(code), *[p for p in others if p != mine]]
     return [
         *profile.setup_lines(),
         # From its folder: `python -m` looks there first, and must not find the code as it is by then.
@@ -169,7 +170,11 @@ def submit(meeting: Meeting, order: Order, code: Path) -> list[str]:
                 "Change the profile or give --slurm KEY=VALUE; --dry-run shows the script."
             ) from None
     ids = [str(job.job_id) for job in submitted]
-    note(meeting, order, ids)
+    try:
+        note(meeting, order, ids)
+    except OSError:
+        queue.cancel(ids)  # Nobody would know of them.
+        raise
     return ids
 
 

@@ -278,8 +278,13 @@ def _only_with_slurm(request: Any, wait: bool) -> None:
             if given is not None:
                 raise UsageError(f"{flag} is for this machine; with --on {request.on} use --slurm cpus=N or gpus=N.")
         return
-    given = {"--workers": request.workers, "--profile": request.profiles, "--slurm": request.slurm, "--wait": wait}
-    wrong = [flag for flag, value in given.items() if value]
+    given = {
+        "--workers": request.workers is not None,
+        "--profile": bool(request.profiles),
+        "--slurm": bool(request.slurm),
+        "--wait": wait,
+    }
+    wrong = [flag for flag, said in given.items() if said]
     if wrong:
         raise UsageError(f"{', '.join(wrong)} need --on slurm, slurm-gang or slurm-array.")
 
@@ -473,9 +478,11 @@ def resume(
     if on is not None:
         if on not in MODES:
             raise UsageError(f"--on takes {', '.join(MODES)}, got '{on}'.{did_you_mean(on, MODES)}")
+        if on != request.on:
+            request.gpus = request.jobs = None  # They were those of another place.
         request.on = on
     if request.on != "local":
-        request.gpus = None  # The profiles say it.
+        request.gpus = request.jobs = None  # The profiles say it.
     elif workers is None and not wait:
         request.workers, request.profiles, request.slurm = None, [], []
     if workers is not None:

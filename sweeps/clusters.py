@@ -89,7 +89,7 @@ def chosen_profiles(request: Request) -> list[tuple[Profile, int]]:
     counts: list[int | None] = []
     for word in words:
         name, colon, count = word.partition(":")
-        if colon and not (count.isdigit() and 1 <= int(count) <= 10_000):
+        if colon and not (count.isdecimal() and count.isascii() and 1 <= int(count) <= 10_000):
             raise UsageError(f"--profile takes NAME or NAME:WORKERS, got '{word}'.")
         counts.append(int(count) if colon else None)
     if most is not None:
@@ -157,6 +157,12 @@ def plan_submission(request: Request, place: Place, say: Say, *, pack: bool, run
         )
     identity = run_id or ready.resolved.run_id(ready.data["fingerprint"])
     path = place.runs / identity
+    bad = [mark for mark in "%:\n" if mark in str(path)]
+    if bad:
+        raise UsageError(
+            f"{path} must hold none of '%', ':' and line ends, which mean something else to SLURM and Python. "
+            "Choose another folder with --out."
+        )
     return Submission(identity, path, request.on, _orders(request, place, path, profiles), ready, _widths(ready))
 
 
@@ -253,11 +259,15 @@ def _submit_orders(found: Submission, meeting: Meeting, code: Path) -> None:
             order.jobs = [replace(job, driver=driver) for job in order.jobs if isinstance(job, Worker)]
         try:
             ids = submit(meeting, order, code)
-        except ClusterError:
+        except (ClusterError, OSError) as error:
             # Half a cluster is none: what the queue took already is taken back.
             with contextlib.suppress(ClusterError):
                 queue.cancel(done)
-            raise
+            if isinstance(error, ClusterError):
+                raise
+            raise MachineError(
+                f"The jobs' files must be written into {meeting.folder}, but: {error}. Nothing is left in the queue."
+            ) from error
         done += ids
         found.ids.setdefault(order.role, []).extend(ids)
         if order.role == "driver":

@@ -197,10 +197,9 @@ class StageQueue:
                 continue  # Published on another node; this one's file system does not show it yet.
             elif self._left_no_trace(node.key):
                 self._late[node.key] = now
-            elif not self.store.held_elsewhere(node.key, self.observer):
+            elif (number := self.store.dead_lease(node.key, self.observer)) is not None:
                 self._late.pop(node.key, None)
-                # The process that will run it sees the silent lease for the first time.
-                self._dead[node.key] = max(Lease.numbers(self.store.work_folder(node.key)), default=0)
+                self._dead[node.key] = number  # The process that will run it meets the silent lease for the first time.
                 self._judge(node)
 
     def _left_no_trace(self, key: str) -> bool:
@@ -295,6 +294,7 @@ class StageQueue:
                 state.graph.set(key, "elsewhere")
             elif outcome == "done" and state.machine.patience:
                 self._late[key] = time.monotonic()
+                self._traceless.add(key)
                 state.graph.set(key, "elsewhere")
             elif outcome == "stopped" or trial_id in self._moved or state.draining or state.halted:
                 self._moved.discard(trial_id)

@@ -526,8 +526,14 @@ class Store:
 
     def held_elsewhere(self, key: str, observer: LeaseObserver) -> bool:
         """Whether a living process holds the stage's lease."""
-        numbers = Lease.numbers(self.work / key)
-        return bool(numbers) and not observer.is_dead(self.work / key / f"lease.{numbers[-1]}")
+        return self.dead_lease(key, observer) is None
+
+    def dead_lease(self, key: str, observer: LeaseObserver) -> int | None:
+        """Number of a stage's highest lease when its owner is dead, 0 when there is none, None while it is held."""
+        number = max(Lease.numbers(self.work / key), default=0)
+        if number and not observer.is_dead(self.work / key / f"lease.{number}"):
+            return None
+        return number
 
     def clear_work(self, key: str) -> None:
         """Remove leases and checkpoints of a published stage."""

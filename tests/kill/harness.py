@@ -96,6 +96,15 @@ def status(out: Path) -> dict[str, Any]:
         return {}
 
 
+def look_at(folder: Path, store: Path) -> dict[str, Any]:
+    """The same of a run whose store lies elsewhere."""
+    from sweeps.runs import RunFolder
+    from sweeps.status import look
+    from trainables.artifacts import Store
+
+    return look(RunFolder(folder), Store(store))
+
+
 def done(view: dict[str, Any], role: str) -> int:
     return int(view["stages"].get(role, {}).get("done", 0))
 

@@ -60,7 +60,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
 @pytest.fixture(scope="session")
 def long_reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
     """The long run."""
-    with _reference(tmp_path_factory.mktemp("long"), harness.STUDY, *LONG) as found:
+    with _reference(tmp_path_factory.mktemp("long"), SLEEP_STUDY, *LONG) as found:
         yield found
 
 

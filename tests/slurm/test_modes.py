@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import harness
+import pytest
 from scenario import SLEEP_STUDY, SMALL, ClusterRun, Reference
 
 
@@ -77,63 +77,59 @@ def test_a_gang_and_an_array_without_ray_give_the_same_numbers(
         run.leaves_nothing()
 
 
-def test_two_runs_at_once_share_their_teachers(
-    begin: Callable[..., ClusterRun], reference: Reference, tmp_path: Path
+def test_two_runs_at_once_share_their_teachers_and_stages_go_where_what_they_need_is(
+    begin: Callable[..., ClusterRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = begin("one"), begin("other")
     store = tmp_path / "store"
-    one.submit(*SMALL, "--store", str(store))
-    other.submit(*SMALL, "--set", "alpha=7", "--store", str(store))
-    for run in (one, other):
-        assert run.finish() == 0, run.report()
-        run.leaves_nothing()
-    keys = {
-        run: {key for trial in json.loads((run.folder / "run.json").read_text())["trials"] for key in trial["stages"].values()}
-        for run in (one, other)
-    }
-    shared = keys[one] & keys[other]
-    found = {path.parent.name: json.loads(path.read_text()) for path in store.glob("*/manifest.json")}
-    assert {m["kind"] for k, m in found.items() if k in shared} >= {"teacher"}
-    assert {key: m["digest"] for key, m in found.items() if key in keys[one]} == reference.digests()
-    # The logs lie with the run that trained; a shared stage is in one of them only.
-    trained = [name for run in (one, other) for name in harness.epochs_trained(run.out)]
-    assert len(trained) == len(set(trained)) == len(keys[one] | keys[other])
-
-
-def test_stages_go_where_what_they_need_is(begin: Callable[..., ClusterRun], tmp_path: Path) -> None:
-    run = begin()
+    words = ["--preset", "tiny", "--set", "epochs=5", "--set", "seconds=1", "--set", "evaluation.seconds=0"]
+    one.submit(SLEEP_STUDY, *words, "--set", "student.label=s00,s01", "--store", str(store))
+    # The other one has a worker with a GPU and one without; its students take half a GPU each.
     profiles = tmp_path / "profiles"
     profiles.mkdir()
-    shared = 'cpus = 2\nmemory_gb = 1\ntime = 30\nwarning_seconds = 30\n[driver]\nmemory_gb = 1\n'
+    shared = "cpus = 2\nmemory_gb = 1\ntime = 30\nwarning_seconds = 30\n[driver]\nmemory_gb = 1\n"
     (profiles / "plain.toml").write_text(shared)
     (profiles / "fast.toml").write_text("gpus = 1\n" + shared)
-    os.environ["SWEEPS_PROFILES"] = str(profiles)
-    try:
-        words = ["--on", "slurm", "--profile", "plain:1", "--profile", "fast:1", "--need", "student:gpu=0.5"]
-        words += ["--preset", "tiny", "--set", "epochs=4", "--set", "seconds=1", "--set", "evaluation.seconds=0"]
-        done = harness.sweeps("run", SLEEP_STUDY, *words, "--no-report", "--out", str(run.out))
-    finally:
-        del os.environ["SWEEPS_PROFILES"]
+    monkeypatch.setenv("SWEEPS_PROFILES", str(profiles))
+    more = ["--on", "slurm", "--profile", "plain:1", "--profile", "fast:1", "--need", "student:gpu=0.5", "--no-report"]
+    label = ["--set", "student.label=s02,s03"]
+    done = harness.sweeps("run", SLEEP_STUDY, *words, *label, *more, "--store", str(store), "--out", str(other.out))
     assert done.returncode == 0, done.stdout + done.stderr
     seen: dict[str, set[str]] = {}
     most = 0
 
     def watch(view: dict[str, Any]) -> bool:
         nonlocal most
-        students = 0
-        for row in view["running"]:
+        mine = [row for row in harness.look_at(other.folder, store)["running"] if row["run"] == other.folder.name]
+        for row in mine:
             name = node_of(row["pid"])
             if name:
                 seen.setdefault(row["stage"], set()).add(name)
-                students += row["stage"] == "student"
-        most = max(most, students)
-        return run.over() is not None
+        most = max(most, sum(row["stage"] == "student" for row in mine))
+        return other.over() is not None
 
-    run.until(watch, what="the run is over")
-    assert run.finish() == 0, run.report()
-    fast = {job["number"] for job in run.status()["jobs"] if job["profile"] == "fast" and job["role"] == "worker"}
+    other.until(watch, timeout=180, what="the run is over")
+    for run in (one, other):
+        assert run.finish() == 0, run.report()
+        run.leaves_nothing()
+    fast = {job["number"] for job in other.status()["jobs"] if job["profile"] == "fast" and job["role"] == "worker"}
     assert {name.split("-")[0] for name in seen["student"]} == {f"w{number}" for number in fast}
     assert most == 2  # Half a GPU each.
+
+    keys = {run: keys_of(run) for run in (one, other)}
+    assert len(keys[one] & keys[other]) == 2  # The teachers, one a seed.
+    assert len(list(store.glob("*/manifest.json"))) == len(keys[one] | keys[other])
+    # The logs lie with the run that trained; a shared stage is in one of them only.
+    trained = [name for run in (one, other) for name in harness.epochs_trained(run.out)]
+    assert len(trained) == len(set(trained)) == len(keys[one] | keys[other])
+    assert not harness.trained_twice(one.out)
+    assert not harness.trained_twice(other.out)
+
+
+def keys_of(run: ClusterRun) -> set[str]:
+    """Of all stages the run rests on."""
+    trials = json.loads((run.folder / "run.json").read_text())["trials"]
+    return {key for trial in trials for key in trial["stages"].values()}
 
 
 def node_of(pid: int) -> str:

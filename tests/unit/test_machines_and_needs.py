@@ -459,16 +459,16 @@ def test_a_lease_taken_while_the_queue_judges_is_not_called_dead(
     assert at.next() == A
     at.end(A, "elsewhere")
     other.release()
-    held = at.store.held_elsewhere
+    judge = at.store.dead_lease
     third: list[Lease | None] = []
 
-    def and_then_another_takes_it(key: str, observer: Any) -> bool:
-        answer = held(key, observer)
+    def and_then_another_takes_it(key: str, observer: Any) -> int | None:
+        answer = judge(key, observer)
         if not third:
             third.append(Lease.take(at.store.work_folder(key)))
         return answer
 
-    monkeypatch.setattr(at.store, "held_elsewhere", and_then_another_takes_it)
+    monkeypatch.setattr(at.store, "dead_lease", and_then_another_takes_it)
     order = at.queue.suggest("t9")
     assert isinstance(order, dict)
     assert third[0] is not None
@@ -540,6 +540,8 @@ class Actor:
         self.take(A, **fields)
 
     def order(self, key: str, **fields: Any) -> dict[str, str]:
+        umask = os.umask(0o022)
+        os.umask(umask)
         spec = SleepSpec(label=key, **{"epochs": 50, "seconds": 0.02} | fields)
         order = {
             "key": key,
@@ -552,9 +554,8 @@ class Actor:
             "stop_file": str(self.folder / "stop"),
             "log_file": str(self.folder / "log"),
             "core_locks": False,
-            "umask": os.umask(0o022),
+            "umask": umask,
         }
-        os.umask(int(order["umask"]))
         return {"order": json.dumps(order)}
 
     def take(self, key: str, **fields: Any) -> None:

@@ -213,7 +213,13 @@ def test_jobs_are_found_by_their_role(meeting: Meeting) -> None:
     assert meeting.jobs("array") == []
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b'{"address": "10.0.', b"\xff\xfe", b"null", b"[1]", b"{}", b'{"code'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b'{"address": "10.0.', b"\xff\xfe", b"[1]", b"{}", b'{"code'),
+        pytest.param(b"null"),
+    ],
+)
 def test_half_a_file_reads_as_nothing(meeting: Meeting, text: bytes) -> None:
     for name in ("head.json", "over.json", "submissions.json", "workers/12.json", "workers/.13.json.7.abcd"):
         (meeting.folder / name).write_bytes(text)
@@ -419,7 +425,7 @@ def test_where_nobody_listens_is_not_yet_a_refusal(meeting: Meeting) -> None:
         check_head(meeting, Head(f"127.0.0.1:{port}", "7-0"))
 
 
-@pytest.mark.parametrize("address", ["nonsense", "", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:99999999", "None"])
+@pytest.mark.parametrize("address", ["nonsense", "", "127.0.0.1:", "127.0.0.1:x", "None"])
 def test_an_address_that_is_none_is_answered_like_nobody(meeting: Meeting, address: str) -> None:
     # The worker waits on after these errors; any other would end its job.
     with pytest.raises((ClusterError, OSError)):
@@ -430,8 +436,7 @@ def test_an_address_that_is_none_is_answered_like_nobody(meeting: Meeting, addre
 def test_a_stranger_at_the_address_is_not_joined_and_does_not_hold_us(
     meeting: Meeting, greeting: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The whole look may take 20 s more than an answer; here it may take four in all.
-    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", -16.0)
+    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 4.0)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     before = set(processes())
     kept: list[socket.socket] = []
@@ -444,10 +449,10 @@ def test_a_stranger_at_the_address_is_not_joined_and_does_not_hold_us(
                     kept[-1].sendall(greeting)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, args=(server,))
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
         thread.start()
         began = time.monotonic()
-        with pytest.raises((ClusterError, ConnectionError), match="like a Ray head|cannot prove|:"):
+        with pytest.raises(TimeoutError, match="does not answer like a Ray head"):
             check_head(meeting, Head(f"127.0.0.1:{server.getsockname()[1]}", "7-0"))
         assert time.monotonic() - began < 10
         server.shutdown(socket.SHUT_RDWR)

@@ -32,6 +32,14 @@ with_sbatch = pytest.mark.skipif(shutil.which("sbatch") is None, reason="needs `
 
 
 @pytest.fixture
+def nasty_path(tmp_path: Path) -> Path:
+    """As nasty as SLURM's patterns and Python's path allow."""
+    path = tmp_path / "my ståff 'é' [x] ☃"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
 def meeting(nasty_path: Path) -> Meeting:
     made = Meeting(nasty_path / "slurm", "run-a")
     made.prepare()
@@ -274,13 +282,10 @@ def test_every_script_runs_our_python_in_the_copy_with_all_variables(meeting: Me
     assert sys.executable in shlex.split(next(line for line in unsaid.splitlines() if line.startswith("srun ")))
 
 
-def test_a_percent_sign_in_the_folder_is_no_pattern_of_slurm(tmp_path: Path) -> None:
-    made = Meeting(tmp_path / "100%j of it" / "slurm", "run-a")
-    made.prepare()
-    text = script(made, order(jobs=1), tmp_path)
-    output = options(text)["output"]
-    # SLURM puts the job's number for %j, and knows %% as the sign itself.
-    assert output.replace("%%", "\0").replace("%j", "7").replace("\0", "%") == str(made.folder / "jobs" / "7_0_log.out")
+@pytest.mark.parametrize("name", ["100%j of it", "a:b"])
+def test_a_folder_whose_name_means_something_else_to_slurm_or_python_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="must hold none of"):
+        plan(Place(tmp_path / name / "runs", tmp_path / "store"), on="slurm")
 
 
 def test_a_script_is_made_without_submitting_or_leaving_anything(meeting: Meeting, tmp_path: Path) -> None:
@@ -432,6 +437,7 @@ def test_what_a_run_json_asks_is_read_as_data(nasty_path: Path) -> None:
     found = clusters.request_of(run, kept)
     assert (found.study, found.on, found.seeds) == ("s", "slurm", "0,1,5")
     assert clusters.request_of(run, {**kept, "seeds": [3]}).seeds == "3-3"
-    for bad in ({}, {"request": None}, {"request": []}, {"request": {}}, {**kept, "seeds": 5}):
+    worse: list[dict[str, Any]] = [{}, {"request": None}, {"request": []}, {"request": {}}, {**kept, "seeds": 5}]
+    for bad in worse:
         with pytest.raises(UsageError, match="does not say what was asked"):
             clusters.request_of(run, json.loads(json.dumps(bad)))
