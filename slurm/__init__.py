@@ -1,1 +1,1 @@
-"""The machines of a cluster: jobs that become Ray workers. Nothing runs here yet; studies run on one machine."""
+"""The machines of a cluster: profiles, SLURM's queue, and the jobs that become Ray nodes. Knows nothing of distillation."""

@@ -143,7 +143,6 @@ class Driver(Job):
 
     Attributes:
         command: What Python is to run, such as `-m sweeps drive RUN`.
-        others: Ids of the run's other jobs: held ones are released at the start, waiting ones cancelled at the end.
     """
 
     command: Sequence[str] = ()

@@ -108,7 +108,7 @@ class LocalMachine:
 
     @contextlib.contextmanager
     def start(self, temp: Path) -> Iterator[None]:
-        """A private Ray on the loopback address."""
+        """A private Ray; its ports are Ray's own choice, and only who has the token is answered."""
         folder = temp / "meet"
         folder.mkdir(mode=0o700)
         token_file(folder)
