@@ -153,13 +153,8 @@ class Driver(Job):
         signals.listen()
         return self.drive(signals)
 
-    def drive(self, signals: Signals, meanwhile: Callable[[], None] = lambda: None) -> int:
-        """Run the command until it is through.
-
-        Args:
-            signals: What SLURM says.
-            meanwhile: Called about five times a second.
-        """
+    def drive(self, signals: Signals) -> int:
+        """Run the command until it is through; its exit code."""
         meeting = self.meeting
         meeting.check()
         before = meeting.over()
@@ -171,7 +166,7 @@ class Driver(Job):
         while True:
             began = time.monotonic()
             say(f"driver of {self.run}, attempt {attempt_name()}")
-            code = self._once(signals, meanwhile)
+            code = self.once(signals)
             if signals.ended:
                 say("ended by SLURM; what is saved is kept")
                 return 143
@@ -193,7 +188,8 @@ class Driver(Job):
         say(f"the run ended with code {code}")
         return code
 
-    def _once(self, signals: Signals, meanwhile: Callable[[], None]) -> int:
+    def once(self, signals: Signals) -> int:
+        """Run the command once; its exit code, negative when a signal ended it."""
         env = os.environ | {"SWEEPS_ATTEMPT": attempt_name(), "SWEEPS_NODE": f"w{attempt_name()}-0"}
         place = self.place()
         if place:
@@ -204,7 +200,6 @@ class Driver(Job):
         released = time.monotonic()
         while child.poll() is None:
             time.sleep(0.2)
-            meanwhile()
             if time.monotonic() - released > RELEASE_SECONDS:
                 released = time.monotonic()
                 self._release_held()
@@ -470,7 +465,7 @@ class ArrayTask(Job):
             say(f"the run ended already, with code {over.get('code')}")
             return int(over.get("code", 0))
         task = Driver(self.meeting_folder, self.run, self.warning_seconds, self.scratch, self.interface, self.command)
-        code = task._once(signals, lambda: None)
+        code = task.once(signals)
         if code in (0, SOME_FAILED):
             code = 1 if code else 0
             with contextlib.suppress(OSError):
