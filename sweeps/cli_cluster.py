@@ -95,9 +95,9 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
             if not quiet and now - said > SAY_SECONDS:
                 said = now
                 view = look(run, Store(place.store))
-                done, total = view["trials"]["done"], sum(view["trials"].values())
+                done, total = (sum(row[name] for row in view["stages"].values()) for name in ("done", "total"))
                 narrate(
-                    f"{int(now - began) // 60} min  {done}/{total} trials, {len(view['running'])} stages running, "
+                    f"{int(now - began) // 60} min  {done}/{total} stages, {len(view['running'])} running, "
                     f"{len(view['failed'])} failed"
                 )
             time.sleep(FOLLOW_SECONDS)
@@ -169,7 +169,7 @@ def scale(run: str | None, workers: int, profile: str | None, out: str | None, s
 @click.option("--store", required=True)
 def drive(path: str, store: str) -> None:
     """The driver of a run, inside its job."""
-    from sweeps.cli import say_outcome
+    from sweeps.cli_outcome import say_outcome
     from sweeps.clusters import drive as begin
     from sweeps.runs import Place, find_run
 
@@ -213,22 +213,3 @@ def job_logs(run: Any) -> list[tuple[str, Any]]:
         if role:
             found.append((f"{role}-job-{job}" + (f"-{rank}" if rank != "0" else ""), path))
     return found
-
-
-def say_jobs(view: dict[str, Any]) -> None:
-    """The jobs of a run, for people."""
-    for row in view["jobs"]:
-        where = f" on {row['node']}" if row["node"] else ""
-        if row["state"] == "PENDING":
-            more = f"waits: {row['reason']}" + (f", expected {row['start']}" if row["start"] else "")
-        else:
-            more = f"{row['elapsed']}, {row['left']} left{where}" + (f", {row['does']}" if row["does"] else "")
-        if row["living"] or not any(r["living"] for r in view["jobs"]):
-            click.echo(f"  {row['role']:<11} job {row['id']}  {row['state'].lower()}  {more}")
-    living = {row["role"] for row in view["jobs"] if row["living"]}
-    if "driver" in living and "worker" not in living and view["state"] == "running":
-        click.echo(f"  no worker is left in the queue: python -m sweeps scale {view['run']} --workers N")
-    if view["queue_error"]:
-        click.echo(f"  queue       SLURM cannot be asked: {view['queue_error']}")
-
-

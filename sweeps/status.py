@@ -197,9 +197,7 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
             pids = "  ".join(f"{name} {pid}" for name, pid in view["driver"].items() if name != "host")
             click.echo(f"  driver      {pids}  on {view['driver']['host']}")
         if view["jobs"] or view["queue_error"]:
-            from sweeps.cli_cluster import say_jobs
-
-            say_jobs(view)
+            _say_jobs(view)
         for row in view["running"]:
             epoch = f"epoch {row['epoch']}/{row['epochs']}" if row.get("epochs") else "starting"
             value = f", {100 * row['value']:.1f} %" if isinstance(row.get("value"), float) else ""
@@ -216,6 +214,23 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
         click.echo(f"  report      {view['report']}")
     if view["state"] == "stopped":
         click.echo(f"Resume: python -m sweeps resume {view['run']}")
+
+
+def _say_jobs(view: dict[str, Any]) -> None:
+    """The jobs of a run, for people."""
+    for row in view["jobs"]:
+        where = f" on {row['node']}" if row["node"] else ""
+        if row["state"] == "PENDING":
+            more = f"waits: {row['reason']}" + (f", expected {row['start']}" if row["start"] else "")
+        else:
+            more = f"{row['elapsed']}, {row['left']} left{where}" + (f", {row['does']}" if row["does"] else "")
+        if row["living"] or not any(r["living"] for r in view["jobs"]):
+            click.echo(f"  {row['role']:<11} job {row['id']}  {row['state'].lower()}  {more}")
+    living = {row["role"] for row in view["jobs"] if row["living"]}
+    if "driver" in living and "worker" not in living and view["state"] == "running":
+        click.echo(f"  no worker is left in the queue: python -m sweeps scale {view['run']} --workers N")
+    if view["queue_error"]:
+        click.echo(f"  queue       SLURM cannot be asked: {view['queue_error']}")
 
 
 def _say_grid(view: dict[str, Any], most: int = 40) -> None:
