@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -325,22 +326,23 @@ def _begin(
     run = submit_and_say(request, place, as_json=as_json, wait=wait, **more)
     if run is not None and not wait:
         return
+    began = time.monotonic()
     code = follow(run, place, quiet=quiet) if run is not None else 0
     # What the store has is recorded and reported here, by the same act as on one machine.
-    more = {"run_id": run.id if run is not None else more.get("run_id"), "ended": code, "followed": run is not None}
+    more = {"run_id": run.id if run is not None else more.get("run_id"), "ended": code}
     if run is not None:
+        more["began"] = began  # The time that counts is that of the jobs.
         request = dataclasses.replace(request, new=False)
     _conduct(request, place, as_json=as_json, quiet=True, report=not no_report, train=False, **more)
 
 
 def _conduct(
-    request: Any, place: Any, *, as_json: bool, quiet: bool, ended: int = 0, followed: bool = False, **more: Any
+    request: Any, place: Any, *, as_json: bool, quiet: bool, ended: int = 0, began: float | None = None, **more: Any
 ) -> None:
-    import time
-
     from sweeps.conduct import conduct
 
-    began = time.monotonic()
+    followed = began is not None
+    began = time.monotonic() if began is None else began
     outcome = conduct(request, place, (lambda line: None) if quiet else narrate, quiet=quiet, **more)
     seconds = time.monotonic() - began
     if followed:
