@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sweeps import array, engine
+from sweeps import engine
 from sweeps.array import Bench, Heard, Task, TaskMachine
 from sweeps.conduct import Request, prepare, run_folder, write_plan
 from sweeps.graph import StageGraph, StageNode
