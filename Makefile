@@ -26,7 +26,7 @@ kill: $(VENV)/ready
 
 # Needs root and Debian's slurm-wlm and munge; without them the tests say that they were skipped.
 slurm: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm --durations=15 tests/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slurm and not long" --durations=15 tests/slurm
 
 # Needs Debian's chromium (or another one called so); without it the tests say that they were skipped.
 browser: $(VENV)/ready

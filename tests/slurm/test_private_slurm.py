@@ -80,6 +80,7 @@ def test_the_processes_of_a_job_are_found_also_in_sessions_of_their_own_and_end_
     assert cluster.state(other) == "RUNNING"
 
 
+@pytest.mark.long
 def test_a_job_on_a_node_that_died_runs_again_on_the_other_and_the_node_comes_back(cluster: PrivateSlurm):
     job = cluster.sbatch("sleep 300")
     cluster.wait_state(job, "RUNNING")

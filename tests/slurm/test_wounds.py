@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from scenario import LONG, SLEEP, SLEEP_STUDY, ClusterRun, Reference
 
 
@@ -86,12 +87,9 @@ def check(run: ClusterRun, reference: Reference) -> None:
     run.leaves_nothing()
 
 
-def test_each_wound_alone_and_all_of_them_in_one_run_are_survived(
-    begin: Callable[..., ClusterRun], sleep_reference: Reference, long_reference: Reference
-) -> None:
-    # Seven runs at once on the same two nodes, which must not disturb each other either.
-    battered = begin("battered")
-    battered.submit(SLEEP_STUDY, *LONG)
+@pytest.mark.long
+def test_each_wound_alone_is_survived(begin: Callable[..., ClusterRun], sleep_reference: Reference) -> None:
+    # Six runs at once on the same two nodes, which must not disturb each other either.
     runs = {wound: begin(wound.__name__) for wound in ALONE}
     for wound, run in runs.items():
         # A worker of two slots costs half of two workers to start; who loses one for good needs another.
@@ -100,15 +98,25 @@ def test_each_wound_alone_and_all_of_them_in_one_run_are_survived(
     for wound, run in runs.items():
         run.until(training, timeout=240, what=f"two stages train before {wound.__name__}")
         wound(run)
-
-    def ready(view: dict[str, Any]) -> bool:
-        return training(view) and len(battered.serving()) >= 2
-
-    for wound in (a_worker_is_warned, a_worker_is_requeued, a_worker_joins, the_driver_is_requeued, a_worker_is_cancelled):
-        battered.until(ready, timeout=240, what=f"two stages train before {wound.__name__}")
-        wound(battered)
     for run in runs.values():
         check(run, sleep_reference)
-    battered.until(ready, timeout=240, what="two stages train before the node dies")
-    the_drivers_node_dies(battered)
-    check(battered, long_reference)
+
+
+def test_one_run_survives_all_of_it(begin: Callable[..., ClusterRun], long_reference: Reference) -> None:
+    run = begin()
+    run.submit(SLEEP_STUDY, *LONG)
+    for wound in (
+        a_worker_is_warned,
+        a_worker_is_requeued,
+        a_worker_joins,
+        the_driver_is_requeued,
+        a_worker_is_cancelled,
+        the_drivers_node_dies,
+    ):
+        run.until(
+            lambda view: training(view) and len(run.serving()) >= 2,
+            timeout=240,
+            what=f"two stages train before {wound.__name__}",
+        )
+        wound(run)
+    check(run, long_reference)
