@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -126,6 +126,10 @@ class Job:
     warning_seconds: int = 120
     scratch: str | None = None
     interface: str | None = None
+
+    def common(self) -> dict[str, Any]:
+        """What this job shares with any other of the run, to make that one from."""
+        return {each.name: getattr(self, each.name) for each in fields(Job)}
 
     @property
     def meeting(self) -> Meeting:
@@ -410,9 +414,12 @@ class Worker(Job):
         meeting.say(job_number(), state="draining", why=why, node=node.name)
         with signals.shielded():
             node.drain(seconds)
+        told = 0.0
         until = time.monotonic() + seconds
         while node.busy(mark) and node.is_up() and time.monotonic() < until and not signals.ended:
-            guard.tell()
+            if time.monotonic() - told > GUARD_SECONDS:
+                told = time.monotonic()
+                guard.tell()
             time.sleep(0.1)
         say(f"drained: {node.busy(mark)} stages had not saved")
 
@@ -427,20 +434,13 @@ class Gang(Job):
         """Serve until the driver is through."""
         signals = Signals()
         signals.listen()
-        common: dict[str, Any] = {
-            "meeting_folder": self.meeting_folder,
-            "run": self.run,
-            "warning_seconds": self.warning_seconds,
-            "scratch": self.scratch,
-            "interface": self.interface,
-        }
         if os.environ.get("SLURM_PROCID", "0") != "0":
-            return Worker(**common, driver=job_number(), requeues=False).serve(signals)
+            return Worker(**self.common(), driver=job_number(), requeues=False).serve(signals)
         with signals.shielded():
             words = [sys.executable, "-m", "slurm.jobs", self.meeting_folder, self.run, str(self.warning_seconds)]
             worker = subprocess.Popen([*words, self.scratch or "", self.interface or ""], stdin=subprocess.DEVNULL)
         try:
-            return Driver(**common, command=self.command).drive(signals)
+            return Driver(**self.common(), command=self.command).drive(signals)
         finally:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.wait(timeout=20)
@@ -464,8 +464,7 @@ class ArrayTask(Job):
         if over is not None:
             say(f"the run ended already, with code {over.get('code')}")
             return int(over.get("code", 0))
-        task = Driver(self.meeting_folder, self.run, self.warning_seconds, self.scratch, self.interface, self.command)
-        code = task.once(signals)
+        code = Driver(**self.common(), command=self.command).once(signals)
         if code in (0, SOME_FAILED):
             code = 1 if code else 0
             with contextlib.suppress(OSError):
