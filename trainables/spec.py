@@ -24,7 +24,10 @@ from trainables.errors import UsageError, did_you_mean
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet34_thin", "resnet_thin", "vgg11")
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
+STEMS = ("small", "large")
+TASKS = ("classification", "verification", "identification", "retrieval")
 ORDERS = ("1", "2", "3", "C")
+METHODS = ("horkd", "kd", "fitnet", "at", "rkd", "pkt", "sp", "darkrank", "mkd", "crd")
 
 # Raise a number when the same spec would now give other numbers; it enters the key of every stage that uses the
 # component and earns a line under "Changed results" in the changelog.
@@ -44,7 +47,21 @@ COMPONENTS: dict[str, int] = {
     "network.resnet34_thin": 1,
     "network.resnet_thin": 1,
     "network.vgg11": 1,
+    "network.pixels": 1,
+    "loss.kd": 1,
+    "loss.fitnet": 1,
+    "loss.at": 1,
+    "loss.rkd": 1,
+    "loss.pkt": 1,
+    "loss.sp": 1,
+    "loss.darkrank": 1,
+    "loss.mkd": 1,
+    "loss.crd": 1,
+    "loss.triplet": 1,
     "protocol.classification": 1,
+    "protocol.verification": 1,
+    "protocol.identification": 1,
+    "protocol.retrieval": 1,
 }
 
 ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
@@ -88,6 +105,32 @@ def canonical_orders(text: str) -> str:
 def orders_of(text: str) -> tuple[str, ...]:
     """The orders switched on, in the order 1, 2, 3, C."""
     canonical = canonical_orders(text)
+    return () if canonical == "none" else tuple(canonical.split("+"))
+
+
+@functools.lru_cache(maxsize=256)
+def canonical_method(text: str) -> str:
+    """`MKD+at` -> `at+mkd`, the order of METHODS; `none` or nothing stands for labels alone.
+
+    Raises:
+        UsageError: If a part is no distillation loss.
+    """
+    parts = [part.strip().lower() for part in str(text).replace(" ", "+").split("+") if part.strip()]
+    if not parts or parts == ["none"]:
+        return "none"
+    for part in parts:
+        if part not in METHODS:
+            raise UsageError(
+                f"method: '{part}' is not a distillation loss.{did_you_mean(part, METHODS)} "
+                f"Use any of {', '.join(METHODS)} joined by +, or 'none' for labels only."
+            )
+    return "+".join(method for method in METHODS if method in parts)
+
+
+@functools.lru_cache(maxsize=256)
+def methods_of(text: str) -> tuple[str, ...]:
+    """The distillation losses switched on, in the order of METHODS."""
+    canonical = canonical_method(text)
     return () if canonical == "none" else tuple(canonical.split("+"))
 
 
@@ -310,7 +353,7 @@ class HorkdSpec(Fields):
     gamma: float = bounded(1.0, 0.0)  # Centre term; 1 there.
     reduction: str = choice("mean", ("mean", "sum_over_anchors_mean", "reference"))
     point_distance: str = choice("mse", ("mse", "squared_l2", "l2", "cosine", "smooth_l1"))
-    centers: str = choice("running", ("running", "batch"))
+    centers: str = choice("running", ("running", "batch", "epoch"))
     center_momentum: float = bounded(0.9, 0.0, 1.0)
     center_warmup: float = bounded(0.3, 0.0, 1.0)  # Share of training over which gamma rises from 0.
     pair_distance: str = choice("square", ("square", "huber"))
@@ -335,6 +378,96 @@ class HorkdSpec(Fields):
         if "2" not in on and "C" not in on:
             names += ["pair_distance"]
         return tuple(names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KdSpec(Fields):
+    """Softened class probabilities (Hinton et al. 2015): weight x T^2 x KL(teacher || student)."""
+
+    weight: float = bounded(0.9, 0.0)  # RepDistiller and mdistiller: 0.9, beside 0.1 of cross-entropy.
+    temperature: float = bounded(4.0, 0.01)  # 4 there.
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitnetSpec(Fields):
+    """A hint: the student's map of one stage regressed onto the teacher's (Romero et al. 2015)."""
+
+    weight: float = bounded(100.0, 0.0)  # RepDistiller.
+    layer: int = bounded(2, 1, 5)  # Stage of the trunk, counted from 1.
+    regressor: str = choice("conv_bn", ("conv_bn", "conv"))  # 1x1 convolution, with or without normalisation.
+    align: str = choice("pool", ("pool", "upsample"))  # Larger map pooled to the smaller, or the smaller enlarged.
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtSpec(Fields):
+    """Attention maps of every stage (Zagoruyko and Komodakis 2017)."""
+
+    weight: float = bounded(1000.0, 0.0)  # RepDistiller; so large because of the mean over pixels.
+    power: float = bounded(2.0, 0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RkdSpec(Fields):
+    """Relations of pairs and triplets under a Huber loss (Park et al. 2019)."""
+
+    distance: float = bounded(25.0, 0.0)  # CIFAR: 25 and 50; metric learning: 1 and 2.
+    angle: float = bounded(50.0, 0.0)
+    form: str = choice("mean", ("mean", "reference"))  # Mean over valid tuples, or over B^2 and B^3 as in public code.
+
+
+@dataclass(frozen=True, kw_only=True)
+class PktSpec(Fields):
+    """Probabilistic knowledge transfer (Passalis and Tefas 2018): conditional similarities of a batch."""
+
+    weight: float = bounded(30_000.0, 0.0)  # RepDistiller; it undoes the mean over B^2.
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpSpec(Fields):
+    """Similarity preserving (Tung and Mori 2019): row-normalised Gram matrices of the last maps."""
+
+    weight: float = bounded(3000.0, 0.0)  # RepDistiller.
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkrankSpec(Fields):
+    """The teacher's order of the neighbours (Chen et al. 2018)."""
+
+    weight: float = bounded(1.0, 0.0)
+    kind: str = choice("hard", ("hard", "soft"))  # ListMLE of the teacher's order, or KL over all orders.
+    scale: float = bounded(3.0, 0.0)  # The paper's alpha.
+    power: float = bounded(3.0, 0.0)  # The paper's beta.
+    length: int = bounded(4, 2, 6)  # Neighbours in a list; "soft" goes over length! orders.
+
+
+@dataclass(frozen=True, kw_only=True)
+class MkdSpec(Fields):
+    """Learning metrics from teachers (Yu et al. 2019): embeddings and their distances, raw."""
+
+    absolute: float = bounded(1.0, 0.0)  # CUB: 1 and 0.3.
+    relative: float = bounded(0.3, 0.0)
+    form: str = choice("mean", ("mean", "reference"))  # Mean over pairs, or the public code's Frobenius norm.
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrdSpec(Fields):
+    """Contrastive representation distillation (Tian et al. 2020), with a memory bank of the training set."""
+
+    weight: float = bounded(0.8, 0.0)  # RepDistiller.
+    temperature: float = bounded(0.07, 0.001)
+    negatives: int = bounded(4096, 1)  # 16384 in the paper; at most what the training set holds.
+    width: int = bounded(128, 1)
+    momentum: float = bounded(0.5, 0.0, 1.0)
+    negatives_from: str = choice("other_classes", ("all", "other_classes"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TripletSpec(Fields):
+    """Triplet loss on labels (no distillation), on L2-normalised embeddings."""
+
+    weight: float = bounded(0.0, 0.0)
+    margin: float = bounded(0.2, 0.0)
+    mining: str = choice("hard", ("hard", "all"))  # Hardest positive and negative of each anchor, or all triplets.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -455,10 +588,34 @@ class TrainingSpec(StageSpec):
     ema: float = bounded(0.0, 0.0, 0.99999)  # Decay per step of the averaged weights; 0 means none.
     clip_norm: float = bounded(0.0, 0.0)  # Largest norm of the gradient; 0 means unlimited.
     select: str = choice("last", ("last", "best"))  # Which epoch is kept: the last, or the best on validation.
+    # What the network is for. Tasks other than classification train on other classes than they test.
+    task: str = later("classification", options=TASKS)
+    held_out: float = later(0.5, low=0.0, high=0.95)  # Share of the classes that is tested, where the data names none.
+    folds: tuple[int, ...] = later(())  # Verification: tested folds, whose people are not trained on; () means all.
+    min_images: int = later(0, low=0)  # Classes with fewer images are not trained on.
+    subjects: int = later(0, low=0)  # Identification: number of people tested; 0 means all that are held out.
+    stem: str = later("small", options=STEMS)  # 3x3 of stride 1, or 7x7 of stride 2 and pooling, for 96 pixels and more.
+    upsample_to: int | None = later(None, low=4, high=1024)  # Enlarge to this side after the loss of resolution.
+    triplet: TripletSpec = later(TripletSpec())
+
+    def unused(self) -> tuple[str, ...]:
+        """Splits of other tasks, and a triplet loss without weight."""
+        names = [] if self.triplet.weight > 0 else ["triplet"]
+        if self.task == "classification":
+            names += ["held_out", "folds", "min_images", "subjects"]
+        if self.task != "verification":
+            names += ["folds"]
+        if self.task != "identification":
+            names += ["subjects"]
+        return tuple(names)
 
     def components(self) -> dict[str, int]:
-        """The loop, the data path, cross-entropy and the network."""
+        """The loop, the data path, the label losses, the network, and the protocol that splits the classes."""
         names = ["loop", "batches", "degrade", "augment", "loss.cross_entropy", f"network.{self.architecture}"]
+        if self.task != "classification":
+            names.append(f"protocol.{self.task}")
+        if self.triplet.weight > 0:
+            names.append("loss.triplet")
         return {name: COMPONENTS[name] for name in sorted(names)}
 
 
@@ -469,18 +626,83 @@ class TeacherSpec(TrainingSpec):
     kind: ClassVar[str] = "teacher"
 
 
+_OF_TRAINING = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule"),
+    *("milestones", "decay", "warmup_epochs", "label_smoothing", "ema", "clip_norm", "select", "augment", "pad"),
+    *("triplet", "precision"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntrainedSpec(TrainingSpec):
+    """A network as it is drawn, or raw pixels: the floor that a trained one has to leave behind."""
+
+    kind: ClassVar[str] = "untrained"
+    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"))
+
+    def unused(self) -> tuple[str, ...]:
+        """All of training; pixels have no seed either."""
+        names = [*_OF_TRAINING]
+        if self.architecture == "pixels":
+            names += ["seed", "width", "embedding", "stem"]
+        return (*super().unused(), *names)
+
+    def components(self) -> dict[str, int]:
+        """The network, and the protocol that says how many classes it has."""
+        names = [f"network.{self.architecture}"]
+        if self.task != "classification":
+            names.append(f"protocol.{self.task}")
+        return {name: COMPONENTS[name] for name in names}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DistillationSpec(TrainingSpec):
-    """A network trained on labels and on the relations of a frozen guide (HORKD, Eq. 8 plus cross-entropy)."""
+    """A network trained on labels and on the knowledge of a frozen guide; `method` says which losses join.
+
+    With the default method it is HORKD's Eq. 8 plus cross-entropy.
+    """
 
     cross_entropy: float = bounded(1.0, 0.0)  # Weight of the label term; the paper adds it as it is.
     horkd: HorkdSpec = HorkdSpec()
     teacher_outputs: str = choice("live", ("live",))  # Whether the guide runs beside the student.
+    method: str = later("horkd")  # Any of METHODS joined by +; none = labels only.
+    distillation: float = later(1.0, low=0.0)  # Multiplies every distillation term: one knob for all methods.
+    kd: KdSpec = later(KdSpec())
+    fitnet: FitnetSpec = later(FitnetSpec())
+    at: AtSpec = later(AtSpec())
+    rkd: RkdSpec = later(RkdSpec())
+    pkt: PktSpec = later(PktSpec())
+    sp: SpSpec = later(SpSpec())
+    darkrank: DarkrankSpec = later(DarkrankSpec())
+    mkd: MkdSpec = later(MkdSpec())
+    crd: CrdSpec = later(CrdSpec())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", canonical_method(self.method))
+        super().__post_init__()
+
+    @property
+    def distils(self) -> bool:
+        """Whether any loss reads the guide."""
+        on = methods_of(self.method)
+        return any(method != "horkd" or orders_of(self.horkd.orders) for method in on)
+
+    def unused(self) -> tuple[str, ...]:
+        """Groups of the losses that are off."""
+        on = methods_of(self.method)
+        names = [method for method in METHODS if method not in on]
+        if not on:
+            names += ["teacher_outputs"]
+        if not self.distils:
+            names += ["distillation"]
+        return (*super().unused(), *names)
 
     def components(self) -> dict[str, int]:
-        """Those of training, and one for each order switched on."""
-        losses = {ORDER_LOSS[order]: COMPONENTS[ORDER_LOSS[order]] for order in orders_of(self.horkd.orders)}
-        return dict(sorted((super().components() | losses).items()))
+        """Those of training, and one for each loss switched on; HORKD counts by order."""
+        names = [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
+        if "horkd" in methods_of(self.method):
+            names += [ORDER_LOSS[order] for order in orders_of(self.horkd.orders)]
+        return dict(sorted((super().components() | {name: COMPONENTS[name] for name in names}).items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -507,7 +729,26 @@ class EvaluationSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)
     blur: float = bounded(0.0, 0.0, 16.0)
     batch_size: int = bounded(256, 1, 65_536)
-    protocol: str = choice("classification", ("classification",))
+    protocol: str = choice("classification", TASKS)
+    upsample_to: int | None = later(None, low=4, high=1024)  # As in training.
+    test_resolution: int | None = later(None, low=1, high=1024)  # Side the test images are reduced to before the
+    # network's own resolution; None: only the latter. Fills the cross-evaluation matrix.
+    flip: bool = later(False)  # Verification: add the embedding of the mirrored image.
+    reader: str = later("logits", options=("logits", "nearest"))  # Classification: by logits, or by nearest neighbour.
+    similarity: str = later("cosine", options=("cosine", "euclidean"))
+    gallery: int = later(0, low=0)  # Identification: known images per person; 0 means 80 % of them.
+    head: str = later("softmax", options=("softmax", "nearest"))  # Identification: new softmax layer, or nearest.
+
+    def unused(self) -> tuple[str, ...]:
+        """What belongs to other protocols."""
+        names = [] if self.protocol == "verification" else ["flip"]
+        if self.protocol != "classification":
+            names += ["reader"]
+        if self.protocol != "identification":
+            names += ["gallery", "head"]
+        if self.protocol == "classification" and self.reader == "logits":
+            names += ["similarity"]
+        return tuple(names)
 
     def components(self) -> dict[str, int]:
         """The protocol and the data path."""
@@ -529,7 +770,7 @@ class SleepSpec(StageSpec):
 
 
 SPECS: dict[str, type[StageSpec]] = {
-    spec.kind: spec for spec in (TeacherSpec, AssistantSpec, StudentSpec, EvaluationSpec, SleepSpec)
+    spec.kind: spec for spec in (TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, EvaluationSpec, SleepSpec)
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
@@ -13,8 +15,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UsageError
-from trainables.losses import HorkdLoss, angle_loss, center_loss, class_centers, pair_loss, point_loss
-from trainables.spec import HorkdSpec
+from trainables.losses import (
+    CrdLoss,
+    Distiller,
+    HorkdLoss,
+    angle_loss,
+    at_loss,
+    center_loss,
+    class_centers,
+    darkrank_loss,
+    fitnet_loss,
+    kd_loss,
+    mkd_absolute_loss,
+    mkd_relative_loss,
+    pair_loss,
+    pkt_loss,
+    point_loss,
+    rkd_angle_loss,
+    rkd_distance_loss,
+    sp_loss,
+    triplet_loss,
+)
+from trainables.models.network import Outputs
+from trainables.spec import CrdSpec, DarkrankSpec, DistillationSpec, HorkdSpec
 
 CLASSES = 4
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -40,15 +63,17 @@ def _point_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, distance:
     return float(total / len(student))
 
 
-def _pair_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
+def _pair_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, huber: bool = False) -> float:
     pairs = list(permutations(range(len(student)), 2))
 
     def relations(x: Tensor) -> list[Tensor]:
         distances = [_distance(x[i], x[j]) for i, j in pairs]
         return [distance / (sum(distances) / len(pairs)) for distance in distances]
 
-    gaps = [(t - s) ** 2 for s, t in zip(relations(student), relations(teacher), strict=True)]
-    return float(sum(gaps) / len(pairs))
+    gaps = [abs(t - s) for s, t in zip(relations(student), relations(teacher), strict=True)]
+    if huber:
+        return float(sum(gap**2 / 2 if gap <= 1 else gap - 0.5 for gap in gaps) / len(pairs))
+    return float(sum(gap**2 for gap in gaps) / len(pairs))
 
 
 def _angle_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
@@ -77,6 +102,105 @@ def _center_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
     return float(sum(gaps) / len(gaps))
 
 
+def _kd_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float = 4.0) -> float:
+    total = 0.0
+    for ours, theirs in zip(student.tolist(), teacher.tolist(), strict=True):
+        p, q = ([math.exp(z / temperature) for z in row] for row in (theirs, ours))
+        total += sum(a / sum(p) * math.log((a / sum(p)) / (b / sum(q))) for a, b in zip(p, q, strict=True))
+    return total * temperature**2 / len(student)
+
+
+def _fitnet_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
+    # A map holds every number of its row twice, so the mean is that over the rows.
+    gaps = [(s - t) ** 2 for s, t in zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True)]
+    return sum(gaps) / len(gaps)
+
+
+def _at_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, power: float = 2.0) -> float:
+    total = 0.0
+    for ours, theirs in zip(_maps(student), _maps(teacher), strict=True):
+        rows = []
+        for x in (ours, theirs):
+            attention = [sum(abs(v) ** power for v in pixel) / len(pixel) for pixel in x.flatten(1).T.tolist()]
+            length = math.sqrt(sum(v * v for v in attention))
+            rows.append([v / length for v in attention])
+        total += sum((s - t) ** 2 for s, t in zip(*rows, strict=True)) / len(rows[0])
+    return total / len(student)
+
+
+def _pkt_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
+    def probabilities(x: Tensor) -> list[list[float]]:
+        cosines = [[float(a.dot(b) / (a.norm() + 1e-7) / (b.norm() + 1e-7)) for b in x] for a in x]
+        return [[(c + 1) / sum(d + 1 for d in row) for c in row] for row in cosines]
+
+    total = 0.0
+    for ours, theirs in zip(probabilities(student), probabilities(teacher), strict=True):
+        total += sum(t * math.log((t + 1e-7) / (s + 1e-7)) for s, t in zip(ours, theirs, strict=True))
+    return total / len(student) ** 2
+
+
+def _sp_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
+    def rows(x: Tensor) -> list[list[float]]:
+        products = [[float(a.dot(b)) for b in x] for a in x]
+        return [[p / math.sqrt(sum(q * q for q in row)) for p in row] for row in products]
+
+    total = 0.0
+    for ours, theirs in zip(rows(student), rows(teacher), strict=True):
+        total += sum((s - t) ** 2 for s, t in zip(ours, theirs, strict=True))
+    return total / len(student) ** 2
+
+
+def _chance(scores: list[float]) -> float:
+    """Probability of drawing items in this order, each by the softmax of the scores still there."""
+    weights = [math.exp(score) for score in scores]
+    return math.prod(weight / sum(weights[place:]) for place, weight in enumerate(weights))
+
+
+def _darkrank_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, soft: bool) -> float:
+    total = 0.0
+    for i in range(len(student)):
+        others = [j for j in range(len(student)) if j != i]
+        theirs = {j: -0.5 * float(_distance(teacher[i], teacher[j])) ** 1.5 for j in others}
+        ours = {j: -0.5 * float(_distance(student[i], student[j])) ** 1.5 for j in others}
+        nearest = sorted(others, key=lambda j: -theirs[j])[:3]
+        if not soft:
+            total -= math.log(_chance([ours[j] for j in nearest]))
+            continue
+        for order in permutations(nearest):
+            p, q = (_chance([scores[j] for j in order]) for scores in (theirs, ours))
+            total += p * math.log(p / q)
+    return total / len(student)
+
+
+def _mkd_relative_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, form: str = "mean") -> float:
+    pairs = list(permutations(range(len(student)), 2))
+    gaps = [
+        float(_distance(student[i], student[j]) - _distance(teacher[i], teacher[j])) for i, j in pairs
+    ]
+    if form == "reference":
+        return math.sqrt(sum(gap * gap for gap in gaps))
+    return sum(abs(gap) for gap in gaps) / len(pairs)
+
+
+def _triplet_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, mining: str, margin: float) -> float:
+    rows = [row / row.norm() for row in student]
+    hinges = []
+    for a, anchor in enumerate(rows):
+        same = [
+            float(_distance(anchor, row)) for p, row in enumerate(rows) if p != a and labels[p] == labels[a]
+        ]
+        other = [float(_distance(anchor, row)) for n, row in enumerate(rows) if labels[n] != labels[a]]
+        if mining == "hard" and same and other:
+            same, other = [max(same)], [min(other)]
+        hinges += [max(0.0, p - n + margin) for p in same for n in other]
+    return sum(hinges) / len(hinges)
+
+
+def _maps(x: Tensor) -> Tensor:
+    """Feature maps [B, 2, 1, D] of the very numbers of `x` [B, D], shifted in the second channel."""
+    return torch.stack([x, x.roll(1, 1)], 1)[:, :, None, :]
+
+
 def _batch_centers(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     ours, counts = class_centers(student, labels, CLASSES)
     theirs, _ = class_centers(teacher, labels, CLASSES)
@@ -90,6 +214,46 @@ def _whole(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return loss(student, teacher, labels, progress=1.0)[0]
 
 
+def _contrastive(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    where = teacher[:, 0].argsort().argsort()  # Follows the rows, whatever their order.
+    classes = torch.arange(len(teacher) + 5) % 3
+    classes[where] = labels[: len(teacher)]
+    loss = CrdLoss(
+        CrdSpec(width=4, negatives=6, temperature=0.5),
+        student_width=student.shape[1],
+        teacher_width=teacher.shape[1],
+        items=len(classes),
+        classes_of_items=classes,
+    ).to(torch.promote_types(student.dtype, torch.float32))
+    loss.log_z.fill_(2.5)
+    loss.has_z.fill_(True)
+    loss.begin_epoch(torch.Generator().manual_seed(3))
+    return loss.eval()(student, teacher, labels, where)
+
+
+def _every_method(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    spec = DistillationSpec(
+        method="horkd+kd+fitnet+at+rkd+pkt+sp+darkrank+mkd",
+        horkd=HorkdSpec(centers="batch"),
+        darkrank=DarkrankSpec(power=1.0),
+        distillation=0.1,
+    )
+    loss = Distiller(
+        spec,
+        student_width=student.shape[1],
+        teacher_width=teacher.shape[1],
+        student_maps=(2, 2),
+        teacher_maps=(2, 2),
+        classes=CLASSES,
+        item_labels=labels,
+        seed_module=lambda purpose: nullcontext(),
+    ).to(torch.promote_types(student.dtype, torch.float32))
+    ours, theirs = (Outputs(x, x, (_maps(x), _maps(x.flip(1)))) for x in (student, teacher))
+    return loss(ours, theirs, labels, torch.arange(len(labels)), progress=1.0)[0]
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss of (student, teacher, labels) and what is expected of it."""
@@ -97,6 +261,9 @@ class Case:
     loss: Loss
     oracle: Callable[[Tensor, Tensor, Tensor], float] | None = None
     relational: bool = False  # Blind to scale, rotation and shift of the student; the widths may differ.
+    any_width: bool = False  # The widths may differ.
+    members: int = 1  # Rows that one tuple has; with fewer there is nothing to say.
+    zero: bool = True  # Nothing to say where student and teacher agree, either.
 
 
 LOSSES = {
@@ -114,6 +281,52 @@ LOSSES = {
     "angle": Case(lambda s, t, y: angle_loss(s, t), _angle_oracle, relational=True),
     "center": Case(_batch_centers, _center_oracle, relational=True),
     "horkd": Case(_whole),
+    "kd": Case(lambda s, t, y: kd_loss(s, t), _kd_oracle),
+    "kd_cold": Case(lambda s, t, y: kd_loss(s, t, temperature=0.5), partial(_kd_oracle, temperature=0.5)),
+    "fitnet": Case(lambda s, t, y: fitnet_loss(_maps(s), _maps(t)), _fitnet_oracle),
+    "at": Case(lambda s, t, y: at_loss([_maps(s)], [_maps(t)]), _at_oracle),
+    "at_cubed": Case(lambda s, t, y: at_loss([_maps(s)], [_maps(t)], power=3.0), partial(_at_oracle, power=3.0)),
+    "rkd_distance": Case(
+        lambda s, t, y: rkd_distance_loss(s, t), partial(_pair_oracle, huber=True), relational=True
+    ),
+    "rkd_angle": Case(lambda s, t, y: rkd_angle_loss(s, t), _angle_oracle, relational=True),
+    "pkt": Case(lambda s, t, y: pkt_loss(s, t), _pkt_oracle, any_width=True, members=2),
+    "sp": Case(lambda s, t, y: sp_loss(s, t), _sp_oracle, any_width=True, members=2),
+    "sp_maps": Case(lambda s, t, y: sp_loss(_maps(s), _maps(t)), _sp_oracle, any_width=True, members=2),
+    "darkrank_hard": Case(
+        lambda s, t, y: darkrank_loss(s, t, scale=0.5, power=1.5, length=3),
+        partial(_darkrank_oracle, soft=False),
+        any_width=True,
+        members=2,
+        zero=False,
+    ),
+    "darkrank_soft": Case(
+        lambda s, t, y: darkrank_loss(s, t, kind="soft", scale=0.5, power=1.5, length=3),
+        partial(_darkrank_oracle, soft=True),
+        any_width=True,
+        members=2,
+    ),
+    "mkd_absolute": Case(lambda s, t, y: mkd_absolute_loss(s, t), partial(_point_oracle, distance="l2")),
+    "mkd_relative": Case(
+        lambda s, t, y: mkd_relative_loss(s, t), _mkd_relative_oracle, any_width=True, members=2
+    ),
+    "mkd_relative_reference": Case(
+        lambda s, t, y: mkd_relative_loss(s, t, form="reference"),
+        partial(_mkd_relative_oracle, form="reference"),
+        any_width=True,
+        members=2,
+    ),
+    **{
+        f"triplet_{mining}": Case(
+            lambda s, t, y, mining=mining: triplet_loss(s, y[: len(t)], margin=0.3, mining=mining),
+            partial(_triplet_oracle, mining=mining, margin=0.3),
+            members=3,
+            zero=False,
+        )
+        for mining in ("hard", "all")
+    },
+    "crd": Case(_contrastive, zero=False),
+    "every_method": Case(_every_method, zero=False),
 }
 
 
@@ -135,17 +348,18 @@ DEGENERATE = {
     "all_equal_far_away": lambda s: 1000 + s[:1].expand(5, -1),
     "zeros": lambda s: 0 * s,
     "half_zeros": lambda s: torch.cat([s[:3], 0 * s[3:]]),
-    "huge": lambda s: 1e15 * s,
     "tiny": lambda s: 1e-15 * s,
 }
 
 
+@pytest.mark.parametrize("name", [name for name, case in LOSSES.items() if case.zero])
+def test_it_is_zero_when_student_and_teacher_agree(name: str) -> None:
+    _, teacher, labels = _draw()
+    assert LOSSES[name].loss(teacher, teacher, labels).item() == pytest.approx(0, abs=1e-14)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 class TestEveryLoss:
-    def test_it_is_zero_when_student_and_teacher_agree(self, name: str) -> None:
-        _, teacher, labels = _draw()
-        assert LOSSES[name].loss(teacher, teacher, labels).item() == pytest.approx(0, abs=1e-14)
-
     def test_the_order_of_the_batch_does_not_matter(self, name: str) -> None:
         student, teacher, labels = _draw()
         order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
@@ -176,11 +390,19 @@ class TestEveryLoss:
             assert torch.isfinite(value)
             assert torch.isfinite(student.grad).all()
 
-    def test_autocast_changes_nothing_after_the_network(self, name: str) -> None:
+    def test_huge_embeddings_give_finite_values(self, name: str) -> None:
         student, teacher, labels = _draw(dtype=torch.float32)
-        student, teacher = student.detach().bfloat16().requires_grad_(), teacher.bfloat16()
+        value = LOSSES[name].loss(1e15 * student, teacher, labels)
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(student.grad).all()
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_autocast_changes_nothing_after_the_network(self, name: str, dtype: torch.dtype) -> None:
+        student, teacher, labels = _draw(dtype=torch.float32)
+        student, teacher = student.detach().to(dtype).requires_grad_(), teacher.to(dtype)
         expected = LOSSES[name].loss(student.float(), teacher.float(), labels)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=dtype):
             value = LOSSES[name].loss(student, teacher, labels)
         value.backward()
         assert value.dtype == torch.float32
@@ -221,12 +443,6 @@ class TestEveryRelation:
         loss = LOSSES[name].loss
         torch.testing.assert_close(loss(moved, teacher, labels), loss(student, teacher, labels))
 
-    def test_it_takes_a_teacher_of_another_width(self, name: str) -> None:
-        student, teacher, labels = _draw()
-        wide = torch.cat([teacher, torch.zeros(7, 5, dtype=teacher.dtype)], 1)
-        loss = LOSSES[name].loss
-        torch.testing.assert_close(loss(student, wide, labels), loss(student, teacher, labels))
-
     @pytest.mark.parametrize("rows", [1, 2])
     def test_without_a_valid_tuple_it_is_a_zero_that_keeps_the_graph(self, name: str, rows: int) -> None:
         student, teacher, _ = _draw(batch=rows)
@@ -236,6 +452,25 @@ class TestEveryRelation:
         assert torch.equal(student.grad, torch.zeros_like(student))
 
 
+@pytest.mark.parametrize("name", [name for name, case in LOSSES.items() if case.relational or case.any_width])
+def test_it_takes_a_teacher_of_another_width(name: str) -> None:
+    student, teacher, labels = _draw()
+    wide = torch.cat([teacher, torch.zeros(7, 5, dtype=teacher.dtype)], 1)
+    loss = LOSSES[name].loss
+    torch.testing.assert_close(loss(student, wide, labels), loss(student, teacher, labels))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [(name, rows) for name, case in LOSSES.items() for rows in range(1, case.members)]
+)
+def test_with_fewer_rows_than_a_tuple_has_it_is_a_zero_that_keeps_the_graph(name: str, rows: int) -> None:
+    student, teacher, labels = _draw(batch=rows)
+    value = LOSSES[name].loss(student, teacher, labels)
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-15)
+    torch.testing.assert_close(student.grad, torch.zeros_like(student))
+
+
 class TestPublicValues:
     """Values for B=5 from an independent numpy implementation, checked against public distillation code."""
 
@@ -243,6 +478,8 @@ class TestPublicValues:
     teacher = torch.sin(0.7 * rows + 1.3 * torch.arange(3, dtype=torch.float64))
     student = torch.cos(0.9 * rows - 0.4 * torch.arange(2, dtype=torch.float64))
     labels = torch.tensor([0, 1, 0, 2, 1])
+    teacher_logits = 2 * torch.sin(1.1 * rows + 0.5 * torch.arange(4, dtype=torch.float64))
+    student_logits = 2 * torch.cos(0.3 * rows + 0.8 * torch.arange(4, dtype=torch.float64))
 
     @pytest.mark.parametrize(
         ("options", "expected"),
@@ -284,10 +521,44 @@ class TestPublicValues:
         assert value.item() == pytest.approx(expected, abs=1e-10)
 
 
+    @pytest.mark.parametrize(("temperature", "expected"), [(4.0, 0.814718127264226), (1.0, 0.698778657708994)])
+    def test_probabilities(self, temperature: float, expected: float) -> None:
+        value = kd_loss(self.student_logits, self.teacher_logits, temperature=temperature)
+        assert value.item() == pytest.approx(expected, abs=1e-10)
+
+    @pytest.mark.parametrize(
+        ("loss", "expected"),
+        [
+            (partial(rkd_distance_loss, form="reference"), 0.026804623794621),
+            (rkd_distance_loss, 0.033505779743276),
+            (partial(rkd_angle_loss, form="reference"), 0.023802112232613),
+            (rkd_angle_loss, 0.049587733817944),
+            (pkt_loss, 0.084822415224113),
+            (sp_loss, 0.090002735268789),
+            (partial(darkrank_loss, kind="hard", scale=3.0, power=3.0, length=3), 1.631615868583513),
+            (partial(darkrank_loss, kind="soft", scale=3.0, power=3.0, length=3), 0.704174847983457),
+            (partial(mkd_relative_loss, form="reference"), 1.975955090764249),
+        ],
+    )
+    def test_other_losses_on_embeddings(self, loss: Callable[[Tensor, Tensor], Tensor], expected: float) -> None:
+        assert loss(self.student, self.teacher).item() == pytest.approx(expected, abs=1e-10)
+
+    def test_attention_maps(self) -> None:
+        def grid(*shape: int) -> list[Tensor]:
+            steps = [torch.arange(side, dtype=torch.float64) for side in shape]
+            return list(torch.meshgrid(*steps, indexing="ij"))
+
+        i, c, h, w = grid(2, 3, 2, 2)
+        student = torch.sin(i + 0.5 * c + 0.3 * h + 0.2 * w)
+        i, c, h, w = grid(2, 2, 4, 4)
+        teacher = torch.cos(i - 0.5 * c + 0.1 * h + 0.4 * w)
+        assert at_loss([student], [teacher]).item() == pytest.approx(0.057006295448346, abs=1e-10)
+
+
 def test_the_fused_angle_loss_equals_plain_autograd_over_the_difference_tensor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from trainables.losses import horkd
+    from trainables.losses import angle
 
     def direct(student: Tensor) -> Tensor:
         ours, theirs = (F.normalize(x[:, None] - x[None], dim=2) for x in (student, teacher))
@@ -297,7 +568,7 @@ def test_the_fused_angle_loss_equals_plain_autograd_over_the_difference_tensor(
     student, teacher, labels = _draw(batch=9)
     # One anchor at a time, blocks that do not divide the batch, and all at once.
     for elements in (1, 300, 2**18):
-        monkeypatch.setattr(horkd, "CPU_ELEMENTS", elements)
+        monkeypatch.setattr(angle, "CPU_ELEMENTS", elements)
         value, expected = angle_loss(student, teacher), direct(student)
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
         gradients = [torch.autograd.grad(loss, student)[0] for loss in (value, expected)]

@@ -27,6 +27,8 @@ from trainables.spec import (
     StageSpec,
     StudentSpec,
     TeacherSpec,
+    TripletSpec,
+    UntrainedSpec,
     canonical_json,
     canonical_orders,
     coerce,
@@ -247,24 +249,31 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
     ),
     "evaluation": (EvaluationSpec(data=DATA, resolution=16), {"network": PARENT}, "a1f5acc28b461300"),
     "sleep": (SleepSpec(label="ö", seed=1), {}, "a1ee7e10db1e80f1"),
+    "untrained": (UntrainedSpec(data=DATA, architecture="resnet_thin", task="retrieval"), {}, "1adf40c41ef684e8"),
+    "untrained pixels": (UntrainedSpec(data=DATA, task="identification"), {}, "553f0e105c99fad5"),
+    "teacher of faces": (TeacherSpec(data=DATA, task="verification", triplet=TripletSpec(weight=1)), {}, "b2880f4474c47e18"),
+    "student by every loss": (StudentSpec(data=DATA, method="+".join(sp.METHODS)), {"guide": PARENT}, "744b46f363652747"),
+    "student on labels": (StudentSpec(data=DATA, method="none"), {}, "39f7e5ffadc57460"),
+    "evaluation of faces": (EvaluationSpec(data=DATA, protocol="verification"), {"network": PARENT}, "887a4eda6f66a4d7"),
+    "evaluation of people": (EvaluationSpec(data=DATA, protocol="identification"), {"network": PARENT}, "71b5a573404cd7e8"),
+    "evaluation by neighbours": (EvaluationSpec(data=DATA, reader="nearest"), {"network": PARENT}, "a41d7a523aac3902"),
 }
 
 
 def test_every_kind_has_a_golden_key() -> None:
-    assert set(GOLDEN) == set(SPECS)
+    assert {spec.kind for spec, *_ in GOLDEN.values()} == set(SPECS)
 
 
-@pytest.mark.parametrize("kind", GOLDEN)
-def test_golden_keys_stay(kind: str) -> None:
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_keys_stay(name: str) -> None:
     # A changed key orphans every artifact in every store: a new field takes `later`, an existing default stays.
-    spec, parents, key = GOLDEN[kind]
-    assert spec.kind == kind
+    spec, parents, key = GOLDEN[name]
     assert stage_key(spec, parents) == key
 
 
-@pytest.mark.parametrize("kind", GOLDEN)
-def test_every_field_moves_the_key(kind: str) -> None:
-    spec, parents, _ = GOLDEN[kind]
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_field_moves_the_key(name: str) -> None:
+    spec, parents, _ = GOLDEN[name]
     seen = {stage_key(spec, parents)}
     for path, (declared, _) in field_paths(type(spec)).items():
         head, _, tail = path.rpartition(".")
@@ -273,7 +282,7 @@ def test_every_field_moves_the_key(kind: str) -> None:
             inner = dataclasses.replace(group, **{tail or path: changed})
             whole: Any = dataclasses.replace(spec, **{head: inner}) if head else inner
             key = stage_key(whole, parents)
-            if (tail or path) in group.unused():
+            if head in whole.unused() or (tail or path) in inner.unused():
                 assert key == stage_key(spec, parents), path
                 continue
             assert key not in seen, path
@@ -306,12 +315,14 @@ def _other_values(group: Any, name: str, declared: Any) -> list[Any]:
     metadata = next(f.metadata for f in dataclasses.fields(group) if f.name == name)
     if name == "orders":
         return ["none", "1", "2+3"]
+    if name == "method":
+        return [method for method in ("none", "horkd", "kd", "at+mkd") if method != value]
     if options := metadata.get("options"):
         return [option for option in options if option != value]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, tuple):
-        return [(*value, 0.9)]
+        return [(*value, 9 if declared == tuple[int, ...] else 0.9)]
     if isinstance(value, str):
         return [value + "x"]
     if value is None:
@@ -351,7 +362,11 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         AssistantSpec(horkd=HorkdSpec(orders="2")),
         StudentSpec(architecture="resnet_thin"),
         *(TeacherSpec(architecture=name) for name in sp.ARCHITECTURES),
-        EvaluationSpec(),
+        UntrainedSpec(),
+        *(TeacherSpec(task=task) for task in sp.TASKS),
+        TeacherSpec(triplet=TripletSpec(weight=1)),
+        *(StudentSpec(method=method) for method in sp.METHODS),
+        *(EvaluationSpec(protocol=task) for task in sp.TASKS),
         SleepSpec(),
     ]
     before = [stage_key(spec, {}) for spec in every]
@@ -359,6 +374,24 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
     for spec, key in zip(every, before, strict=True):
         assert (stage_key(spec, {}) != key) == (component in spec.components()), spec
     assert any(component in spec.components() for spec in every)
+
+
+def test_losses_that_are_off_make_no_second_training() -> None:
+    def key(method: str, **more: Any) -> str:
+        return stage_key(StudentSpec(data=DATA, method=method, **more), {"guide": PARENT})
+
+    assert key("kd", at=sp.AtSpec(weight=5), horkd=HorkdSpec(alpha=7)) == key("kd") != key("kd", kd=sp.KdSpec(weight=2))
+    assert key("none", distillation=3.0, kd=sp.KdSpec(weight=2)) == key("none") != key("kd")
+    assert key("at+mkd") == key("MKD+at") != key("mkd")
+    assert key("horkd", distillation=2.0) != key("horkd") == stage_key(StudentSpec(data=DATA), {"guide": PARENT})
+    with pytest.raises(UsageError, match=r"'kdd' is not a distillation loss. Did you mean 'kd'"):
+        StudentSpec(method="kdd")
+
+
+def test_pixels_have_no_seed() -> None:
+    assert stage_key(UntrainedSpec(data=DATA, seed=1), {}) == stage_key(UntrainedSpec(data=DATA, seed=2), {})
+    drawn = [stage_key(UntrainedSpec(data=DATA, seed=s, architecture="resnet18"), {}) for s in (1, 2)]
+    assert drawn[0] != drawn[1]
 
 
 def test_an_order_that_is_off_does_not_enter_the_components() -> None:

@@ -1,8 +1,8 @@
-"""Losses between a teacher and a student, one file per paper.
+"""Losses between a teacher and a student, one file per paper or family.
 
 Every term is a pure function of tensors, works in float32 or wider whatever autocast says, and treats the
-teacher as constant. `geometry` holds what the terms share. Weighting lives in one thin module per paper, such
-as `HorkdLoss`.
+teacher as constant. `geometry` holds what the terms share. Weighting lives in thin modules: `HorkdLoss` for
+HORKD's orders, and `Distiller`, which training calls, for every method at once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainables.losses.classic import (
+        at_loss,
+        fitnet_loss,
+        kd_loss,
+        pkt_loss,
+        rkd_angle_loss,
+        rkd_distance_loss,
+        sp_loss,
+    )
+    from trainables.losses.contrastive import CrdLoss
+    from trainables.losses.distiller import Distiller
     from trainables.losses.horkd import (
         HorkdLoss,
         angle_loss,
@@ -19,12 +30,42 @@ if TYPE_CHECKING:
         pair_loss,
         point_loss,
     )
+    from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss, triplet_loss
 
-__all__ = ["HorkdLoss", "angle_loss", "center_loss", "class_centers", "pair_loss", "point_loss"]
+__all__ = [
+    "CrdLoss",
+    "Distiller",
+    "HorkdLoss",
+    "angle_loss",
+    "at_loss",
+    "center_loss",
+    "class_centers",
+    "darkrank_loss",
+    "fitnet_loss",
+    "kd_loss",
+    "mkd_absolute_loss",
+    "mkd_relative_loss",
+    "pair_loss",
+    "pkt_loss",
+    "point_loss",
+    "rkd_angle_loss",
+    "rkd_distance_loss",
+    "sp_loss",
+    "triplet_loss",
+]
+
+_FILES = {
+    "classic": "at_loss fitnet_loss kd_loss pkt_loss rkd_angle_loss rkd_distance_loss sp_loss",
+    "contrastive": "CrdLoss",
+    "distiller": "Distiller",
+    "horkd": "HorkdLoss angle_loss center_loss class_centers pair_loss point_loss",
+    "ranking": "darkrank_loss mkd_absolute_loss mkd_relative_loss triplet_loss",
+}
+_HOME = {name: file for file, names in _FILES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     # The names load with their first use, so that importing the package does not import torch.
-    if name in __all__:
-        return getattr(import_module("trainables.losses.horkd"), name)
+    if name in _HOME:
+        return getattr(import_module(f"trainables.losses.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

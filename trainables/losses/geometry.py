@@ -1,7 +1,7 @@
 """Distances between embeddings, and the precision they need.
 
-What relational losses share: Gram matrices, distances whose gradient stays finite at distance zero, masks of
-valid tuples. No loss is defined here. Everything stays on the device: nothing is read back to the host.
+What losses share: Gram matrices, distances whose gradient stays finite at distance zero, masks of valid tuples,
+the type of a result. No loss is defined here. Everything stays on the device: nothing is read back to the host.
 """
 
 from __future__ import annotations
@@ -101,3 +101,18 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Quotient that is zero, with gradient zero, where the denominator is zero."""
     defined = denominator != 0
     return torch.where(defined, numerator / torch.where(defined, denominator, 1.0), 0.0)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of `x` [B, D] scaled to length 1; zero rows stay zero, with gradient zero."""
+    return safe_divide(x, safe_sqrt(x.square().sum(1, keepdim=True), x.new_zeros(())))
+
+
+def nothing(student: Tensor) -> Tensor:
+    """A zero that keeps the student's graph, so that a backward pass (and DDP) still finds it."""
+    return 0 * at_least_float32(student).sum()
+
+
+def narrow(value: Tensor, like: Tensor) -> Tensor:
+    """`value` in the type of `like`, but never narrower than float32."""
+    return value.to(torch.promote_types(like.dtype, torch.float32))

@@ -21,15 +21,16 @@ What holds for every term:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trainables.errors import UsageError, did_you_mean
-from trainables.losses import geometry
+from trainables.errors import UsageError
+from trainables.losses import checks, geometry
+from trainables.losses.angle import AngleSum
+from trainables.losses.processes import joined
 
 if TYPE_CHECKING:
     from trainables.spec import HorkdSpec
@@ -39,11 +40,7 @@ REDUCTIONS = ("mean", "sum_over_anchors_mean", "reference")
 POINT_DISTANCES = ("mse", "squared_l2", "l2", "cosine", "smooth_l1")
 RELATION_DISTANCES = ("square", "huber")
 FEATURE_NORMS = ("none", "l2", "bn")
-CENTERS = ("running", "batch")
-
-# Elements in each of the angle loss's four work buffers: near a core's cache, enough to keep a GPU busy.
-CPU_ELEMENTS = 2**18
-GPU_ELEMENTS = 2**22
+CENTERS = ("running", "batch", "epoch")
 
 
 def point_loss(
@@ -70,22 +67,23 @@ def point_loss(
 
     Departs from the paper: its distance is not named there; we take the mean square.
     """
-    _check(student, teacher, reduction)
-    _one_of("distance", distance, POINT_DISTANCES)
+    checks.one_of("reduction", reduction, REDUCTIONS)
+    checks.embeddings(student, teacher)
+    checks.one_of("distance", distance, POINT_DISTANCES)
     if student.shape != teacher.shape:
         raise UsageError(
             f"`student` and `teacher` must have the same shape, but got {tuple(student.shape)} and "
             f"{tuple(teacher.shape)}.\nProject the student to the teacher's width first; `HorkdLoss` does."
         )
     if len(student) == 0:
-        return _nothing(student)
+        return geometry.nothing(student)
     with geometry.full_precision(student):
         student = normalise_features(student, feature_norm)
         teacher = normalise_features(teacher.detach(), feature_norm).to(student.dtype)
         if distance == "smooth_l1":
             return F.smooth_l1_loss(student, teacher)
         if distance == "cosine":
-            return (1 - (_unit(student) * _unit(teacher)).sum(1)).mean()
+            return (1 - (geometry.unit(student) * geometry.unit(teacher)).sum(1)).mean()
         squared = (student - teacher).square()
         if distance == "mse":
             return squared.mean()
@@ -97,10 +95,10 @@ def point_loss(
 
 def normalise_features(x: Tensor, feature_norm: str) -> Tensor:
     """`x` [B, D], at least float32, after "none", "l2" (unit rows) or "bn" (columns standardised over B)."""
-    _one_of("feature_norm", feature_norm, FEATURE_NORMS)
+    checks.one_of("feature_norm", feature_norm, FEATURE_NORMS)
     x = geometry.at_least_float32(x)
     if feature_norm == "l2":
-        return _unit(x)
+        return geometry.unit(x)
     if feature_norm == "bn":
         centered = x - x.mean(0)
         return centered * torch.rsqrt(centered.square().mean(0) + 1e-5)  # The epsilon of BatchNorm1d.
@@ -120,11 +118,12 @@ def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", dist
     Raises:
         UsageError: If the batches differ or a name is unknown.
     """
-    _check(student, teacher, reduction)
-    _one_of("distance", distance, RELATION_DISTANCES)
+    checks.one_of("reduction", reduction, REDUCTIONS)
+    checks.embeddings(student, teacher)
+    checks.one_of("distance", distance, RELATION_DISTANCES)
     batch = len(student)
     if batch < 2:
-        return _nothing(student)
+        return geometry.nothing(student)
     pairs = batch * (batch - 1)
     with geometry.full_precision(student):
         ours = geometry.pairwise_distances(student)
@@ -133,7 +132,7 @@ def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", dist
         ours = geometry.safe_divide(ours, ours.sum() / pairs)
         theirs = geometry.safe_divide(theirs, theirs.sum() / pairs)
         total = _differences(ours, theirs, distance).sum()
-        return _narrow(
+        return geometry.narrow(
             total / {"mean": pairs, "sum_over_anchors_mean": batch, "reference": batch**2}[reduction], student
         )
 
@@ -153,99 +152,15 @@ def angle_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean") -> 
     Raises:
         UsageError: If the batches differ or the reduction is unknown.
     """
-    _check(student, teacher, reduction)
+    checks.one_of("reduction", reduction, REDUCTIONS)
+    checks.embeddings(student, teacher)
     batch = len(student)
     if batch < 3:
-        return _nothing(student)
+        return geometry.nothing(student)
     triplets = batch * (batch - 1) * (batch - 2)
     with geometry.full_precision(student):
-        total: Tensor = _AngleSum.apply(geometry.at_least_float32(student), teacher.detach())
+        total: Tensor = AngleSum.apply(geometry.at_least_float32(student), teacher.detach())
         return total / {"mean": triplets, "sum_over_anchors_mean": batch, "reference": batch**3}[reduction]
-
-
-class _AngleSum(torch.autograd.Function):
-    """Sum over ordered triplets of Huber(cosine in the student - cosine in the teacher).
-
-    With q the squared and r the inverse distances, the cosine at vertex j between i and k is
-    r_ij r_jk (q_ij + q_jk - q_ik) / 2 (law of cosines), so the embeddings are needed for q alone. Distances
-    rather than inner products keep the sum accurate in float32 when the three points lie close together.
-
-    The loop goes over blocks of i. As i and k may be swapped, k starts at the block's first i, and what lies
-    beyond the block counts twice. Block tensors are indexed [i, j, k].
-    """
-
-    @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        batch, dtype, device = len(student), student.dtype, student.device
-        wants_gradient = ctx.needs_input_grad[0]
-        points, scale, half_s, inverse_s = _triangle_sides(student, dtype)
-        _, _, half_t, inverse_t = _triangle_sides(teacher, dtype)
-
-        elements = max(batch**2, CPU_ELEMENTS if device.type == "cpu" else GPU_ELEMENTS)
-        buffers = torch.empty(4, min(elements, batch**3), dtype=dtype, device=device)
-        total = geometry.widen(student.new_zeros(()))
-        # d total / d q in three parts: through q at the vertex, through r, through q opposite the vertex.
-        near, twist, far = torch.zeros(3, batch, batch, dtype=dtype, device=device)
-        start = 0
-        while start < batch:
-            length = batch - start
-            stop = min(batch, start + elements // (batch * length))
-            rows, columns = slice(start, stop), slice(start, batch)
-            shape = (4, stop - start, batch, length)
-            cosine, difference, inverses, pull = buffers[:, : shape[1] * shape[2] * shape[3]].view(shape)
-            times = torch.ones(length, dtype=dtype, device=device)
-            times[stop - start :] = 2
-            # The teacher comes first, in the buffers that are overwritten next.
-            _law_of_cosines(half_t, rows, columns, out=difference)
-            torch.mul(inverse_t[rows, :, None], inverse_t[None, :, columns], out=pull)
-            _law_of_cosines(half_s, rows, columns, out=cosine)
-            torch.mul(inverse_s[rows, :, None], inverse_s[None, :, columns], out=inverses)
-            cosine.mul_(inverses)
-            torch.addcmul(cosine, difference, pull, value=-1, out=difference)
-            # i = k is no triplet. A vertex at i or k, and identical points, have r = 0 already.
-            difference.diagonal(dim1=0, dim2=2).zero_()
-            torch.clamp(difference, -1, 1, out=pull)  # The slope of the Huber function with delta 1.
-            if wants_gradient:
-                cosine.mul_(pull)
-                inverses.mul_(pull)
-                near[rows] += inverses @ times
-                near[:, columns].addcmul_(inverses.sum(0), times)
-                twist[rows] += cosine @ times
-                twist[:, columns].addcmul_(cosine.sum(0), times)
-                far[rows, columns].addcmul_(inverses.sum(1), times)
-            # huber(d) = c (d - c / 2) with c the clamped d.
-            total += (pull.mul_(difference.sub_(pull, alpha=0.5)).sum((0, 1)) * times).sum()
-            start = stop
-        if wants_gradient:
-            slope = geometry.widen(near - far - inverse_s.square() * twist)
-            slope = (slope + slope.T) / scale
-            ctx.save_for_backward((slope.sum(1, keepdim=True) * points - slope @ points).to(dtype))
-        return total.to(dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return upstream * gradient, None
-
-
-def _triangle_sides(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centred points [B, D] and mean squared distance [] in float64; q / 2 and r [B, B] relative to it."""
-    points, origin = geometry.center(x)
-    squared = geometry.squared_distances(points)
-    apart = squared > geometry.identity_threshold(points.square().sum(1), origin, x.dtype)
-    # In units of the mean nothing over- or underflows in float32, whatever the scale of the embeddings.
-    scale = squared.mean()
-    scale = torch.where(scale > 0, scale, 1.0)
-    squared = torch.where(apart, squared / scale, 0.0)
-    inverse = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0)
-    return points, scale, (squared / 2).to(dtype), inverse.to(dtype)
-
-
-def _law_of_cosines(half: Tensor, rows: slice, columns: slice, out: Tensor) -> None:
-    """Fills `out` [i, j, k] with (q_ij + q_jk - q_ik) / 2 for the i of `rows` and the k of `columns`."""
-    torch.sub(half[None, :, columns], half[rows, None, columns], out=out)
-    out.add_(half[rows, :, None])
 
 
 def class_centers(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -264,7 +179,7 @@ def class_centers(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
         # A product rather than a scattered sum: it gives the same bits on every run of a GPU.
         member = (labels[:, None] == torch.arange(classes, device=labels.device)).to(wide.dtype)
         counts = member.sum(0)
-        return _narrow(member.T @ wide / counts.clamp(min=1)[:, None], features), counts
+        return geometry.narrow(member.T @ wide / counts.clamp(min=1)[:, None], features), counts
 
 
 def center_loss(
@@ -297,11 +212,12 @@ def center_loss(
     Raises:
         UsageError: If the batches differ or a name is unknown.
     """
-    _check(student, teacher, reduction)
-    _one_of("distance", distance, RELATION_DISTANCES)
+    checks.one_of("reduction", reduction, REDUCTIONS)
+    checks.embeddings(student, teacher)
+    checks.one_of("distance", distance, RELATION_DISTANCES)
     batch, classes = len(student), len(student_centers)
     if batch == 0 or classes < 2:
-        return _nothing(student)
+        return geometry.nothing(student)
     if valid is None:
         valid = torch.ones(classes, dtype=torch.bool, device=student.device)
     valid = valid.expand(batch, classes)
@@ -315,8 +231,8 @@ def center_loss(
         total = _differences(ours, theirs, distance).sum()
         total = torch.where(valid.any(0).sum() >= 2, total, 0.0)
         if reduction == "mean":
-            return _narrow(total / count, student)
-        return _narrow(total / (batch if reduction == "sum_over_anchors_mean" else batch * classes), student)
+            return geometry.narrow(total / count, student)
+        return geometry.narrow(total / (batch if reduction == "sum_over_anchors_mean" else batch * classes), student)
 
 
 class HorkdLoss(nn.Module):
@@ -333,8 +249,10 @@ class HorkdLoss(nn.Module):
             warm-up of `center_warmup`.
         "batch": Both from the batch at hand, with gradient. A class with a single row is no centre for that
             row.
+        "epoch": The teacher's as for "running". The student's are exact as of the epoch's start, when the
+            training computes them anew (`set_student_centers`), and constant until the next.
 
-    The buffers are updated from this process's batch alone.
+    Without `gather` each of several processes relates, and averages centres over, its own batch alone.
     """
 
     teacher_centers: Tensor  # [C, Dt]
@@ -342,8 +260,19 @@ class HorkdLoss(nn.Module):
     student_centers: Tensor  # [C, Ds]
     student_seen: Tensor  # [C]
 
-    def __init__(self, spec: HorkdSpec, *, student_width: int, teacher_width: int, classes: int) -> None:
-        """Args: the weights and choices, the widths Ds and Dt of the embeddings, the number C of classes.
+    def __init__(
+        self, spec: HorkdSpec, *, student_width: int, teacher_width: int, classes: int, gather: bool = False
+    ) -> None:
+        """Makes the projector, drawn from torch's global generator, and the buffers of centres.
+
+        Args:
+            spec: The weights and choices.
+            student_width: Ds of the embeddings.
+            teacher_width: Dt of the embeddings.
+            classes: C.
+            gather: Relate the rows of all processes: each gets the loss, and keeps the centres, that a single
+                process has with the joined batch. They need batches of equal size; pairs and triplets grow with
+                the number of processes.
 
         Raises:
             UsageError: If the spec names an unknown order or choice.
@@ -351,57 +280,64 @@ class HorkdLoss(nn.Module):
         super().__init__()
         orders = [] if spec.orders == "none" else spec.orders.split("+")
         for order in orders:
-            _one_of("orders", order, tuple(TERMS))
-        _one_of("reduction", spec.reduction, REDUCTIONS)
-        _one_of("point_distance", spec.point_distance, POINT_DISTANCES)
-        _one_of("pair_distance", spec.pair_distance, RELATION_DISTANCES)
-        _one_of("feature_norm", spec.feature_norm, FEATURE_NORMS)
-        if spec.centers == "epoch":
-            raise UsageError(
-                "`centers` must be 'running' or 'batch', but got 'epoch': centres recomputed over the "
-                "training set each epoch are not available yet.\nUse 'running', their moving average."
-            )
-        _one_of("centers", spec.centers, CENTERS)
+            checks.one_of("orders", order, tuple(TERMS))
+        checks.one_of("reduction", spec.reduction, REDUCTIONS)
+        checks.one_of("point_distance", spec.point_distance, POINT_DISTANCES)
+        checks.one_of("pair_distance", spec.pair_distance, RELATION_DISTANCES)
+        checks.one_of("feature_norm", spec.feature_norm, FEATURE_NORMS)
+        checks.one_of("centers", spec.centers, CENTERS)
         self.spec = spec
         self.terms = tuple(name for order, name in TERMS.items() if order in orders)
         self.classes = classes
+        self.gather = gather
         self.projector: nn.Linear | None = None
         if "point" in self.terms and student_width != teacher_width:
             self.projector = nn.Linear(student_width, teacher_width, bias=False)
-        self._teacher_centers_set = False
-        if self.uses_running_centers:
+        self._teacher_centers_set = self._student_centers_set = False
+        if self.uses_teacher_centers:
             self.register_buffer("teacher_centers", torch.zeros(classes, teacher_width))
             self.register_buffer("teacher_seen", torch.zeros(classes, dtype=torch.bool))
             self.register_buffer("student_centers", torch.zeros(classes, student_width))
             self.register_buffer("student_seen", torch.zeros(classes, dtype=torch.bool))
-            self.register_load_state_dict_post_hook(_remember_teacher_centers)
+            self.register_load_state_dict_post_hook(_remember_centers)
 
     @property
-    def uses_running_centers(self) -> bool:
+    def uses_teacher_centers(self) -> bool:
         """Whether `set_teacher_centers` must be called before the first batch."""
-        return "center" in self.terms and self.spec.centers == "running"
+        return "center" in self.terms and self.spec.centers != "batch"
+
+    @property
+    def uses_epoch_centers(self) -> bool:
+        """Whether `set_student_centers` must be called before each epoch."""
+        return "center" in self.terms and self.spec.centers == "epoch"
 
     def set_teacher_centers(self, total: Tensor, count: Tensor) -> None:
         """Sets the teacher's centres from the sum [C, Dt] and number [C] of its embeddings per class.
 
         Raises:
-            UsageError: If the loss has no running centres, or the shapes do not fit.
+            UsageError: If the loss keeps no centres, or the shapes do not fit.
         """
-        if not self.uses_running_centers:
+        if not self.uses_teacher_centers:
             raise UsageError(
-                f"Teacher centres are used by orders with C and centers='running' only, but got orders "
-                f"'{self.spec.orders}' and centers '{self.spec.centers}'.\nAsk `uses_running_centers` first."
+                "Teacher centres are used by orders with C and centers='running' or 'epoch' only, but got orders "
+                f"'{self.spec.orders}' and centers '{self.spec.centers}'.\nAsk `uses_teacher_centers` first."
             )
-        if total.shape != self.teacher_centers.shape or count.shape != self.teacher_seen.shape:
-            raise UsageError(
-                f"`total` and `count` must have the shapes {tuple(self.teacher_centers.shape)} and "
-                f"{tuple(self.teacher_seen.shape)}, but got {tuple(total.shape)} and {tuple(count.shape)}.\n"
-                "Sum the teacher's embeddings per class over the training split."
-            )
-        with torch.no_grad():
-            self.teacher_centers.copy_(total / count.clamp(min=1)[:, None])
-            self.teacher_seen.copy_(count > 0)
+        _set_centers(self.teacher_centers, self.teacher_seen, total, count, "teacher")
         self._teacher_centers_set = True
+
+    def set_student_centers(self, total: Tensor, count: Tensor) -> None:
+        """Sets the student's centres from the sum [C, Ds] and number [C] of its embeddings per class.
+
+        Raises:
+            UsageError: If the loss has no centres of an epoch, or the shapes do not fit.
+        """
+        if not self.uses_epoch_centers:
+            raise UsageError(
+                "Student centres are set from outside by orders with C and centers='epoch' only, but got orders "
+                f"'{self.spec.orders}' and centers '{self.spec.centers}'.\nAsk `uses_epoch_centers` first."
+            )
+        _set_centers(self.student_centers, self.student_seen, total, count, "student")
+        self._student_centers_set = True
 
     def weights(self, progress: float) -> dict[str, float]:
         """Weight of each term that is on at a share `progress` of training; gamma rises linearly from 0."""
@@ -427,11 +363,13 @@ class HorkdLoss(nn.Module):
             progress: Share of the training that is done, in [0, 1].
 
         Raises:
-            UsageError: If running centres are on and the teacher's were not set.
+            UsageError: If centres are needed that were not set.
         """
         teacher = teacher.detach()
+        if self.gather:
+            student, teacher, labels = joined(student), joined(teacher), joined(labels)
         terms = {name: getattr(self, f"_{name}")(student, teacher, labels) for name in self.terms}
-        total = _nothing(student)
+        total = geometry.nothing(student)
         for name, weight in self.weights(progress).items():
             total = total + weight * terms[name]
         return total, terms
@@ -464,12 +402,7 @@ class HorkdLoss(nn.Module):
                 own = labels[:, None] == torch.arange(self.classes, device=labels.device)
                 valid = valid & ~(own & (counts == 1))
         else:
-            if not self._teacher_centers_set:
-                raise UsageError(
-                    "Running centres need the teacher's centres before the first batch, but none were set.\n"
-                    "Sum the teacher's embeddings per class over the training split and "
-                    "call `set_teacher_centers`."
-                )
+            self._check_centers()
             # A copy, because the update below would change what the backward pass still needs.
             student_centers, teacher_centers = self.student_centers.clone(), self.teacher_centers
             valid = self.student_seen & self.teacher_seen
@@ -486,6 +419,18 @@ class HorkdLoss(nn.Module):
             self._update_student_centers(student.detach(), labels)
         return loss
 
+    def _check_centers(self) -> None:
+        if not self._teacher_centers_set:
+            raise UsageError(
+                "Centres need the teacher's before the first batch, but none were set.\n"
+                "Sum the teacher's embeddings per class over the training split and call `set_teacher_centers`."
+            )
+        if self.uses_epoch_centers and not self._student_centers_set:
+            raise UsageError(
+                "Centres of an epoch need the student's before its first batch, but none were set.\n"
+                "Sum the student's embeddings per class over the training split and call `set_student_centers`."
+            )
+
     @torch.no_grad()
     def _update_student_centers(self, student: Tensor, labels: Tensor) -> None:
         means, counts = class_centers(student, labels, self.classes)
@@ -496,36 +441,22 @@ class HorkdLoss(nn.Module):
         self.student_seen.logical_or_(present)
 
 
-def _remember_teacher_centers(module: HorkdLoss, incompatible_keys: object) -> None:
+def _remember_centers(module: HorkdLoss, incompatible_keys: object) -> None:
     module._teacher_centers_set = bool(module.teacher_seen.any())
+    module._student_centers_set = bool(module.student_seen.any())
 
 
-def _check(student: Tensor, teacher: Tensor, reduction: str) -> None:
-    _one_of("reduction", reduction, REDUCTIONS)
-    if student.ndim != 2 or teacher.ndim != 2 or len(student) != len(teacher):
+@torch.no_grad()
+def _set_centers(centers: Tensor, seen: Tensor, total: Tensor, count: Tensor, whose: str) -> None:
+    if total.shape != centers.shape or count.shape != seen.shape:
         raise UsageError(
-            "`student` and `teacher` must be embeddings [B, D] of the same B images, but got shapes "
-            f"{tuple(student.shape)} and {tuple(teacher.shape)}.\nPool or flatten feature maps first."
+            f"`total` and `count` must have the shapes {tuple(centers.shape)} and {tuple(seen.shape)}, but got "
+            f"{tuple(total.shape)} and {tuple(count.shape)}.\n"
+            f"Sum the {whose}'s embeddings per class over the training split."
         )
-
-
-def _one_of(what: str, got: str, known: tuple[str, ...]) -> None:
-    if got not in known:
-        raise UsageError(f"`{what}` must be one of {', '.join(known)}, but got '{got}'.{did_you_mean(got, known)}")
-
-
-def _nothing(student: Tensor) -> Tensor:
-    """A zero that keeps the student's graph, so that a backward pass (and DDP) still finds it."""
-    return 0 * geometry.at_least_float32(student).sum()
-
-
-def _narrow(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(torch.promote_types(like.dtype, torch.float32))
+    centers.copy_(total / count.clamp(min=1)[:, None])
+    seen.copy_(count > 0)
 
 
 def _differences(ours: Tensor, theirs: Tensor, distance: str) -> Tensor:
     return (ours - theirs).square() if distance == "square" else F.huber_loss(ours, theirs, reduction="none")
-
-
-def _unit(x: Tensor) -> Tensor:
-    return geometry.safe_divide(x, geometry.safe_sqrt(x.square().sum(1, keepdim=True), x.new_zeros(())))

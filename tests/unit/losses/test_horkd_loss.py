@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from trainables.errors import UsageError
-from trainables.losses import HorkdLoss, pair_loss
+from trainables.losses import HorkdLoss, center_loss, class_centers, pair_loss
 from trainables.spec import HorkdSpec
 
 
@@ -27,7 +25,7 @@ def _draw(batch: int = 12, classes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 def _loss(classes: int = 3, student_width: int = 5, teacher_width: int = 8, **choices: object) -> HorkdLoss:
     spec = HorkdSpec(**choices)  # type: ignore[arg-type]
     loss = HorkdLoss(spec, student_width=student_width, teacher_width=teacher_width, classes=classes)
-    if loss.uses_running_centers:
+    if loss.uses_teacher_centers:
         sums = torch.randn(classes, teacher_width, generator=torch.Generator().manual_seed(1))
         loss.set_teacher_centers(sums, torch.ones(classes))
     return loss
@@ -151,10 +149,58 @@ def test_a_single_row_of_a_class_is_not_its_own_centre() -> None:
     torch.testing.assert_close(total, pair_loss(student, teacher))
 
 
-def test_centres_of_each_epoch_are_refused_with_the_way_out() -> None:
-    spec = SimpleNamespace(**{**dataclasses.asdict(HorkdSpec()), "centers": "epoch"})
-    with pytest.raises(UsageError, match="Use 'running'"):
-        HorkdLoss(spec, student_width=5, teacher_width=8, classes=3)  # type: ignore[arg-type]
+def test_centres_of_an_epoch_are_what_was_set_and_rest_until_the_next() -> None:
+    loss = _loss(orders="C", centers="epoch", center_warmup=0.0)
+    student, teacher, labels = _draw()
+    assert loss.uses_epoch_centers
+    assert loss.uses_teacher_centers
+    sums = torch.stack([student[labels == k].sum(0) for k in range(3)]).detach()
+    loss.set_student_centers(sums, torch.bincount(labels))
+    total, _ = loss(student, teacher, labels, progress=0.5)
+    centers, _ = class_centers(student.detach(), labels, 3)
+    torch.testing.assert_close(total, center_loss(student, teacher, centers, loss.teacher_centers))
+    total.backward()
+    assert torch.equal(loss.student_centers, sums / 4)
+    loss.set_student_centers(2 * sums, torch.bincount(labels))
+    assert torch.equal(loss.student_centers, sums / 2)
+
+
+def test_a_class_without_images_is_no_centre_of_an_epoch() -> None:
+    student, teacher, labels = _draw()
+    values = []
+    for classes in (3, 9):
+        loss = HorkdLoss(HorkdSpec(orders="C", centers="epoch"), student_width=5, teacher_width=8, classes=classes)
+        seen = torch.arange(classes) < 3
+        sums = torch.randn(classes, 13, generator=torch.Generator().manual_seed(1))
+        sums[:3] = torch.randn(3, 13, generator=torch.Generator().manual_seed(2))
+        loss.set_teacher_centers(sums[:, :8], seen)
+        loss.set_student_centers(sums[:, 8:], seen)
+        values.append(loss(student, teacher, labels, progress=1.0)[0])
+    assert values[0].item() > 0
+    torch.testing.assert_close(*values)
+
+
+def test_centres_of_an_epoch_without_the_students_are_refused_until_set_or_loaded() -> None:
+    first, second = (_loss(orders="C", centers="epoch") for _ in range(2))
+    with pytest.raises(UsageError, match="set_student_centers"):
+        first(*_draw(), progress=0.0)
+    first.set_student_centers(torch.randn(3, 5), torch.ones(3))
+    second.load_state_dict(first.state_dict())
+    torch.testing.assert_close(second(*_draw(), progress=1.0)[0], first(*_draw(), progress=1.0)[0])
+
+
+def test_centres_nobody_uses_cannot_be_set() -> None:
+    with pytest.raises(UsageError, match="centers 'running'"):
+        _loss(orders="C").set_student_centers(torch.zeros(3, 5), torch.ones(3))
+    with pytest.raises(UsageError, match="orders '1'"):
+        _loss(orders="1", centers="epoch").set_student_centers(torch.zeros(3, 5), torch.ones(3))
+    with pytest.raises(UsageError, match="centers 'batch'"):
+        _loss(orders="C", centers="batch").set_teacher_centers(torch.zeros(3, 8), torch.ones(3))
+
+
+def test_centres_of_other_shapes_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"\(3, 5\).*\(3, 8\).*\n.*student's"):
+        _loss(orders="C", centers="epoch").set_student_centers(torch.zeros(3, 8), torch.ones(3))
 
 
 def test_a_wrong_choice_is_refused_with_the_right_one() -> None:
@@ -163,11 +209,13 @@ def test_a_wrong_choice_is_refused_with_the_right_one() -> None:
         pair_loss(student, teacher, reduction="referense")
 
 
-@pytest.mark.parametrize("centers", ["running", "batch"])
+@pytest.mark.parametrize("centers", ["running", "batch", "epoch"])
 def test_a_step_reads_nothing_back_to_the_host(centers: str) -> None:
     # Fake tensors have no values: reading one, or a shape that depends on one, raises.
     with FakeTensorMode():
         loss = _loss(orders="1+2+3+C", centers=centers)
+        if loss.uses_epoch_centers:
+            loss.set_student_centers(torch.randn(3, 5), torch.ones(3))
         student = torch.randn(12, 5, requires_grad=True)
         total, _ = loss(student, torch.randn(12, 8), torch.zeros(12, dtype=torch.int64), progress=0.5)
         total.backward()
