@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sweeps.cli_parts import Commands, answer, json_flag, near, place_flags, table
+from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, table
+from sweeps.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
 
 
@@ -24,13 +25,22 @@ def data_list(as_json: bool) -> None:
     """The data sets there are."""
     from trainables.data.catalog import DATASETS
 
-    rows = [{"name": d.name, "summary": d.summary, "protocol": d.protocol} for d in DATASETS.values()]
-    rows.append({"name": "folder:PATH", "summary": "Class folders of images, any size.", "protocol": "classification"})
+    rows = [{"name": d.name, "summary": d.summary, "protocols": list(d.protocols)} for d in DATASETS.values()]
+    every = list(DATASETS["digits"].protocols)
+    rows.append({"name": "folder:PATH", "summary": "your own class folders of images, any size", "protocols": every})
+
+    def offers(protocols: list[str]) -> str:
+        return "all tasks" if protocols == every else ", ".join(protocols)
+
     answer(
         {"data": rows},
         as_json,
-        lambda: table([(r["name"], r["protocol"], r["summary"]) for r in rows], ("NAME", "PROTOCOL", "WHAT")),
+        lambda: table(
+            [(r["name"], offers(list(r["protocols"])), r["summary"]) for r in rows], ("NAME", "PROTOCOLS", "WHAT")
+        ),
     )
+    if not as_json:
+        click.echo(f"All tasks are {', '.join(every)}.")
 
 
 @data.command("show")
@@ -45,11 +55,25 @@ def data_show(name: str, as_json: bool) -> None:
             f"There is no data set '{name}'.{did_you_mean(name, DATASETS)} There are {', '.join(DATASETS)} and folder:PATH."
         )
     info = DATASETS[name]
-    content = {field.name: getattr(info, field.name) for field in dataclasses.fields(info)}
+    content = {
+        "name": info.name,
+        "summary": info.summary,
+        "layout": info.layout,
+        "terms": info.terms,
+        "protocols": list(info.protocols),
+        "images": info.images,
+        "classes": info.classes,
+        "train": info.train,
+        "test": info.test,
+        "size": info.side,
+        "any_size": not info.fixed,
+    }
 
     def text() -> None:
-        for key, value in content.items():
-            click.echo(f"{key:10} {value}")
+        for key in ("name", "summary", "layout", "terms"):
+            click.echo(f"{key:10} {content[key]}")
+        click.echo(f"{'protocols':10} {', '.join(info.protocols)}")
+        click.echo(f"{'size':10} {info.side} pixels{'' if info.fixed else ', or what --data-size says up to its own'}")
 
     answer(content, as_json, text)
 
@@ -107,14 +131,21 @@ def data_pack(
     place = Place.of(out, store)
     source = _source(name, data_root, data_size)
     place.prepare()
-    info = catalog.pack(source, place.store / "data")
+    line = PackingLine(name, sys.stderr)
+    try:
+        info = catalog.pack(source, place.store / "data", line, lambda: narrate("Another process is packing; waiting."))
+    finally:
+        line.end()
+    if source.kind != "folder" and source.size is not None and info.height < source.size:
+        narrate(f"Most images of {name} have {info.height} pixels, so they were not enlarged to {source.size}.")
     content = data_of(info) | {"path": str(info.path), "bytes": info.bytes}
     answer(
         content,
         as_json,
         lambda: click.echo(
             f"{info.name}: {info.train_images:,} training and {info.test_images:,} test images, {len(info.classes)} classes, "
-            f"{info.channels}x{info.height}x{info.width}, {info.bytes / 1e6:.1f} MB in {near(info.path)}"
+            f"{info.channels}x{info.height}x{info.width}{f', {info.pairs:,} pairs' if info.pairs else ''}, "
+            f"{info.bytes / 1e6:.1f} MB in {near(info.path)}"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The one place where images lose resolution."""
+"""The one place where images lose resolution, and the way back to a larger side, which restores nothing."""
 
 from __future__ import annotations
 
@@ -51,6 +51,19 @@ def degrade(images: Tensor, resolution: int, *, filter: str = "bicubic", blur: f
     # The negative lobes of the bicubic kernel overshoot at edges; Pillow clamps as well.
     reduced = functional.interpolate(images, size=size, mode=filter, align_corners=False, antialias=True)
     return reduced.clamp(0.0, 1.0)
+
+
+def enlarge(images: Tensor, side: int) -> Tensor:
+    """Bicubic enlargement of float images [B, C, r, r] in [0, 1] to [B, C, side, side]; itself if they have that side.
+
+    Raises:
+        UsageError: If `side` is smaller than the images.
+    """
+    if side < images.shape[-1]:
+        raise UsageError(f"`upsample_to` must be at least {images.shape[-1]}, the resolution, but got {side}.")
+    if side == images.shape[-1]:
+        return images
+    return functional.interpolate(images, size=(side, side), mode="bicubic", align_corners=False).clamp(0.0, 1.0)
 
 
 def _blurred(images: Tensor, sigma: float) -> Tensor:

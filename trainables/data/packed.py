@@ -32,7 +32,7 @@ class PackedInfo:
     """What a packed file says about itself; `bytes` is the size of the file."""
 
     name: str
-    fingerprint: str  # 16 hex digits over pixels, labels, splits, class names and shape.
+    fingerprint: str  # 16 hex digits over pixels, labels, splits, class names, shape, and pairs if there are any.
     path: Path
     classes: tuple[str, ...]
     channels: int
@@ -41,6 +41,7 @@ class PackedInfo:
     train_images: int
     test_images: int
     bytes: int
+    pairs: int = 0  # Pairs for verification that the set brings with it.
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Packed:
     labels: np.ndarray  # [N] int32.
     split: np.ndarray  # [N] uint8: 0 train, 1 test.
     info: PackedInfo
+    pairs: np.ndarray | None = None  # [P, 4] int32: fold from 1, first item, second item, 1 if of the same class.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +64,29 @@ class Items:
     split: np.ndarray
     names: Sequence[str]
     classes: tuple[str, ...]
+    pairs: np.ndarray | None = None  # As in `Packed`; an evaluation may only use them as they are.
 
 
-def fingerprint(images: np.ndarray, labels: np.ndarray, split: np.ndarray, classes: Sequence[str]) -> str:
-    """16 hex digits of sha256 over shape, class names, pixels, labels and splits; paths do not count."""
+def fingerprint(
+    images: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+    classes: Sequence[str],
+    pairs: np.ndarray | None = None,
+) -> str:
+    """16 hex digits of sha256 over shape, class names, pixels, labels, splits, and pairs if there are any.
+
+    Paths and names of items do not count.
+    """
     digest = hashlib.sha256(json.dumps([list(images.shape), list(classes)]).encode())
     step = max(1, (16 << 20) // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), step):
         digest.update(np.ascontiguousarray(images[start : start + step]).data)
     digest.update(np.ascontiguousarray(labels, dtype="<i4").data)
     digest.update(np.ascontiguousarray(split, dtype=np.uint8).data)
+    if pairs is not None:
+        digest.update(b"pairs")
+        digest.update(np.ascontiguousarray(pairs, dtype="<i4").data)
     return digest.hexdigest()[:16]
 
 
@@ -81,9 +96,15 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
     An intact file of that fingerprint is kept as it is. No half file stays behind.
 
     Raises:
+        DataError: If the pairs do not fit the items.
         OSError: If the disk refuses.
     """
-    marks = fingerprint(items.images, items.labels, items.split, items.classes)
+    if items.pairs is not None and not _fit(items.pairs, len(items.labels)):
+        raise DataError(
+            f"`pairs` of {name} must be rows of int32 (fold from 1, two different items from 0 to "
+            f"{len(items.labels) - 1}, 0 or 1), but they are not. Mend the reader of that set."
+        )
+    marks = fingerprint(items.images, items.labels, items.split, items.classes, items.pairs)
     path = folder / f"{marks}.arrow"
     if path.exists():
         try:
@@ -99,6 +120,8 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
         "fingerprint": marks,
         "counts": {"train": int((items.split == TRAIN).sum()), "test": int((items.split == TEST).sum())},
     }
+    if items.pairs is not None:
+        described["pairs"] = len(items.pairs)
     # The file states its own size, so that a cut one is known at once; the field has a fixed width, so that a
     # dry run can measure it.
     measured = pa.MockOutputStream()
@@ -129,6 +152,8 @@ def _write_table(sink: Any, items: Items, described: dict[str, Any]) -> None:
         "split": pa.array(np.asarray(items.split, dtype=np.uint8)),
         "name": pa.array(list(items.names), type=pa.string()),
     }
+    if items.pairs is not None:
+        columns["pairs"] = _pairs_column(items.pairs, count)
     schema = pa.schema(
         [(name, column.type) for name, column in columns.items()],
         metadata={_METADATA_KEY: json.dumps(described).encode()},
@@ -136,6 +161,28 @@ def _write_table(sink: Any, items: Items, described: dict[str, Any]) -> None:
     batch = pa.record_batch(list(columns.values()), schema=schema)
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(batch)
+
+
+def _fit(pairs: np.ndarray, items: int) -> bool:
+    """Whether pairs are what `Packed.pairs` promises."""
+    if pairs.dtype != np.int32 or pairs.ndim != 2 or pairs.shape[1] != 4 or len(pairs) == 0:
+        return False
+    fold, first, second, same = pairs.T
+    both = pairs[:, 1:3]
+    return bool(
+        (fold >= 1).all()
+        and (both >= 0).all()
+        and (both < items).all()
+        and (first != second).all()
+        and ((same == 0) | (same == 1)).all()
+    )
+
+
+def _pairs_column(pairs: np.ndarray, count: int) -> pa.Array:
+    # A table has one length: all pairs are the list of the first item, and the lists of the others are empty.
+    offsets = np.full(count + 1, pairs.size, dtype=np.int32)
+    offsets[0] = 0
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(pairs).reshape(-1)))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -191,6 +238,7 @@ def read_info(path: Path) -> PackedInfo:
             train_images=int(described["counts"]["train"]),
             test_images=int(described["counts"]["test"]),
             bytes=int(described["bytes"]),
+            pairs=int(described.get("pairs", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _foreign(path, f"its description is incomplete ({error!r})") from error
@@ -237,17 +285,22 @@ def open_packed(path: Path, *, verify: bool = False) -> Packed:
         images = np.frombuffer(buffer, np.uint8, count * pixels.type.byte_width, start).reshape(count, *shape)
         labels = batch.column("label").to_numpy(zero_copy_only=True)
         split = batch.column("split").to_numpy(zero_copy_only=True)
+        pairs = None
+        if info.pairs:
+            flat = batch.column("pairs").flatten().to_numpy(zero_copy_only=True)
+            pairs = flat.reshape(info.pairs, 4)
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise DataError(f"Packed data set {info.path} is damaged ({error}). {_AGAIN}") from error
-    packed = Packed(images, labels, split, info)
+    packed = Packed(images, labels, split, info, pairs)
     whole = (
         labels.dtype == np.int32
         and split.dtype == np.uint8
         and (count == 0 or (labels.min() >= 0 and labels.max() < len(info.classes)))
         and int((split == TRAIN).sum()) == info.train_images
         and int((split == TEST).sum()) == info.test_images
+        and (pairs is None or _fit(pairs, count))
     )
-    if not whole or (verify and fingerprint(images, labels, split, info.classes) != info.fingerprint):
+    if not whole or (verify and fingerprint(images, labels, split, info.classes, pairs) != info.fingerprint):
         raise DataError(f"Packed data set {info.path} was altered: it no longer matches its fingerprint. {_AGAIN}")
     return packed
 
@@ -273,7 +326,7 @@ def split_indices(
 
     Validation is drawn first, so it is the same for every `train_images`; smaller training sets are parts of
     larger ones. `train_images=0` means all that validation leaves. Every class keeps at least one training
-    image.
+    image, so a class with a single one has none in validation.
 
     Raises:
         UsageError: If the fraction is outside [0, 1), the split unknown, or `train_images` cannot be met.
@@ -338,7 +391,10 @@ def _ranks_in_order(labels: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def draw_test_split(labels: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
-    """Splits [N] uint8 for data without: `fraction` of each class for test, at least one in both."""
+    """Splits [N] uint8 for data without: `fraction` of each class for test, at least one in both.
+
+    The only image of a class is for training.
+    """
     ranks, _ = class_ranks(labels, seed)
     counts = np.bincount(labels)[labels]
     wanted = np.minimum(np.maximum(1, (counts * fraction + 0.5).astype(np.int64)), counts - 1)

@@ -69,13 +69,9 @@ def test_views_depend_on_the_generator_only():
 
 
 def test_all_views_are_about_equally_likely():
-    index = augment(
-        noise(1, side=1, channels=1).expand(16200, -1, -1, -1), "crop_flip", pad=4, generator=seeded()
-    )[1]
+    index = augment(noise(1, side=1, channels=1).expand(16200, -1, -1, -1), "crop_flip", pad=4, generator=seeded())[1]
     counts = torch.bincount(index, minlength=162)
-    assert (
-        (counts - 100.0) ** 2 / 100
-    ).sum() < 220  # Chi-square with 161 degrees: mean 161, 0.1 % above 221.
+    assert ((counts - 100.0) ** 2 / 100).sum() < 220  # Chi-square with 161 degrees: mean 161, 0.1 % above 221.
 
 
 def test_the_images_are_left_alone():

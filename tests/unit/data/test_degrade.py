@@ -55,9 +55,7 @@ def test_values_stay_in_range_and_flat_images_flat(filter, blur):
     for images in (pattern(16), (pattern(16, seed=1) > 0.5).float()):
         reduced = degrade(images, 5, filter=filter, blur=blur)
         assert reduced.shape == (1, 3, 5, 5) and reduced.min() >= 0 and reduced.max() <= 1
-    torch.testing.assert_close(
-        degrade(torch.full((2, 1, 9, 9), 0.3), 4, blur=blur), torch.full((2, 1, 4, 4), 0.3)
-    )
+    torch.testing.assert_close(degrade(torch.full((2, 1, 9, 9), 0.3), 4, blur=blur), torch.full((2, 1, 4, 4), 0.3))
 
 
 def test_nothing_to_do_gives_the_input():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -23,9 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def indices(packed, split, *, fraction=0.2, seed=0, train_images=0):
-    return split_indices(
-        packed, split, validation_fraction=fraction, split_seed=seed, train_images=train_images
-    )
+    return split_indices(packed, split, validation_fraction=fraction, split_seed=seed, train_images=train_images)
 
 
 def items(images, name="c"):
@@ -142,6 +141,82 @@ def test_the_description_is_json_in_the_schema(make_packed):
     described = json.loads(pa.ipc.open_file(str(info.path)).schema.metadata[b"packed_images"])
     assert described["shape"] == [70, 1, 4, 4]
     assert described["counts"] == {"train": 56, "test": 14}
+
+
+PAIRS = np.array([[1, 0, 2, 1], [1, 0, 1, 0], [2, 1, 3, 1]], dtype=np.int32)
+
+
+def with_pairs(pairs):
+    made = items(np.arange(16, dtype=np.uint8).reshape(4, 1, 2, 2))
+    return dataclasses.replace(made, pairs=pairs)
+
+
+def test_pairs_are_kept_and_mapped(nasty_path):
+    info = write_packed(nasty_path, "pairs", with_pairs(PAIRS))
+    opened = open_packed(info.path, verify=True)
+    np.testing.assert_array_equal(opened.pairs, PAIRS)
+    assert opened.pairs.dtype == np.int32 and not opened.pairs.flags.writeable
+    assert (info.pairs, opened.info.pairs) == (3, 3)
+    assert item_names(info.path) == ["é"] * 4
+
+
+def test_a_set_without_pairs_says_so_and_keeps_its_fingerprint(tmp_path):
+    info = write_packed(tmp_path, "none", with_pairs(None))
+    assert open_packed(info.path).pairs is None and info.pairs == 0
+    assert info.fingerprint == "3c0a23dc6559fe13"
+    assert "pairs" not in pa.ipc.open_file(str(info.path)).schema.names
+
+
+def test_the_fingerprint_is_of_the_pairs_too(tmp_path):
+    other = PAIRS.copy()
+    other[2, 0] = 3
+    marks = {write_packed(tmp_path, "p", with_pairs(pairs)).fingerprint for pairs in (None, PAIRS, other)}
+    assert len(marks) == 3
+
+
+@pytest.mark.parametrize("row", [[0, 0, 2, 1], [1, -1, 2, 1], [1, 0, 4, 1], [1, 2, 2, 1], [1, 0, 2, 2], [1, 0, 2, -1]])
+def test_pairs_that_cannot_be_are_refused(tmp_path, row):
+    with pytest.raises(DataError, match="`pairs` of bad must be rows of int32"):
+        write_packed(tmp_path, "bad", with_pairs(np.array([row], dtype=np.int32)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pairs", [PAIRS.astype(np.int64), PAIRS[:, :3], PAIRS[0], PAIRS[:0]])
+def test_pairs_of_another_form_are_refused(tmp_path, pairs):
+    with pytest.raises(DataError, match="`pairs` of bad must be rows of int32"):
+        write_packed(tmp_path, "bad", with_pairs(pairs))
+
+
+def test_altered_pairs_are_found(tmp_path):
+    path = write_packed(tmp_path, "pairs", with_pairs(PAIRS)).path
+    content = path.read_bytes()
+    place = content.index(PAIRS.tobytes())
+    (tmp_path / "fold.arrow").write_bytes(content[:place] + b"\x07" + content[place + 1 :])
+    open_packed(tmp_path / "fold.arrow")
+    with pytest.raises(DataError, match="no longer matches its fingerprint"):
+        open_packed(tmp_path / "fold.arrow", verify=True)
+    (tmp_path / "item.arrow").write_bytes(content[: place + 4] + b"\x09" + content[place + 5 :])
+    with pytest.raises(DataError, match="was altered"):
+        open_packed(tmp_path / "item.arrow")
+
+
+def test_a_class_with_one_image_trains_and_is_in_no_other_split(make_packed):
+    packed = make_packed((6, 1, 1, 3))
+    single = np.isin(packed.labels, (1, 2))
+    assert (packed.split[single] == TRAIN).all()
+    for fraction in (0.0, 0.3, 0.9):
+        parts = {split: indices(packed, split, fraction=fraction) for split in SPLITS}
+        assert sorted(np.concatenate(list(parts.values()))) == list(range(11))
+        assert set(np.flatnonzero(single)) <= set(parts["train"])
+    assert len(indices(packed, "train", train_images=4)) == 4
+
+
+def test_a_set_without_test_images_has_an_empty_test_split(tmp_path):
+    made = items(np.zeros((4, 1, 2, 2), dtype=np.uint8))
+    made = dataclasses.replace(made, split=np.zeros(4, dtype=np.uint8))
+    packed = open_packed(write_packed(tmp_path, "untested", made).path, verify=True)
+    assert packed.info.test_images == 0
+    assert len(indices(packed, "test")) == 0 and len(indices(packed, "train", fraction=0.0)) == 4
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99])

@@ -19,14 +19,10 @@ def test_digits_fill_the_whole_range_and_keep_their_split():
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-@pytest.mark.parametrize(
-    "name, folder", [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
-)
+@pytest.mark.parametrize("name, folder", [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_cifar_is_read_from_its_folder(nasty_path, make_cifar, name, folder, protocol):
     items = read_cifar(name, make_cifar(nasty_path, name, protocol=protocol) / folder)
-    first = pickle.loads(
-        (nasty_path / folder / ("data_batch_1" if name == "cifar10" else "train")).read_bytes()
-    )
+    first = pickle.loads((nasty_path / folder / ("data_batch_1" if name == "cifar10" else "train")).read_bytes())
     np.testing.assert_array_equal(items.images[:20], first[b"data"].reshape(-1, 3, 32, 32))
     assert items.classes == ("a", "b", "c", "d")
     assert int((items.split == TEST).sum()) == 20

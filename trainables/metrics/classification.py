@@ -1,4 +1,4 @@
-"""Scores, as fractions in [0, 1], computed on the device and read once."""
+"""Scores of logits, and health of embeddings, computed on the device and read once."""
 
 from __future__ import annotations
 

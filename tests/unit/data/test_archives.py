@@ -1,0 +1,162 @@
+import io
+import os
+import tarfile
+
+import pytest
+
+from trainables.data.archives import each_content, in_reading_order, is_archive, text_of, tree_of
+from trainables.errors import DataError
+
+SUFFIXES = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"]
+
+
+@pytest.fixture
+def birds(nasty_path):
+    """A folder with files of different lengths, one of them empty."""
+    folder = nasty_path / "birds"
+    for number in range(12):
+        path = folder / f"class {number % 3}" / f"é {number}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]) * (number * 130))
+    return folder
+
+
+def add(archive, name, content=b"x", kind=tarfile.REGTYPE, target=""):
+    member = tarfile.TarInfo(name)
+    member.size, member.type, member.linkname = len(content) if kind == tarfile.REGTYPE else 0, kind, target
+    archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_archive_gives_the_files_of_the_folder_it_was_made_of(birds, make_tar, suffix):
+    archive = make_tar(birds, suffix)
+    loose = {f"birds/{name}": tree_of([birds]).bytes(name) for name in tree_of([birds]).files}
+    tree = tree_of([archive])
+    assert list(tree.files) == sorted(loose) and len(loose) == 12
+    assert {name: tree.bytes(name) for name in tree.files} == loose
+    together = list(each_content(in_reading_order(reversed(list(tree.files.values())))))
+    assert [content for _, content in together] == [loose[name] for name in sorted(loose)]
+    assert is_archive(archive) and not is_archive(birds)
+
+
+def test_several_places_are_one_tree(birds, make_tar):
+    archive = make_tar(birds)
+    (birds / "list.txt").write_text("1")
+    tree = tree_of([birds, archive])
+    assert len(tree.files) == 25 and tree.text("list.txt") == "1"
+    assert tree.bytes("birds/class 1/é 1.bin") == tree.bytes("class 1/é 1.bin")
+    assert str(birds) in tree.where and str(archive) in tree.where
+
+
+def test_files_of_several_archives_are_read_each_archive_once(birds, make_tar):
+    places = [make_tar(birds, ".tgz"), birds, make_tar(birds, ".tar.xz")]
+    files = [stored for place in places for stored in tree_of([place]).files.values()]
+    lengths = [(file.size, len(content)) for file, content in each_content(in_reading_order(files))]
+    assert len(lengths) == 36 and all(size == read for size, read in lengths)
+
+
+def test_hostile_names_are_passed_over_and_nothing_is_written(tmp_path):
+    path = tmp_path / "inside" / "evil.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        for name in ("/etc/passwd", "../up.jpg", "a/../../up.jpg", "./.hidden", "__MACOSX/a/x.jpg", "a/._x.jpg"):
+            add(archive, name)
+        add(archive, "a/link.jpg", kind=tarfile.SYMTYPE, target="/etc/passwd")
+        add(archive, "a/hard.jpg", kind=tarfile.LNKTYPE, target="/etc/passwd")
+        add(archive, "a/device", kind=tarfile.CHRTYPE)
+        add(archive, "a/folder.jpg", kind=tarfile.DIRTYPE)
+        add(archive, "./a//good.jpg", b"good")
+        add(archive, "a/b\udcff.jpg", b"not utf-8")
+        add(archive, "d" * 300 + "/long.jpg", b"long")
+    tree = tree_of([path])
+    assert list(tree.files) == ["a/b\ufffd.jpg", "a/good.jpg", "d" * 300 + "/long.jpg"]
+    assert [tree.bytes(name) for name in tree.files] == [b"not utf-8", b"good", b"long"]
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["inside", "evil.tar"]
+
+
+def test_the_last_of_two_members_of_one_name_counts(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        add(archive, "a.txt", b"old")
+        add(archive, "a.txt", b"new")
+    assert tree_of([tmp_path / "x.tar"]).text("a.txt") == "new"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+def test_a_cut_archive_is_told(birds, make_tar, suffix, share):
+    archive = make_tar(birds, suffix)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=r"(is cut or damaged|cannot be read as an archive).*Fetch the archive again\."):
+        tree_of([archive])
+
+
+def test_an_archive_cut_between_two_members_is_told(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        add(archive, "a.txt", b"1" * 512)
+        add(archive, "b.txt", b"2" * 512)
+    os.truncate(tmp_path / "x.tar", 1024)
+    with pytest.raises(DataError, match="is cut or damaged 1024 bytes from its beginning"):
+        tree_of([tmp_path / "x.tar"])
+
+
+def test_a_damaged_header_in_the_middle_is_told(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in "abc":
+            add(archive, name, b"1" * 512)
+    content = bytearray((tmp_path / "x.tar").read_bytes())
+    content[1024 + 20] ^= 0xFF
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(DataError, match="is cut or damaged 1024 bytes"):
+        tree_of([tmp_path / "x.tar"])
+
+
+def test_a_file_that_is_no_archive_is_told(tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"no tar at all" * 99)
+    with pytest.raises(DataError, match="cannot be read as an archive"):
+        tree_of([tmp_path / "x.tar"])
+    with pytest.raises(DataError, match=r"none\.tar cannot be read"):
+        tree_of([tmp_path / "none.tar"])
+
+
+def test_an_archive_that_changed_since_it_was_listed_is_told_and_not_raised(birds, make_tar):
+    archive = make_tar(birds)
+    files = in_reading_order(tree_of([archive]).files.values())
+    os.truncate(archive, 2048)
+    contents = [content for _, content in each_content(files)]
+    assert contents[-1] == "the archive ends within it"
+    archive.unlink()
+    assert all("No such file" in content for _, content in each_content(files))
+
+
+def test_links_that_lead_nowhere_or_in_circles_do_no_harm(birds):
+    os.symlink(birds, birds / "class 0" / "again")
+    os.symlink("nowhere", birds / "gone.bin")
+    tree = tree_of([birds])
+    assert tree.files["gone.bin"].size == -1
+    with pytest.raises(DataError, match=r"gone\.bin in .* cannot be read: FileNotFoundError"):
+        tree.bytes("gone.bin")
+    assert 13 < len(tree.files) < 1000
+
+
+def test_a_file_that_is_not_in_the_tree_is_told(birds):
+    with pytest.raises(DataError, match=r"list\.txt must be in .*birds, but is not"):
+        tree_of([birds]).text("list.txt")
+
+
+def test_the_folder_nearest_to_the_top_is_found(tmp_path):
+    for folder in ("b/deep/er", "z", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "list.txt").touch()
+    tree = tree_of([tmp_path])
+    assert tree.folder_of("list.txt") == "c/"
+    assert tree.folder_of("ist.txt") is None
+    (tmp_path / "list.txt").touch()
+    assert tree_of([tmp_path]).folder_of("list.txt") == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b"\xef\xbb\xbfa", "a"), ("é".encode(), "é"), ("é".encode("latin-1"), "é"), (b"", "")]
+)
+def test_old_encodings_are_read(content, text):
+    assert text_of(content) == text

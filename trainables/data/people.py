@@ -1,0 +1,175 @@
+"""Lists of the sets of faces: LFW with its pairs, ORL, and sets with one folder per person."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from trainables.data.archives import Stored, Tree, text_of
+from trainables.data.images import SUFFIXES, ImageFile, Listing, more
+from trainables.data.packed import TEST, TRAIN
+from trainables.errors import DataError
+
+_LFW_FILE = re.compile(r"(.+)_(\d{4,})\.\w+")
+_ORL_FOLDER = re.compile(r"s(\d+)")
+_ORL_FILE = re.compile(r"(\d+)\.\w+")
+
+
+def list_lfw(tree: Tree, pairs: Path) -> Listing:
+    """Labeled Faces in the Wild: people in the order of their names, and the pairs of View 2; no split of its own.
+
+    Raises:
+        DataError: If there are no such images, or the list of pairs does not fit them.
+    """
+    people: dict[str, list[tuple[str, Stored]]] = defaultdict(list)
+    ignored = 0
+    for name, stored in tree.files.items():
+        folder, _, file = name.rpartition("/")
+        match = _LFW_FILE.fullmatch(file)
+        if match and file.lower().endswith(SUFFIXES) and match[1] == folder.rpartition("/")[2]:
+            people[match[1]].append((file, stored))
+        else:
+            ignored += 1
+    listing = _listing(tree, people, ignored, "<Person>/<Person>_0001.jpg")
+    items = {Path(file.relative).stem: item for item, file in enumerate(listing.files)}
+    if len(items) != len(listing.files):
+        raise DataError(f"{tree.where} holds a person's photograph twice. Leave one copy of the set there.")
+    return Listing(
+        classes=listing.classes, files=listing.files, ignored=ignored, pairs=read_pairs(pairs, items, tree.where)
+    )
+
+
+def read_pairs(path: Path, items: dict[str, int], where: str) -> np.ndarray:
+    """The pairs [P, 4] of a list like LFW's pairs.txt: fold from 1, two items, 1 if of the same person.
+
+    The first line gives the number of folds (1 where it is missing) and of pairs of a kind in each; then come, fold by
+    fold, the pairs of one person (`name number number`) and those of two (`name number name number`).
+
+    Args:
+        path: The list.
+        items: Item of each image by name and number, as `Zico_0001`.
+        where: Place of the images, for messages.
+
+    Raises:
+        DataError: If the list is not of that form or names images that are not there.
+    """
+    try:
+        lines = text_of(path.read_bytes()).split("\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    again = "Fetch the list again from its authors."
+    head = lines[0].split()
+    if len(head) not in (1, 2) or not all(word.isdecimal() and 0 < int(word) < 10**6 for word in head):
+        raise DataError(
+            f"{path} must begin with the numbers of folds and of pairs, but begins {lines[0][:40]!r}. {again}"
+        )
+    folds, each = (1, int(head[0])) if len(head) == 1 else (int(head[0]), int(head[1]))
+    rows = [(number, line.split()) for number, line in enumerate(lines[1:], start=2) if line.strip()]
+    if len(rows) != 2 * folds * each:
+        raise DataError(
+            f"{path} must hold {folds} folds of {each} + {each} pairs, {2 * folds * each} in all, but holds "
+            f"{len(rows)}. {again}"
+        )
+    found = np.empty((len(rows), 4), dtype=np.int32)
+    missing: dict[str, None] = {}
+    for place, (number, words) in enumerate(rows):
+        fold, within = divmod(place, 2 * each)
+        same = within < each
+        if same and len(words) == 3:
+            words = [words[0], words[1], words[0], words[2]]
+        elif same or len(words) != 4:
+            kind = "name number number" if same else "name number name number"
+            raise DataError(f"Line {number} of {path} must read `{kind}`, but reads {' '.join(words)[:60]!r}. {again}")
+        first, second = (_photograph(name, index, number, path) for name, index in (words[:2], words[2:]))
+        missing |= {name: None for name in (first, second) if name not in items}
+        if (words[0] == words[2]) != same or first == second:
+            raise DataError(f"Line {number} of {path} must pair two images of {'one' if same else 'two'}. {again}")
+        found[place] = fold + 1, items.get(first, -1), items.get(second, -1), same
+    if missing:
+        few = list(missing)
+        raise DataError(
+            f"{path} names {len(few)} images that are not in {where}: {', '.join(few[:5])}{more(few)}. Complete the "
+            "images, or put the list that belongs to them there."
+        )
+    return found
+
+
+def _photograph(name: str, index: str, number: int, path: Path) -> str:
+    if not index.isdecimal():
+        raise DataError(f"Line {number} of {path} must number an image, but says {index[:20]!r}.")
+    return f"{name}_{int(index):04d}"
+
+
+def list_orl(tree: Tree) -> Listing:
+    """ORL / AT&T faces: s1, s2, ..., the images of each by number; no split of its own.
+
+    Raises:
+        DataError: If there are no such images.
+    """
+    found: dict[int, list[tuple[int, str, Stored]]] = defaultdict(list)
+    ignored = 0
+    for name, stored in tree.files.items():
+        folder, _, file = name.rpartition("/")
+        person, image = _ORL_FOLDER.fullmatch(folder.rpartition("/")[2]), _ORL_FILE.fullmatch(file)
+        if person and image and file.lower().endswith(SUFFIXES):
+            found[int(person[1])].append((int(image[1]), file, stored))
+        else:
+            ignored += 1
+    people = {
+        f"s{person}": [(file, stored) for _, file, stored in sorted(found[person], key=lambda row: row[:2])]
+        for person in sorted(found)
+    }
+    return _listing(tree, people, ignored, "s1/1.pgm", keep_order=True)
+
+
+def list_people(tree: Tree) -> Listing:
+    """One folder per person, at whatever depth; where everything is in train/ and test/, that is the split.
+
+    Raises:
+        DataError: If fewer than 2 people have images.
+    """
+    images = {
+        tuple(name.split("/")): stored
+        for name, stored in tree.files.items()
+        if "/" in name and name.lower().endswith(SUFFIXES)
+    }
+    ignored = len(tree.files) - len(images)
+    while len({parts[0] for parts in images}) == 1 and all(len(parts) > 2 for parts in images):
+        images = {parts[1:]: stored for parts, stored in images.items()}  # The folder that holds all of them.
+    people = sorted({parts[-2] for parts in images})
+    if len(people) < 2:
+        raise _too_few(tree, people, "<person>/*.jpg")
+    splits = {"train": TRAIN, "test": TEST}
+    parted = {parts[0] for parts in images} == set(splits) and all(len(parts) > 2 for parts in images)
+    labels = {person: label for label, person in enumerate(people)}
+    files = tuple(
+        ImageFile.at(
+            stored,
+            relative="/".join(parts),
+            label=labels[parts[-2]],
+            split=splits[parts[0]] if parted else None,
+        )
+        for parts, stored in images.items()
+    )
+    return Listing(classes=tuple(people), files=files, ignored=ignored)
+
+
+def _listing(
+    tree: Tree, people: dict[str, list[tuple[str, Stored]]], ignored: int, layout: str, *, keep_order: bool = False
+) -> Listing:
+    if len(people) < 2:
+        raise _too_few(tree, list(people), layout)
+    names = list(people) if keep_order else sorted(people)
+    files = tuple(
+        ImageFile.at(stored, relative=f"{person}/{file}", label=label, split=None)
+        for label, person in enumerate(names)
+        for file, stored in people[person]
+    )
+    return Listing(classes=tuple(names), files=files, ignored=ignored)
+
+
+def _too_few(tree: Tree, people: list[str], layout: str) -> DataError:
+    return DataError(f"Images of at least 2 people must be in {tree.where} as {layout}, but {len(people)} found.")
