@@ -8,7 +8,7 @@ import pkgutil
 from search_spaces.study import Study
 from trainables.errors import UsageError, did_you_mean
 
-_NOT_STUDIES = ("study", "ranges")
+_NOT_STUDIES = ("study", "ranges", "arms")
 
 
 def names() -> list[str]:

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.recipes import Recipe
+
+ARM = "arm"  # The axis whose values are names of arms.
+TUNING = "tuning"  # The axis whose values number the tuning trials of each arm.
+KINDS = ("teacher", "plain", "equal_compute", "method", "ours", "floor")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One of the methods that a study compares: a name for some parameters."""
+
+    title: str
+    kind: str  # One of KINDS: what the report makes of it.
+    parameters: Mapping[str, Any]
+    # Settings tried for this arm, the best chosen on validation; every arm of a study must have equally many.
+    tuning: tuple[Mapping[str, Any], ...] = ()
+    # Name of the arm whose multiply-adds this one may spend; its epochs follow from that.
+    compute_of: str = ""
+    # Axes that mean nothing to this arm; it has one cell, at their first value.
+    ignores: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A number of the paper that belongs beside a cell of ours."""
+
+    table: str
+    method: str  # As the table calls it.
+    dataset: str
+    arm: str
+    resolution: int | None = None  # Of the student on the paper's data.
+    architecture: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +51,10 @@ class Preset:
     axes: Mapping[str, tuple[Any, ...]] | None = None  # Replaces the study's own axes.
     note: str = ""
     data: str = "digits"
+    space: Callable[[Any], dict[str, Any]] | None = None  # Replaces the study's own space.
+    objectives: tuple[str, ...] = ()  # Sampled studies: more than one makes a Pareto search; names of metrics.
+    arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Arm -> parameters over the arm's own.
+    data_size: int | None = None  # Side at which image files are packed, unless the person names one.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +89,29 @@ class Study:
     sd_of_difference: float = 0.01  # Fraction; measured on seeds 100 to 104 of the demo.
     prune: bool = False  # Sampled studies only.
     report: str = "order_ablation"  # Which report of `analysis` answers it.
+    task: str = "classification"  # What the data must offer.
+    arms: Mapping[str, Arm] = field(default_factory=dict)  # What the axis `arm` can name.
+    published: tuple[Published, ...] = ()
+
+    def points(self, axes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
+        """The points of a grid over `axes`, in their order; an arm has no part in the axes that it ignores."""
+        seen = set()
+        for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
+            if ARM in point:
+                arm = self.arms[point[ARM]]
+                for name in (*arm.ignores, *(() if arm.tuning else (TUNING,))):
+                    point.pop(name, None)
+                mark = tuple(point.items())
+                if mark in seen:
+                    continue
+                seen.add(mark)
+            yield point
+
+    def preset_for(self, data: str | None) -> str:
+        """The preset meant by a data set alone: the one made for two cores and that data, else the demo."""
+        small = self.presets.get("small")
+        return "small" if small is not None and data == small.data else "demo"
 
     @property
     def sampled(self) -> bool:

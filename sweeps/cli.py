@@ -49,10 +49,10 @@ Examples:
 def study_flags(function: Any) -> Any:
     """Adds what run and show share."""
     flags = [
-        click.option("--preset", default="demo", show_default=True, metavar="NAME", help="demo, paper or tiny."),
-        click.option("--data", metavar="NAME", help="digits, cifar10, cifar100 or folder:PATH."),
+        click.option("--preset", metavar="NAME", help="demo (unless the data has a `small` one), small, tuning, paper or tiny."),
+        click.option("--data", metavar="NAME", help="A name of `data list`, or folder:PATH."),
         click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
-        click.option("--data-size", type=int, metavar="PIXELS", help="Side at which folder:PATH is packed (64)."),
+        click.option("--data-size", type=int, metavar="PIXELS", help="Side at which image files are packed."),
         click.option("--seeds", metavar="N", help="5 means seeds 0 to 4; also 100-104 or 0,3,7."),
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any parameter; several values: an axis."
@@ -70,6 +70,10 @@ def _request(study: str, **words: Any) -> Any:
     for name in ("settings", "profiles", "slurm", "needs"):
         words[name] = list(words.get(name) or ())
     words["data_root"] = words.get("data_root") or os.environ.get("SWEEPS_DATA_ROOT")
+    if words.get("preset") is None:
+        import search_spaces
+
+        words["preset"] = search_spaces.load(study).preset_for(words.get("data"))
     return Request(study=study, **words)
 
 
@@ -91,9 +95,7 @@ def list_command(as_json: bool) -> None:
         demo = study.presets["demo"]
         count = demo.trials
         if not study.sampled:
-            count = 1
-            for values in (demo.axes or study.axes).values():
-                count *= len(values)
+            count = sum(1 for _ in study.points(demo.axes or study.axes))
         rows.append(
             {
                 "name": name,
@@ -158,7 +160,7 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         "cells": resolved.cell_count,
         "seeds": resolved.seeds,
         "axes": {k: list(v) for k, v in resolved.axes.items()},
-        "ranges": plan.sampled_names(study),
+        "ranges": plan.sampled_names(resolved.space),
         "pinned": resolved.pinned,
         "parameters": {
             k: {"value": v, "from": resolved.sources.get(k, "study")} for k, v in resolved.parameters.items()
@@ -198,7 +200,7 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         for name, values in resolved.axes.items():
             shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
             click.echo(f"  axis       {name}: {shown}")
-        for name, limits in plan.sampled_names(study).items():
+        for name, limits in plan.sampled_names(resolved.space).items():
             pinned = resolved.pinned.get(name)
             click.echo(f"  drawn      {name}: {limits if pinned is None else f'fixed to {pinned:g}'}")
         click.echo(f"  cells      {resolved.cell_count:,} x {len(resolved.seeds)} seeds ({_seeds(resolved.seeds)})")

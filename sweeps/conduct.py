@@ -18,17 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from search_spaces.study import Study
+from search_spaces.study import ARM, TUNING, Arm, Study
 from sweeps import needs, plan, provenance
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
+from sweeps.packing import PackingLine
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from trainables.artifacts import Store, make_folder, read_json, write_atomically
 from trainables.data import catalog
+from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.stages.base import verdict
 
+METRICS = {
+    "classification": "top1",
+    "verification": "verification_accuracy",
+    "identification": "top1",
+    "retrieval": "recall_at_1",
+}  # What `score` means in each task.
 LEAST_FREE_BYTES = 200e6  # Ray's session and logs.
 
 Say = Callable[[str], None]
@@ -107,16 +115,18 @@ def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
         "width": info.width,
         "train_images": info.train_images,
         "test_images": info.test_images,
+        "pairs": info.pairs,
     }
 
 
-# Side, training and test images of the data sets whose size is known before they are packed.
-KNOWN_COUNTS = {"digits": (8, 1258, 539), "cifar10": (32, 50_000, 10_000), "cifar100": (32, 50_000, 10_000)}
-
-
 def stand_in(name: str, images: int | None) -> dict[str, Any]:
-    """Guesses about a data set that was not packed yet, for `show`."""
-    side, train, test = KNOWN_COUNTS.get(name, (64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2)))
+    """What is known, or else guessed, about a data set that was not packed yet, for `show`."""
+    known = catalog.DATASETS.get(name)
+    if known is not None and known.images:
+        side, train = known.side, known.train if known.train is not None else known.images
+        test, classes = known.test or 0, known.classes
+    else:
+        side, train, test, classes = 64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2), None
     return {
         "name": name,
         "fingerprint": plan.UNPACKED,
@@ -124,6 +134,7 @@ def stand_in(name: str, images: int | None) -> dict[str, Any]:
         "width": side,
         "train_images": train,
         "test_images": test,
+        **({} if classes is None else {"classes": classes}),
     }
 
 
@@ -161,12 +172,16 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     root = Path(request.data_root).expanduser() if request.data_root else None
     store = Store(place.store)
     try:
-        source = catalog.locate(name, data_root=root, size=request.data_size)
+        size = request.data_size
+        if size is None and name == resolved.preset.data:
+            size = resolved.preset.data_size
+        source = catalog.locate(name, data_root=root, size=size)
     except DataError as error:
         if pack:
             raise
         # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
         data = stand_in(name, None)
+        resolved.side = data["height"]
         survey = plan.survey(resolved, data, store)
         return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
     folder = store.root / "data"
@@ -175,12 +190,25 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         place.prepare()
         _room(store.root, source.bytes or 0, f"packing {name}")
         say(f"Packing {name} ...")
-        info = catalog.pack(source, folder)
+        line = PackingLine(name, sys.stderr)
+        try:
+            info = catalog.pack(source, folder, line)
+        finally:
+            line.end()
     data = data_of(info) if info is not None else stand_in(name, source.images)
     if info is not None:
         data["name"] = source.name
+    resolved.side = data["height"]
     planner = plan.Planner(resolved, data["fingerprint"])
     plan.check_against_data(resolved, data, planner)
+    if info is not None:
+        offered = catalog.protocols_of(info)
+        if resolved.task not in offered:
+            raise UsageError(
+                f"{study.name} is about {resolved.task}, but {name} offers {', '.join(offered)} only. "
+                "`python -m sweeps data list` shows what others offer."
+            )
+        plan.check_splits(resolved, open_packed(info.path), planner)
     return Prepared(request, study, resolved, info, data, plan.survey(resolved, data, store, planner), store)
 
 
@@ -507,12 +535,18 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "parameters": parameters,
         "axes": axes,
         "pinned": resolved.pinned,
-        "ranges": plan.sampled_names(study),
+        "ranges": plan.sampled_names(resolved.space),
         "baseline": None,
         "factors": list(study.factors) or None,
-        "metric": "top1",
+        "task": resolved.task,
+        "metric": METRICS[resolved.task],
         "sampled": study.sampled,
+        "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,
+        "arms": {name: arm_words(resolved.arms[name]) for name in resolved.axes.get(ARM, ())},
+        "reference": (study.baseline or {}).get(ARM),
+        "tuned": TUNING if TUNING in resolved.axes else None,
+        "published": [vars(number) for number in study.published],
         "claims": [vars(claim) for claim in study.claims],
         "cells": before.get("cells", []),
         "trials": before.get("trials", []),
@@ -521,6 +555,17 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "revision": revision,
         "versions": provenance.versions(),
         "started": before.get("started") or now(),
+    }
+
+
+def arm_words(arm: Arm) -> dict[str, Any]:
+    """What run.json says of an arm."""
+    return {
+        "title": arm.title,
+        "kind": arm.kind,
+        "parameters": dict(arm.parameters),
+        "tuning": [dict(trial) for trial in arm.tuning],
+        "compute_of": arm.compute_of or None,
     }
 
 

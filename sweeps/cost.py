@@ -9,18 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainables.artifacts import Store
+from trainables.compute import CONVOLUTIONS, forward_macs
 from trainables.errors import ArtifactError
-from trainables.spec import DistillationSpec, EvaluationSpec, SleepSpec, StageSpec, TrainingSpec, orders_of
+from trainables.spec import DistillationSpec, EvaluationSpec, SleepSpec, StageSpec, TrainingSpec, UntrainedSpec
 
-# Multiply-adds of the convolutions for one image of 32 x 32 and width 1, and their number; a test counts them again.
-CONVOLUTIONS: dict[str, tuple[float, int]] = {
-    "resnet18": (0.5555e9, 20),
-    "resnet34": (1.1596e9, 36),
-    "resnet50": (1.2976e9, 53),
-    "resnet34_thin": (0.9497e9, 29),
-    "resnet_thin": (12.5e6, 9),
-    "vgg11": (0.2094e9, 8),
-}
 PARAMETERS: dict[str, float] = {
     "resnet18": 11.2e6,
     "resnet34": 21.3e6,
@@ -28,6 +20,7 @@ PARAMETERS: dict[str, float] = {
     "resnet34_thin": 8.2e6,
     "resnet_thin": 0.08e6,
     "vgg11": 9.3e6,
+    "pixels": 0.0,
 }
 CPU_RATE = 2.5e10  # Multiply-adds a second of one core, small images.
 GPU_RATE = 2e13  # Of one data-centre GPU at the batch sizes of the papers.
@@ -35,9 +28,7 @@ CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
 
 
 def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
-    macs, layers = CONVOLUTIONS[spec.architecture]
-    resolution = spec.resolution or side
-    return macs * spec.width**2 * (resolution / 32) ** 2, layers * CALL_SECONDS
+    return forward_macs(spec, side), CONVOLUTIONS[spec.architecture][1] * CALL_SECONDS
 
 
 def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None, *, gpu: bool = False) -> float:
@@ -46,8 +37,8 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
         return spec.epochs * spec.seconds
     if isinstance(spec, EvaluationSpec):
         return 0.2 + data["test_images"] * 2e-4
-    if not isinstance(spec, TrainingSpec):
-        return 0.0
+    if not isinstance(spec, TrainingSpec) or isinstance(spec, UntrainedSpec):
+        return 0.1
     images = spec.train_images or data["train_images"] * (1 - spec.validation_fraction)
     images = min(images, data["train_images"])
     held = data["train_images"] * spec.validation_fraction
@@ -55,7 +46,7 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
     rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
     macs, call = _passes(spec, data["height"])
     step = 3 * (batch * macs / rate + call * call_share)
-    if isinstance(spec, DistillationSpec) and guide is not None and orders_of(spec.horkd.orders):
+    if isinstance(spec, DistillationSpec) and guide is not None and spec.distils:
         guide_macs, guide_call = _passes(guide, data["height"])
         step += batch * guide_macs / rate + guide_call * call_share
     return spec.epochs * (images / batch * step + held * macs / rate + 0.02)

@@ -10,7 +10,8 @@ waiting -> ready -> out -> done
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, deque
+import heapq
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -47,8 +48,9 @@ class StageGraph:
         self.nodes: dict[str, StageNode] = {}
         self._children: dict[str, list[str]] = {}
         self._members: dict[str, set[str]] = {}  # Key -> cells, as in the node.
-        self._ready: dict[Hashable, deque[tuple[int, str]]] = {}  # Shape -> (turn, key).
-        self._turns = 0
+        self._ready: dict[Hashable, list[tuple[int, int, str]]] = {}  # Shape -> heap of (times given back, place, key).
+        self._place: dict[str, int] = {}
+        self._given_back: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         for node in nodes:
             self.add(node)
@@ -64,6 +66,7 @@ class StageGraph:
             members.update(new)
             return known
         self.nodes[node.key] = node
+        self._place[node.key] = len(self._place)
         self._members[node.key] = set(node.cells)
         self.counts[node.state] += 1
         for parent in node.parents.values():
@@ -92,10 +95,14 @@ class StageGraph:
             return
         self.counts[node.state] -= 1
         self.counts[state] += 1
+        if state == "ready" and node.state in ("out", "elsewhere"):
+            self._given_back[key] += 1  # It goes behind those that wait for their first turn.
         node.state, node.why = state, why
         if state == "ready":
-            self._turns += 1
-            self._ready.setdefault(self.shape_of(node), deque()).append((self._turns, key))
+            # In the plan's order, not in the order of getting ready: else a grid's evaluations would wait for all its
+            # trainings, and a run stopped half-way would have nothing to report.
+            entry = (self._given_back[key], self._place[key], key)
+            heapq.heappush(self._ready.setdefault(self.shape_of(node), []), entry)
         elif state in ("done", "failed", "unrunnable", "pruned"):
             for child in self._children.get(key, ()):
                 if self.nodes[child].state == "waiting":
@@ -106,8 +113,8 @@ class StageGraph:
         self.shape_of = shape_of
         waiting = sorted(entry for queue in self._ready.values() for entry in queue)
         self._ready = {}
-        for turn, key in waiting:
-            self._ready.setdefault(shape_of(self.nodes[key]), deque()).append((turn, key))
+        for entry in waiting:  # Sorted, so each list is a heap.
+            self._ready.setdefault(shape_of(self.nodes[entry[-1]]), []).append(entry)
 
     def next_ready(self, has_room: Callable[[StageNode], bool] | None = None) -> StageNode | None:
         """The next stage that may run now, or None; it stays ready until handed out.
@@ -117,11 +124,11 @@ class StageGraph:
         """
         heads = []
         for queue in self._ready.values():
-            while queue and self.nodes[queue[0][1]].state != "ready":
-                queue.popleft()
+            while queue and self.nodes[queue[0][-1]].state != "ready":
+                heapq.heappop(queue)
             if queue:
                 heads.append(queue[0])
-        for _, key in sorted(heads):
+        for *_, key in sorted(heads):
             if has_room is None or has_room(self.nodes[key]):
                 return self.nodes[key]
         return None

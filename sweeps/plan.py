@@ -5,20 +5,24 @@ Computed without torch, ray or scipy. The store is listed once, never asked per 
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search_spaces.study import Preset, Study
+from search_spaces.study import ARM, TUNING, Arm, Preset, Study
 from sweeps import cost
 from sweeps.graph import StageGraph, StageNode
 from trainables import spec as specs
 from trainables.artifacts import Store
+from trainables.compute import equal_compute_epochs
+from trainables.data.packed import Packed
+from trainables.data.protocols import cut_for
 from trainables.errors import UsageError, did_you_mean
-from trainables.spec import KeyTemplate, StageSpec, TrainingSpec
+from trainables.recipes import Recipe
+from trainables.spec import DistillationSpec, KeyTemplate, StageSpec, TrainingSpec
 
 MOST_CELLS = 1_000_000
 MOST_SEEDS = 10_000
@@ -39,7 +43,8 @@ class Cell:
         """What tells it from the others, for people."""
         return (
             ", ".join(
-                str(v) if k.endswith("orders") else f"{k.split('.')[-1]}={_shown(v)}" for k, v in self.point.items()
+                str(v) if k.endswith("orders") or k == ARM else f"{k.split('.')[-1]}={_shown(v)}"
+                for k, v in self.point.items()
             )
             or "the only cell"
         )
@@ -62,25 +67,75 @@ class Resolved:
     seeds: list[int]
     trials: int
     sources: dict[str, str] = field(default_factory=dict)  # Parameter -> where its value comes from.
+    arms: dict[str, Arm] = field(default_factory=dict)  # With canonical names of parameters.
+    side: int = 0  # Of the images; known when the data set is. Epochs at equal compute follow from it.
     _cells: list[Cell] = field(default_factory=list, repr=False)
 
     @property
     def cell_count(self) -> int:
         """How many cells the study has."""
-        return self.trials if self.study.sampled else math.prod(len(v) for v in self.axes.values())
+        if self.study.sampled:
+            return self.trials
+        return len(list(self.study.points(self.axes))) if self.arms else math.prod(len(v) for v in self.axes.values())
+
+    @property
+    def task(self) -> str:
+        """What the networks are for."""
+        return str(self.parameters.get("task", self.study.task))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of what a sampled study optimises: the score, and for a Pareto search what is to be small."""
+        return self.preset.objectives or ("score",)
+
+    @property
+    def space(self) -> Callable[[Any], dict[str, Any]] | None:
+        """What draws a cell of a sampled study."""
+        return self.preset.space or self.study.space
 
     def cells(self) -> list[Cell]:
         """The cells of a grid, in the order of its axes."""
         if not self._cells:
-            names = list(self.axes)
-            for values in itertools.product(*self.axes.values()):
-                self._cells.append(self.cell(dict(zip(names, values, strict=True))))
+            self._cells.extend(self.cell(point) for point in self.study.points(self.axes))
         return self._cells
 
     def cell(self, point: Mapping[str, Any], number: int = -1) -> Cell:
         """The cell at one point of the space."""
         parameters = self.parameters | dict(point)
+        if ARM in point:
+            parameters |= self._of_arm(point)
         return Cell(specs.short_hash({"study": self.study.name, "cell": parameters}), parameters, dict(point), number)
+
+    def _of_arm(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """What the arm of a point stands for; words of the command line outrank it."""
+        arm = self.arms[point[ARM]]
+        meant = dict(arm.parameters)
+        if TUNING in point:
+            meant |= arm.tuning[point[TUNING]]
+        roles = self.study.recipe.roles
+        asked = {name for name, source in self.sources.items() if source == "--set"} | set(self.axes)
+        meant = {
+            name: value
+            for name, value in meant.items()
+            if name not in asked and not (name.split(".")[0] in roles and name.partition(".")[2] in asked)
+        }
+        if arm.compute_of:
+            role, epochs = self._equal_compute(self.parameters | dict(point) | meant, arm, point)
+            meant[f"{role}.epochs"] = epochs
+        return meant
+
+    def _equal_compute(self, own: Mapping[str, Any], arm: Arm, point: Mapping[str, Any]) -> tuple[str, int]:
+        assert self.side, "cells at equal compute are known when the data set is"
+        ignored = self.arms[arm.compute_of].ignores
+        other = self.cell({k: v for k, v in point.items() if k not in ignored} | {ARM: arm.compute_of}).parameters
+        recipe = self.study.recipe
+        ours, theirs = recipe.specs(own, ""), recipe.specs(other, "")
+        role, their_role = recipe.measured(ours), recipe.measured(theirs)
+        parents = next(placed.parents for placed in recipe.steps_of(other) if placed.role == their_role)
+        guide = next((theirs[parent] for parent in parents.values()), None)
+        assert isinstance(ours[role], TrainingSpec)
+        epochs = equal_compute_epochs(ours[role], theirs[their_role], guide, self.side)  # type: ignore[arg-type]
+        return role, epochs
 
     def baseline(self, cell: Cell) -> Cell | None:
         """The cell `cell` is compared with: equal but for what the study's baseline names."""
@@ -89,7 +144,14 @@ class Resolved:
         for name, value in self.study.baseline.items():
             if name not in self.axes or value not in self.axes[name]:
                 return None
-        return self.cell(dict(cell.point) | dict(self.study.baseline))
+        point = dict(cell.point) | dict(self.study.baseline)
+        if self.arms:
+            arm = self.arms[point[ARM]]
+            point = {k: v for k, v in point.items() if k not in arm.ignores and (k != TUNING or arm.tuning)}
+            if set(point) != {k for k in self.axes if k not in arm.ignores and (k != TUNING or arm.tuning)}:
+                return None  # The cell's own arm has no part in an axis that the baseline varies over.
+            point = {k: point[k] for k in self.axes if k in point}
+        return self.cell(point)
 
     def run_id(self, fingerprint: str) -> str:
         """`<study>-<8 hex>` of study, data and parameters: not of seeds, number of trials, machine or resources."""
@@ -100,6 +162,12 @@ class Resolved:
             "axes": {} if self.study.sampled else {k: list(v) for k, v in self.axes.items()},
             "pinned": self.pinned,
         }
+        if self.arms:
+            identity["arms"] = {
+                name: [dict(arm.parameters), [dict(trial) for trial in arm.tuning], arm.compute_of]
+                for name, arm in self.arms.items()
+                if name in self.axes[ARM]
+            }
         return f"{self.study.name}-{specs.short_hash(identity)}"
 
 
@@ -175,12 +243,12 @@ class Probe:
         return choices[0]
 
 
-def sampled_names(study: Study) -> dict[str, str]:
-    """Name -> range of what a sampled study draws."""
-    if study.space is None:
+def sampled_names(space: Callable[[Any], dict[str, Any]] | None) -> dict[str, str]:
+    """Name -> range of what a space draws."""
+    if space is None:
         return {}
     probe = Probe()
-    study.space(probe)
+    space(probe)
     return probe.drawn
 
 
@@ -206,9 +274,13 @@ def resolve(
     chosen = study.presets[preset]
     recipe = study.recipe
     parameters = {recipe.canonical(k): recipe.coerce(k, v) for k, v in chosen.parameters.items()}
+    if study.task != "classification":
+        parameters.setdefault("task", study.task)
     sources = dict.fromkeys(parameters, f"preset {preset}")
-    axes = {recipe.canonical(k): tuple(v) for k, v in (chosen.axes or study.axes).items()}
-    drawn = sampled_names(study)
+    own = (ARM, TUNING) if study.arms else ()
+    axes = {k if k in own else recipe.canonical(k): tuple(v) for k, v in (chosen.axes or study.axes).items()}
+    arms = {name: _canonical_arm(arm, chosen.arms.get(name, {}), recipe) for name, arm in study.arms.items()}
+    drawn = sampled_names(chosen.space or study.space)
     pinned: dict[str, Any] = {}
     given: dict[str, tuple[Any, ...]] = {}
     for text in settings:
@@ -224,20 +296,24 @@ def resolve(
             mistakes.append("The data set is chosen with --data, for example --data cifar100.")
             continue
         try:
-            full = recipe.canonical(name)
+            full = name if name in own else recipe.canonical(name)
             parts = [part.strip() for part in value.split(",")] if "," in value else [value.strip()]
             if any(part == "" for part in parts):
                 raise UsageError(f"{name} needs a value, got '{text}'.")
-            given[full] = tuple(dict.fromkeys(recipe.coerce(name, part) for part in parts))
+            known = [_arm_value(study, name, part) if full in own else recipe.coerce(name, part) for part in parts]
+            given[full] = tuple(dict.fromkeys(known))
         except UsageError as error:
             mistakes.append(str(error).replace(f"recipe {recipe.name}", study.name))
     for full, values in given.items():
-        # A word for all stages outranks what the preset says for one of them.
-        if full.split(".")[0] not in recipe.roles:
+        # A word for all stages outranks what the preset says for one of them, unless the study varies it: then what is
+        # pinned for one stage is meant.
+        if full.split(".")[0] not in recipe.roles and full not in axes:
             for role in recipe.roles:
                 if f"{role}.{full}" not in given:
                     parameters.pop(f"{role}.{full}", None)
-        if full in drawn:
+        if full in own:
+            axes[full] = values
+        elif full in drawn:
             if len(values) > 1:
                 mistakes.append(f"{full} is drawn by this study ({drawn[full]}); --set can only fix it to one value.")
             pinned[full] = values[0]
@@ -267,11 +343,44 @@ def resolve(
             mistakes.append(f"--trials must be a whole number from 1 to {MOST_CELLS}, got {trials}.")
         count = trials
     cells = math.prod(len(v) for v in axes.values())
+    if TUNING in axes and len({len(arm.tuning) for name, arm in arms.items() if arm.tuning and name in axes[ARM]}) > 1:
+        mistakes.append(f"Every arm of {study.name} must have equally many tuning trials.")
     if cells > MOST_CELLS:
         mistakes.append(f"A grid may have at most {MOST_CELLS:,} cells, got {cells:,}. Leave out values.")
     if mistakes:
         raise UsageError("\n".join(mistakes))
-    return Resolved(study, preset, chosen, parameters, axes, pinned, numbers, count, sources)
+    return Resolved(study, preset, chosen, parameters, axes, pinned, numbers, count, sources, arms)
+
+
+def _canonical_arm(arm: Arm, more: Mapping[str, Any], recipe: Recipe) -> Arm:
+    def full(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {recipe.canonical(k): recipe.coerce(k, v) for k, v in parameters.items()}
+
+    return dataclasses.replace(
+        arm,
+        parameters=full(arm.parameters) | full(more),
+        tuning=tuple(full(trial) for trial in arm.tuning),
+        ignores=tuple(recipe.canonical(name) for name in arm.ignores),
+    )
+
+
+def _arm_value(study: Study, name: str, value: str) -> Any:
+    """A value of the axis `arm` or `tuning`.
+
+    Raises:
+        UsageError: If the study has no such arm, or not so many tuning trials.
+    """
+    if name == ARM:
+        if value not in study.arms:
+            raise UsageError(
+                f"{study.name} has no arm '{value}'.{did_you_mean(value, study.arms)} It has {', '.join(study.arms)}."
+            )
+        return value
+    most = max((len(arm.tuning) for arm in study.arms.values()), default=0)
+    number = int(value) if value.isdigit() else -1
+    if not 0 <= number < most:
+        raise UsageError(f"tuning must be from 0 to {most - 1} for {study.name}, got {value}.")
+    return number
 
 
 @dataclass
@@ -314,7 +423,7 @@ class Planner:
             made = self.specs(cell)
             steps = self._steps[cell.id] = [
                 (s.role, self._template(made[s.role], tuple(s.parents)), tuple(s.parents.items()))
-                for s in self.recipe.steps
+                for s in self.recipe.steps_of(cell.parameters)
             ]
         keys: dict[str, str] = {}
         for role, template, parents in steps:
@@ -324,7 +433,7 @@ class Planner:
     def stages(self, cell: Cell, seed: int) -> Iterator[StageNode]:
         """The stages of one trial, parents first."""
         made, keys = self.specs(cell), self.keys(cell, seed)
-        for step in self.recipe.steps:
+        for step in self.recipe.steps_of(cell.parameters):
             parents = {role: keys[parent] for role, parent in step.parents.items()}
             yield StageNode(keys[step.role], step.role, made[step.role], seed, parents, [cell.id])
 
@@ -367,7 +476,7 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
     seeds, alike = (resolved.seeds, 1) if present else (resolved.seeds[:1], len(resolved.seeds))
     for cell in examples(resolved):
         made = planner.specs(cell)
-        for step in planner.recipe.steps:
+        for step in planner.recipe.steps_of(cell.parameters):
             spec = made[step.role]
             if id(spec) not in prices:
                 guide = next((made[parent] for parent in step.parents.values()), None)
@@ -421,10 +530,10 @@ def _price(
 
 def examples(resolved: Resolved) -> Iterator[Cell]:
     """The cells of a grid; of a sampled study one that stands for all."""
-    if resolved.study.space is None:
+    if resolved.space is None:
         yield from resolved.cells()
     else:
-        yield resolved.cell(resolved.study.space(Pinned(Probe(), resolved.pinned)))
+        yield resolved.cell(resolved.space(Pinned(Probe(), resolved.pinned)))
 
 
 def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planner | None = None) -> None:
@@ -438,7 +547,11 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
     checked: dict[int, StageSpec] = {}
     side = min(data["height"], data["width"])
     for cell in examples(resolved):
-        for role, spec in planner.specs(cell).items():
+        made = planner.specs(cell)
+        parents = {placed.role: placed.parents for placed in planner.recipe.steps_of(cell.parameters)}
+        for role, spec in made.items():
+            if isinstance(spec, DistillationSpec) and spec.distils and not parents[role]:
+                mistakes[f"method={spec.method} needs a guide for the {role}: route=direct, or method=none."] = None
             if id(spec) in checked or not isinstance(spec, TrainingSpec):
                 continue
             checked[id(spec)] = spec
@@ -447,8 +560,14 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 mistakes[
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
-            if spec.architecture == "vgg11" and resolution < 8:
-                mistakes[f"vgg11 needs a resolution of at least 8, got {resolution} for the {role}."] = None
+            if spec.stem == "large" and not spec.architecture.startswith("resnet"):
+                mistakes[f"stem=large is for residual networks, got {spec.architecture} for the {role}."] = None
+            if spec.upsample_to is not None and spec.upsample_to < resolution:
+                mistakes[
+                    f"upsample_to must be at least the resolution, {resolution}, got {spec.upsample_to} for the {role}."
+                ] = None
+            if spec.task != "classification":
+                continue  # What is left to train on depends on the classes; `check_splits` asks the data itself.
             least = int(data.get("classes", 1))
             left = _left_by_validation(data["train_images"], spec.validation_fraction, least)
             if spec.train_images > left:
@@ -463,6 +582,23 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 ] = None
     if mistakes:
         raise UsageError("\n".join(list(mistakes)[:10]))
+
+
+def check_splits(resolved: Resolved, packed: Packed, planner: Planner) -> None:
+    """Refuse splits that the packed data cannot give, before anything starts.
+
+    Raises:
+        UsageError: With what does not fit.
+    """
+    names = ("task", "validation_fraction", "split_seed", "train_images", "held_out", "folds", "min_images", "subjects")
+    seen = set()
+    for cell in examples(resolved):
+        for spec in planner.specs(cell).values():
+            if isinstance(spec, TrainingSpec):
+                mark = tuple(getattr(spec, name) for name in names)
+                if mark not in seen:
+                    seen.add(mark)
+                    cut_for(packed, spec)
 
 
 def _left_by_validation(images: int, fraction: float, classes: int) -> int:

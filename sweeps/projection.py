@@ -16,7 +16,19 @@ from trainables import spec as specs
 from trainables.artifacts import Artifact, Store
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
-IN_RECORDS = ("teacher", "assistant", "student", "evaluation")
+IN_RECORDS = ("teacher", "assistant", "student", "untrained", "evaluation")
+
+NUMBERS = (
+    "top1",
+    "validation_top1",
+    "train_top1",
+    "correct",
+    "items",
+    "parameters_count",
+    "macs",
+    "embedding_spread",
+)
+OF_THE_NETWORK = ("validation_top1", "parameters_count", "macs")  # An evaluation's row says them of what it read.
 
 
 class Projector:
@@ -82,18 +94,21 @@ class Projector:
             "host": manifest.get("host"),
             "numerics": manifest.get("numerics"),
         }
-        for name in (
-            "top1",
-            "validation_top1",
-            "train_top1",
-            "correct",
-            "items",
-            "parameters_count",
-            "embedding_spread",
-        ):
+        for name in NUMBERS:
             row[name] = metrics.get(name)
-        if node.role == "evaluation" and measured is not None and self.store.has(measured.key):
-            row["validation_top1"] = self.store.get(measured.key).metrics.get("validation_top1")
+        if node.role == "evaluation":
+            row["task"] = spec.protocol  # type: ignore[attr-defined]
+            row["metrics"] = json.dumps(metrics, sort_keys=True)
+            row["metric"] = metrics.get("metric", "top1")
+            row["score"] = metrics.get("score", metrics.get("top1"))
+            network = next(iter(node.parents.values()))
+            if self.store.has(network):
+                about = self.store.get(network).metrics
+                row |= {name: about.get(name) for name in OF_THE_NETWORK}
+                row["validation_score"] = about.get("validation_score", about.get("validation_top1"))
+        else:
+            row["task"] = getattr(spec, "task", None)
+            row["validation_score"] = metrics.get("validation_score", metrics.get("validation_top1"))
         if "outputs.arrow" in manifest["files"]:
             with pa.memory_map(str(artifact.file("outputs.arrow"))) as source:
                 right = pa.ipc.open_file(source).read_all()["correct"].to_numpy(zero_copy_only=False)

@@ -20,6 +20,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sweeps.graph import StageGraph, StageNode
@@ -62,7 +63,12 @@ def mend_journal(path: Path) -> int:
 
 
 def open_study(
-    path: Path, name: str, *, sampler: optuna.samplers.BaseSampler | None = None, prune: int = 0
+    path: Path,
+    name: str,
+    *,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    prune: int = 0,
+    objectives: tuple[str, ...] = ("score",),
 ) -> optuna.Study:
     """The Optuna study of a run.
 
@@ -71,22 +77,26 @@ def open_study(
         name: Study name, the run's id.
         sampler: For sampled studies.
         prune: Epochs of the first rung of successive halving; 0 means no pruning.
+        objectives: The first is to be large, the others small.
     """
     mend_journal(path)
     storage = JournalStorage(JournalFileBackend(str(path.absolute())))
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if prune:
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=prune, reduction_factor=3)
+    directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in objectives[1:])]
     return optuna.create_study(
-        storage=storage, study_name=name, direction="maximize", load_if_exists=True, sampler=sampler, pruner=pruner
+        storage=storage, study_name=name, directions=directions, load_if_exists=True, sampler=sampler, pruner=pruner
     )
 
 
-def cell_value(store: Store, keys: Iterable[str]) -> float | None:
-    """Mean validation accuracy of finished training stages, or None when one has none."""
+def cell_value(store: Store, keys: Iterable[str], metric: str = "score") -> float | None:
+    """Mean over finished training stages of a metric, or None when one has none; the score is that of validation."""
     values = []
     for key in keys:
-        value = store.get(key).metrics.get("validation_top1")
+        found = store.get(key).metrics
+        # Artifacts of earlier versions know accuracy only.
+        value = found.get("validation_score", found.get("validation_top1")) if metric == "score" else found.get(metric)
         if value is None:
             return None
         values.append(float(value))
@@ -110,13 +120,13 @@ class GridCells:
         self.resolved, self.graph, self.store = resolved, graph, store
         self.cells = {cell.id: cell for cell in cells}
         self.on_stage = on_stage
-        self._role = resolved.study.recipe.measured
+        recipe = resolved.study.recipe
         self._last = resolved.study.recipe.roles[-1]
         self._open: dict[str, set[str]] = {}
         self._measured: dict[str, list[str]] = {}
         for trial in trials:
             self._open.setdefault(trial.cell, set()).add(trial.stages[self._last])
-            self._measured.setdefault(trial.cell, []).append(trial.stages[self._role])
+            self._measured.setdefault(trial.cell, []).append(trial.stages[recipe.measured(trial.stages)])
         self.study = open_study(journal, name)
         self._known = {
             (t.user_attrs.get(CELL), t.user_attrs.get("seeds")) for t in self.study.get_trials(deepcopy=False)
@@ -213,23 +223,31 @@ class SampledCells:
         self._cell_of: dict[int, Cell] = {}
         self._present = store.keys()
         epochs = self._epochs = self._scout_epochs()
-        probe = open_study(journal, name)
+        probe = open_study(journal, name, objectives=resolved.objectives)
         # A sampler seeded alike after every restart would draw the first cells again.
         seed = int(specs.short_hash({"run": name, "asked": len(probe.get_trials(deepcopy=False))}), 16)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=seed % 2**31, constant_liar=True)
-        self.pruning = resolved.study.prune and epochs >= 3
-        self.study = open_study(journal, name, sampler=sampler, prune=max(1, epochs // 9) if self.pruning else 0)
+        # Several objectives have no order in which a cell could be poor.
+        self.pruning = resolved.study.prune and epochs >= 3 and len(resolved.objectives) == 1
+        self.study = open_study(
+            journal,
+            name,
+            sampler=sampler,
+            prune=max(1, epochs // 9) if self.pruning else 0,
+            objectives=resolved.objectives,
+        )
         self._adopt()
 
     def _scout_epochs(self) -> int:
-        spec = self.planner.specs(next(iter(examples(self.resolved))))[self.recipe.measured]
+        made = self.planner.specs(next(iter(examples(self.resolved))))
+        spec = made[self.recipe.measured(made)]
         return int(getattr(spec, "epochs", 1))
 
     def _space(self, trial: optuna.trial.Trial) -> dict[str, Any]:
-        assert self.resolved.study.space is not None
-        return self.resolved.study.space(Pinned(trial, self.resolved.pinned))
+        assert self.resolved.space is not None
+        return self.resolved.space(Pinned(trial, self.resolved.pinned))
 
     def _adopt(self) -> None:
         """Take up what was asked and never told; list what is finished."""
@@ -242,8 +260,8 @@ class SampledCells:
                 self._cell_of[frozen.number] = cell
                 self._announce(cell, [Trial(cell.id, s, self.planner.keys(cell, s)) for s in self.resolved.seeds])
                 self._reopen(frozen, cell)
-                if frozen.state == TrialState.COMPLETE and frozen.value is not None:
-                    self._lead(frozen.value, cell)
+                if frozen.state == TrialState.COMPLETE and frozen.values:
+                    self._lead(frozen.values[0], cell)
 
     def _reopen(self, frozen: optuna.trial.FrozenTrial, cell: Cell) -> None:
         """Show finished cells in the graph; further seeds of complete ones are trained, the value stays as told."""
@@ -275,13 +293,16 @@ class SampledCells:
 
     def _through(self, number: int) -> bool:
         trial = self._open[number][self.resolved.seeds[0]]
-        return trial is not None and self.graph.nodes[trial.stages[self.recipe.measured]].state == "done"
+        return trial is not None and self.graph.nodes[self._measured(trial)].state == "done"
+
+    def _measured(self, trial: Trial) -> str:
+        return trial.stages[self.recipe.measured(trial.stages)]
 
     def _start(self, number: int, seed: int, *, scout: bool) -> None:
         cell = self._cell_of[number]
         keys = {}
         for node in self.planner.stages(cell, seed):
-            if scout and node.role == self.recipe.measured:
+            if scout and node.role == self.recipe.measured(self.planner.specs(cell)):
                 node.scout_of = number
             self.graph.add(node, present=node.key in self._present or self.store.has(node.key))
             keys[node.role] = node.key
@@ -299,7 +320,7 @@ class SampledCells:
         """A stage finished: a scout lets the other seeds start, a last stage may complete its cell."""
         self.on_stage(node)
         for number in self._numbers_of(node):
-            if node.scout_of == number or (node.role == self.recipe.measured and self._through(number)):
+            if node.scout_of == number or self._through(number):
                 self._start_others(number)
             self._settle(number)
 
@@ -334,7 +355,7 @@ class SampledCells:
         trials = self._open.get(number)
         if trials is None:
             return
-        last, role = self.recipe.roles[-1], self.recipe.measured
+        last = self.recipe.roles[-1]
         ends = [self.graph.nodes[t.stages[last]] for t in trials.values() if t is not None]
         if any(node.state in ("failed", "unrunnable") for node in ends):
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -345,12 +366,14 @@ class SampledCells:
             return
         if len(ends) < len(trials) or any(node.state != "done" for node in ends):
             return
-        value = cell_value(self.store, [t.stages[role] for t in trials.values() if t is not None])
-        if value is None or value != value:
+        keys = [self._measured(t) for t in trials.values() if t is not None]
+        values = [cell_value(self.store, keys, metric) for metric in self.resolved.objectives]
+        if any(value is None or value != value for value in values):
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         else:
-            self.study.tell(number, value, skip_if_finished=True)
-            self._lead(value, self._cell_of[number])
+            told = [value for value in values if value is not None]
+            self.study.tell(number, told, skip_if_finished=True)
+            self._lead(told[0], self._cell_of[number])
         del self._open[number]
 
     def _lead(self, value: float, cell: Cell) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,19 +20,54 @@ from trainables.spec import StageSpec
 NOT_PARAMETERS = ("seed", "data")  # Seeds are an axis of their own; the data set has its own flags.
 
 
+ROUTES = ("assistant", "direct", "plain", "cross_structure", "teacher", "untrained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteFields(specs.Fields):
+    """What decides which stages a cell has, and changes no stage itself."""
+
+    # assistant: teacher, assistant, student. direct: teacher, student. plain: the student on labels alone.
+    # cross_structure: teacher and assistant. teacher: the teacher alone. untrained: a network as drawn, or pixels.
+    route: str = specs.choice("assistant", ROUTES)
+
+
 @dataclass(frozen=True)
 class Step:
     """One stage of a recipe: its role, its spec and which earlier roles it reads."""
 
     role: str
     spec: type[StageSpec]
-    parents: Mapping[str, str] = field(default_factory=dict)  # Role inside the stage -> role in the recipe.
-    inherits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # Role -> fields taken from its spec.
+    # Role inside the stage -> roles in the recipe, of which the first that the cell has is read; none may be there.
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Roles, of which the first that the cell has counts -> own field: field of that role's spec.
+    inherits: Mapping[tuple[str, ...], Mapping[str, str]] = field(default_factory=dict)
+    routes: tuple[str, ...] = ()  # The routes it belongs to; none given means all.
+
+    def on(self, route: str) -> bool:
+        """Whether cells of that route have this stage."""
+        return not self.routes or route in self.routes
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A step as one cell has it: which stages it reads there."""
+
+    step: Step
+    parents: Mapping[str, str]  # Role inside the stage -> role of the cell.
+
+    @property
+    def role(self) -> str:
+        """Its role."""
+        return self.step.role
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The stages of a method, parents first; the last one gives the result."""
+    """The stages of a method, parents first; the last one gives the result.
+
+    A recipe with routes has a parameter `route`, which says which of the stages a cell has.
+    """
 
     name: str
     steps: tuple[Step, ...]
@@ -42,15 +77,31 @@ class Recipe:
         """Names of the stages, parents first."""
         return tuple(step.role for step in self.steps)
 
-    @property
-    def measured(self) -> str:
-        """Role of the last training stage: the one pruning watches and evaluation reads."""
-        return self.steps[-2].role if len(self.steps) > 1 else self.steps[-1].role
+    @functools.cached_property
+    def has_routes(self) -> bool:
+        """Whether cells differ in the stages they have."""
+        return any(step.routes for step in self.steps)
+
+    def measured(self, roles: Iterable[str]) -> str:
+        """Of the stages a cell has, the last before its evaluation: what pruning watches and the result is about."""
+        there = set(roles)
+        present = [role for role in self.roles if role in there]
+        return present[-2] if len(present) > 1 else present[-1]
+
+    def steps_of(self, cell: Mapping[str, Any]) -> tuple[Placed, ...]:
+        """The stages of a cell, with the parents they read in it."""
+        return self._placed[str(cell.get("route", RouteFields.route)) if self.has_routes else ""]
+
+    @functools.cached_property
+    def _placed(self) -> dict[str, tuple[Placed, ...]]:
+        return {route: _place(self.steps, route) for route in (ROUTES if self.has_routes else ("",))}
 
     @functools.cached_property
     def parameters(self) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
         """Every legal parameter name -> (declared type, field); `teacher.epochs` as well as `epochs`."""
         legal: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
+        if self.has_routes:
+            legal.update(specs.field_paths(RouteFields))
         for step in self.steps:
             taken = {name for names in step.inherits.values() for name in names}
             for path, entry in specs.field_paths(step.spec).items():
@@ -98,6 +149,8 @@ class Recipe:
         kind, declared = self.parameters[full]
         if full.split(".")[-1] == "orders":
             return specs.canonical_orders(value)
+        if full.split(".")[-1] == "method":
+            return specs.canonical_method(value)
         coerced = specs.coerce(value, kind, name)
         specs.check(coerced, declared.metadata, name)
         return coerced
@@ -110,10 +163,11 @@ class Recipe:
             data: Fingerprint of the packed data set.
         """
         made: dict[str, StageSpec] = {}
-        for step in self.steps:
-            inherited = tuple(
-                (name, getattr(made[role], name)) for role, names in step.inherits.items() for name in names
-            )
+        for step in (placed.step for placed in self.steps_of(cell)):
+            inherited: tuple[tuple[str, Any], ...] = ()
+            for roles, names in step.inherits.items():
+                source = made[next(role for role in roles if role in made)]
+                inherited += tuple((own, getattr(source, theirs)) for own, theirs in names.items())
             chosen = []
             for path in _paths(step.spec):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
                 own = f"{step.role}.{path}"
@@ -123,6 +177,16 @@ class Recipe:
                     chosen.append((path, cell[path]))
             made[step.role] = _made(step.spec, data, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
         return made
+
+
+def _place(steps: tuple[Step, ...], route: str) -> tuple[Placed, ...]:
+    there = {step.role for step in steps if step.on(route)}
+    placed = []
+    for step in steps:
+        if step.role in there:
+            first = {inside: next((role for role in roles if role in there), None) for inside, roles in step.parents.items()}
+            placed.append(Placed(step, {inside: role for inside, role in first.items() if role is not None}))
+    return tuple(placed)
 
 
 @functools.cache
@@ -152,24 +216,40 @@ def _base(cls: Any, data: str) -> StageSpec:
     return cls(data=data)
 
 
-_SEEN = ("resolution", "filter", "blur", "threads", "precision")
+# What an evaluation takes over from the network it reads.
+_SEEN = {name: name for name in ("resolution", "filter", "blur", "upsample_to", "threads", "precision")}
+_SEEN["protocol"] = "task"
 
 HORKD_ASSISTANT = Recipe(
     "horkd",
     (
         Step("teacher", specs.TeacherSpec),
-        Step("assistant", specs.AssistantSpec, {"teacher": "teacher"}),
-        Step("evaluation", specs.EvaluationSpec, {"network": "assistant"}, {"assistant": _SEEN}),
+        Step("assistant", specs.AssistantSpec, {"teacher": ("teacher",)}),
+        Step("evaluation", specs.EvaluationSpec, {"network": ("assistant",)}, {("assistant",): _SEEN}),
     ),
 )
 
-HORKD = Recipe(
-    "horkd",
+_NETWORKS = ("student", "assistant", "teacher", "untrained")
+
+# Every method from one teacher: through an assistant (HORKD) or directly (the baselines), labels alone, and floors.
+DISTILLATION = Recipe(
+    "distillation",
     (
-        Step("teacher", specs.TeacherSpec),
-        Step("assistant", specs.AssistantSpec, {"teacher": "teacher"}),
-        Step("student", specs.StudentSpec, {"assistant": "assistant"}),
-        Step("evaluation", specs.EvaluationSpec, {"network": "student"}, {"student": _SEEN}),
+        Step("teacher", specs.TeacherSpec, routes=("assistant", "direct", "cross_structure", "teacher")),
+        Step("assistant", specs.AssistantSpec, {"teacher": ("teacher",)}, routes=("assistant", "cross_structure")),
+        Step(
+            "student",
+            specs.StudentSpec,
+            {"guide": ("assistant", "teacher")},
+            routes=("assistant", "direct", "plain"),
+        ),
+        Step("untrained", specs.UntrainedSpec, routes=("untrained",)),
+        Step(
+            "evaluation",
+            specs.EvaluationSpec,
+            {"network": _NETWORKS},
+            {_NETWORKS: _SEEN},
+        ),
     ),
 )
 
@@ -178,7 +258,7 @@ SLEEP = Recipe(
     "sleep",
     (
         Step("teacher", specs.SleepSpec),
-        Step("student", specs.SleepSpec, {"teacher": "teacher"}),
-        Step("evaluation", specs.SleepSpec, {"network": "student"}),
+        Step("student", specs.SleepSpec, {"teacher": ("teacher",)}),
+        Step("evaluation", specs.SleepSpec, {"network": ("student",)}),
     ),
 )

@@ -12,8 +12,8 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Generator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,20 @@ from trainables import spec as specs
 from trainables.artifacts import Artifact
 from trainables.data.augment import augment
 from trainables.data.batches import epoch_batches, generator, load, normalise, statistics, to_float
-from trainables.data.degrade import degrade
-from trainables.data.packed import Packed, PackedInfo, open_packed, split_indices
-from trainables.errors import ArtifactError, MachineError, NonFiniteError
-from trainables.losses.horkd import HorkdLoss
+from trainables.data.degrade import degrade, enlarge
+from trainables.data.packed import Packed, PackedInfo, open_packed
+from trainables.data.protocols import Cut, cut_for, require_unseen
+from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
+from trainables.losses.distiller import Distiller
+from trainables.losses.ranking import triplet_loss
 from trainables.models import build
-from trainables.models.network import Network, Outputs
+from trainables.models.macs import count_macs
+from trainables.models.network import Network, Outputs, Pixels
 from trainables.spec import DistillationSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 
 RESIDENT_BYTES = 1 << 30  # Splits up to this size are copied out of the map, or onto the device.
+VALIDATION_SCORES = ("top1", "verification_accuracy", "recall_at_1")  # As a history names them, `validation/` before.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -83,22 +87,30 @@ def prepare(spec: specs.StageSpec, context: Context) -> torch.device:
     return torch.device(context.device)
 
 
-def make_network(spec: TrainingSpec, info: PackedInfo) -> Network:
+def make_network(spec: TrainingSpec, info: PackedInfo, classes: int) -> Network | Pixels:
     """The network of a spec with weights drawn from (seed, network): the same for every cell of one seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(spec.seed, 0, f"weights {spec.architecture}").initial_seed())
+    with _drawn_from(spec, f"weights {spec.architecture}"):
         network = build(
             spec.architecture,
             channels=info.channels,
-            classes=len(info.classes),
+            classes=classes,
             width=spec.width,
             embedding=spec.embedding,
+            stem=spec.stem,
         )
     return network.to(memory_format=torch.channels_last)
 
 
-def load_network(artifact: Artifact, info: PackedInfo) -> tuple[Network, TrainingSpec]:
-    """A trained network and its spec, from its artifact.
+@contextmanager
+def _drawn_from(spec: TrainingSpec, purpose: str) -> Iterator[None]:
+    """Torch's global generator, seeded by (seed, purpose) for a while."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(spec.seed, 0, purpose).initial_seed())
+        yield
+
+
+def load_network(artifact: Artifact, packed: Packed) -> tuple[Network | Pixels, TrainingSpec, Cut]:
+    """A trained network, its spec and what it was trained on, from its artifact.
 
     Raises:
         ArtifactError: If the weights do not fit the spec.
@@ -106,12 +118,13 @@ def load_network(artifact: Artifact, info: PackedInfo) -> tuple[Network, Trainin
     spec = specs.spec_from(artifact.kind, artifact.manifest["spec"])
     if not isinstance(spec, TrainingSpec):
         raise ArtifactError(f"Artifact {artifact.key} is a {artifact.kind}, which has no network.")
-    network = make_network(spec, info)
+    cut = cut_for(packed, spec)
+    network = make_network(spec, packed.info, len(cut.classes))
     try:
         network.load_state_dict(load_file(artifact.file("weights.safetensors", verify=True)))
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         raise ArtifactError(f"The weights of artifact {artifact.key} cannot be used: {str(error)[:300]}") from error
-    return network, spec
+    return network, spec, cut
 
 
 class View:
@@ -120,28 +133,48 @@ class View:
     def __init__(self, spec: Any, info: PackedInfo, mean: Tensor, std: Tensor) -> None:
         self.resolution = spec.resolution or info.height
         self.filter, self.blur = spec.filter, spec.blur
+        self.seen = getattr(spec, "test_resolution", None)
+        self.upsample_to = spec.upsample_to
         self.mean, self.std = mean, std
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of what the network reads."""
+        return self.upsample_to or self.resolution
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32 [B, C, r, r]."""
-        low = degrade(to_float(images), self.resolution, filter=self.filter, blur=self.blur)
+        low = to_float(images)
+        if self.seen is None or self.seen >= self.resolution:
+            low = degrade(low, self.resolution, filter=self.filter, blur=self.blur)
+        else:
+            # Images of a smaller size than the network was trained on are brought up to it.
+            low = enlarge(degrade(low, self.seen, filter=self.filter, blur=self.blur), self.resolution)
+        if self.upsample_to is not None:
+            low = enlarge(low, self.upsample_to)
         return normalise(low, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
 
 class Guide:
-    """A frozen network whose embeddings are distilled. Always in evaluation mode; its buffers never move."""
+    """A frozen network whose knowledge is distilled. Always in evaluation mode; its buffers never move."""
 
-    def __init__(self, artifact: Artifact, info: PackedInfo, mean: Tensor, std: Tensor, device: torch.device) -> None:
-        network, self.spec = load_network(artifact, info)
+    def __init__(self, artifact: Artifact, splits: Splits, device: torch.device, task: str) -> None:
+        network, self.spec, cut = load_network(artifact, splits.packed)
+        if not isinstance(network, Network):
+            raise UsageError("Raw pixels cannot guide a network; the teacher must have an architecture.")
+        # A guide that has seen the tested people or images would hand them on.
+        require_unseen(splits.packed, cut, splits.cut, task)
+        self.classes = cut.classes
         self.network = network.to(device).eval().requires_grad_(False)
-        self.view = View(self.spec, info, mean, std)
+        self.view = View(self.spec, splits.packed.info, splits.mean, splits.std)
         self.width = network.embedding_width
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Embeddings [B, D] of uint8 images [B, C, H, W] at the guide's own resolution."""
+    def __call__(self, images: Tensor, maps: bool = False) -> Outputs:
+        """Outputs for uint8 images [B, C, H, W] at the guide's own resolution."""
         with torch.inference_mode():
-            embedding = self.network(self.view(images)).embedding
-        return embedding.clone()  # An inference tensor cannot be kept for a backward pass.
+            outputs = self.network(self.view(images), maps=maps)
+        # Inference tensors cannot be kept for a backward pass.
+        return Outputs(outputs.embedding.clone(), outputs.logits.clone(), tuple(map_.clone() for map_ in outputs.maps))
 
 
 @dataclass
@@ -149,6 +182,7 @@ class Splits:
     """The images a training sees, on the device or in the map."""
 
     packed: Packed
+    cut: Cut
     train_images: Tensor
     train_labels: Tensor
     validation_images: Tensor
@@ -160,18 +194,17 @@ class Splits:
     def open(cls, spec: TrainingSpec, context: Context, device: torch.device) -> Splits:
         """Training and validation split of the packed data set."""
         packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
-        cut: dict[str, Any] = {
-            "validation_fraction": spec.validation_fraction,
-            "split_seed": spec.split_seed,
-            "train_images": spec.train_images,
-        }
-        train = split_indices(packed, "train", **cut)
-        validation = split_indices(packed, "validation", **cut)
-        mean, std = statistics(packed, train)
-        train_images, train_labels = _resident(packed, train, device)
-        validation_images, validation_labels = _resident(packed, validation, device)
+        cut = cut_for(packed, spec)
+        mean, std = statistics(packed, cut.train)
+        train_images, train_labels = _resident(packed, cut.train, device)
+        validation_images, validation_labels = _resident(packed, cut.validation, device)
+        logit_of = torch.from_numpy(cut.label_of).to(device)
+        train_labels = logit_of[train_labels]
+        if spec.task == "classification":
+            validation_labels = logit_of[validation_labels]  # Else they are classes of their own, without logits.
         return cls(
             packed,
+            cut,
             train_images,
             train_labels,
             validation_images,
@@ -237,20 +270,31 @@ class Trainer:
     ) -> None:
         info = splits.packed.info
         self.spec, self.splits, self.device, self.guide = spec, splits, device, guide
-        self.network = make_network(spec, info).to(device)
+        self.classes = len(splits.cut.classes)
+        network = make_network(spec, info, self.classes)
+        assert isinstance(network, Network)
+        self.network = network.to(device)
         if start is not None:
             self.network.load_state_dict(start.state_dict())
         self.view = View(spec, info, splits.mean, splits.std)
-        self.loss: HorkdLoss | None = None
-        if isinstance(spec, DistillationSpec) and guide is not None and specs.orders_of(spec.horkd.orders):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(generator(spec.seed, 0, "projector").initial_seed())
-                self.loss = HorkdLoss(
-                    spec.horkd,
-                    student_width=self.network.embedding_width,
-                    teacher_width=guide.width,
-                    classes=len(info.classes),
-                ).to(device)
+        self.macs = count_macs(self.network, channels=info.channels, side=self.view.side)
+        self.loss: Distiller | None = None
+        if isinstance(spec, DistillationSpec) and guide is not None and spec.distils:
+            self.loss = Distiller(
+                spec,
+                student_width=self.network.embedding_width,
+                teacher_width=guide.width,
+                student_maps=self.network.map_widths,
+                teacher_maps=guide.network.map_widths,
+                classes=self.classes,
+                item_labels=splits.train_labels,
+                seed_module=functools.partial(_drawn_from, spec),
+            ).to(device)
+            if self.loss.needs_logits and guide.classes != splits.cut.classes:
+                raise UsageError(
+                    f"method={spec.method} needs a guide with the student's classes, but it has {len(guide.classes)} "
+                    f"and the student {self.classes}. Give both the same task, folds, held_out and min_images."
+                )
         parameters = list(self.network.parameters()) + (list(self.loss.parameters()) if self.loss else [])
         self.parameters = parameters
         self.optimizer = make_optimizer(spec, parameters)
@@ -288,10 +332,12 @@ class Trainer:
         return buffer.getvalue()
 
     def restore(self, payload: bytes) -> bool:
-        """Continue from a checkpoint; false when it was made under other numerics and must not be."""
+        """Continue from a checkpoint; false when it was made under other numerics or by an earlier version."""
         kept = torch.load(io.BytesIO(payload), map_location=self.device, weights_only=True)
         if kept["numerics"] != numerics(self.device.type):
             return False
+        if set(kept["loss"] or ()) != set(self.loss.state_dict() if self.loss else ()):
+            return False  # Saved by an earlier version, which knew its parts by other names.
         self.epoch = kept["epoch"]
         self.network.load_state_dict(kept["network"])
         self.average = kept["average"]
@@ -305,19 +351,25 @@ class Trainer:
 
     def begin(self) -> None:
         """What is computed once before the first epoch: the guide's exact class centres."""
-        if self.loss is None or not self.loss.uses_running_centers or self.guide is None:
-            return
-        classes = len(self.splits.packed.info.classes)
-        total = torch.zeros(classes, self.guide.width, dtype=torch.float64, device=self.device)
-        count = torch.zeros(classes, dtype=torch.int64, device=self.device)
+        if self.loss is not None and self.loss.uses_teacher_centers and self.guide is not None:
+            guide = self.guide
+            self.loss.set_teacher_centers(*self._class_sums(lambda images: guide(images).embedding, guide.width))
+
+    def _class_sums(self, embed: Callable[[Tensor], Tensor], width: int) -> tuple[Tensor, Tensor]:
+        """Sum [C, D] and number [C] of the embeddings of each class over the training split, not augmented."""
+        total = torch.zeros(self.classes, width, dtype=torch.float64, device=self.device)
+        count = torch.zeros(self.classes, dtype=torch.int64, device=self.device)
         for start in range(0, len(self.splits.train_labels), 256):
             labels = self.splits.train_labels[start : start + 256]
-            features = self.guide(self.splits.train_images[start : start + 256].to(self.device)).double()
+            features = embed(self.splits.train_images[start : start + 256].to(self.device)).double()
             # As a matrix product, which is deterministic everywhere; scattered additions are not on a GPU.
-            onehot = F.one_hot(labels, classes).double()
+            onehot = F.one_hot(labels, self.classes).double()
             total += onehot.T @ features
             count += onehot.sum(0).long()
-        self.loss.set_teacher_centers(total.float(), count)
+        return total.float(), count
+
+    def _own_embedding(self, images: Tensor) -> Tensor:
+        return self.network(self.view(images)).embedding
 
     def autocast(self) -> Any:
         """Mixed precision where the spec asks for it."""
@@ -333,9 +385,16 @@ class Trainer:
         """
         spec, splits = self.spec, self.splits
         epoch = self.epoch + 1
-        self.network.train()
         if self.loss is not None:
+            self.loss.begin_epoch(generator(spec.seed, epoch, "negatives"))
+            if self.loss.uses_epoch_centers:
+                self.network.eval()
+                with torch.no_grad():
+                    sums_and_counts = self._class_sums(self._own_embedding, self.network.embedding_width)
+                self.loss.set_student_centers(*sums_and_counts)
             self.loss.train()
+        self.network.train()
+        maps = self.loss is not None and self.loss.needs_maps
         count = len(splits.train_labels)
         batches = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
         # All positions travel to the device now: a copy inside the epoch would wait for it.
@@ -352,13 +411,20 @@ class Trainer:
             images = images.to(self.device, non_blocking=True)
             labels = splits.train_labels[wanted]
             with self.autocast():
-                outputs = self.network(self.view(images))
+                outputs = self.network(self.view(images), maps=maps)
                 label_loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=spec.label_smoothing)
                 total = self.label_weight * label_loss
-                terms: Mapping[str, Tensor] = {}
+                terms: dict[str, Tensor] = {}
                 if self.loss is not None and self.guide is not None:
-                    distilled, terms = self.loss(outputs.embedding, self.guide(images), labels, progress=progress)
+                    theirs = self.guide(images, maps=maps)
+                    distilled, terms = self.loss(outputs, theirs, labels, wanted, progress=progress)
                     total = total + distilled
+                if spec.triplet.weight > 0:
+                    triplet = triplet_loss(
+                        outputs.embedding, labels, margin=spec.triplet.margin, mining=spec.triplet.mining
+                    )
+                    total = total + spec.triplet.weight * triplet
+                    terms = terms | {"triplet": triplet}
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(total).backward()
             if spec.clip_norm > 0:
@@ -378,7 +444,7 @@ class Trainer:
         row["learning_rate"] = rate
         self.epoch = epoch
         row |= self.validate()
-        value = row.get("validation/top1")
+        value = validation_value(row)
         if spec.select == "best" and value is not None and (self.best is None or value > self.best[0]):
             weights = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
             self.best = (value, epoch, weights)
@@ -412,7 +478,9 @@ class Trainer:
                 "train/top1": metrics.correct(outputs.logits, labels).double().mean(),
                 "train/spread": metrics.spread(outputs.embedding),
             }
-            weights = self.loss.weights(progress) if self.loss is not None else {}
+            weights = {"triplet": self.spec.triplet.weight}
+            if self.loss is not None:
+                weights |= self.loss.weights(progress)
             for name, value in terms.items():
                 seen[f"train/{name}"] = value
                 seen[f"train/{name}_weighted"] = value * weights[name]
@@ -425,25 +493,37 @@ class Trainer:
         return self.average if self.average is not None else self.network.state_dict()
 
     def validate(self) -> dict[str, float]:
-        """Accuracy and cross-entropy on the validation split."""
+        """The task's score on the validation split; for classification cross-entropy as well."""
         if len(self.splits.validation_labels) == 0:
             return {}
         own = None
         if self.average is not None:
             own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
             self.network.load_state_dict(self.average)
-        right, loss, count = 0.0, 0.0, 0
-        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for logits, labels in predict(
-            self.network, self.view, self.splits.validation_images, self.splits.validation_labels, 256
-        ):
-            totals[0] += metrics.correct(logits, labels).sum()
-            totals[1] += F.cross_entropy(logits.float(), labels, reduction="sum")
-            count += len(labels)
-        right, loss = (totals / count).tolist()
+        found = self._classify() if self.spec.task == "classification" else self._compare()
         if own is not None:
             self.network.load_state_dict(own)
+        return found
+
+    def _classify(self) -> dict[str, float]:
+        count = 0
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for outputs, labels in predict(
+            self.network, self.view, self.splits.validation_images, self.splits.validation_labels, 256
+        ):
+            totals[0] += metrics.correct(outputs.logits, labels).sum()
+            totals[1] += F.cross_entropy(outputs.logits.float(), labels, reduction="sum")
+            count += len(labels)
+        right, loss = (totals / count).tolist()
         return {"validation/top1": right, "validation/loss": loss}
+
+    def _compare(self) -> dict[str, float]:
+        """Tasks that compare images of classes never trained on."""
+        labels = self.splits.validation_labels
+        found = predict(self.network, self.view, self.splits.validation_images, labels, 256)
+        embeddings = torch.cat([outputs.embedding.float().cpu() for outputs, _ in found])
+        name, value = metrics.validation_score(self.spec.task, embeddings, labels.cpu(), self.spec.split_seed)
+        return {f"validation/{name}": value}
 
     def finish(self) -> dict[str, Tensor]:
         """The selected weights, on the CPU.
@@ -461,13 +541,18 @@ class Trainer:
 
 def predict(
     network: nn.Module, view: View, images: Tensor, labels: Tensor, batch_size: int
-) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """(logits [b, C], labels [b]) of a split in evaluation mode, in order."""
+) -> Generator[tuple[Outputs, Tensor], None, None]:
+    """(outputs, labels [b]) of a split in evaluation mode, in order."""
     network.eval()
     with torch.no_grad():
         for start in range(0, len(labels), batch_size):
             batch = images[start : start + batch_size].to(labels.device)
-            yield network(view(batch)).logits, labels[start : start + batch_size]
+            yield network(view(batch)), labels[start : start + batch_size]
+
+
+def validation_value(row: Mapping[str, float]) -> float | None:
+    """The task's score in a row of the history."""
+    return next((row[f"validation/{name}"] for name in VALIDATION_SCORES if f"validation/{name}" in row), None)
 
 
 def train(
@@ -489,11 +574,14 @@ def train(
         DataError: If the packed data is missing or damaged.
         DrainedError, LeaseLostError: If the stage must leave.
     """
+    if isinstance(spec, DistillationSpec) and spec.distils and guide is None:
+        raise UsageError(
+            f"method={spec.method} distils from a guide, but there is none. Use another route, or method=none."
+        )
     device = prepare(spec, context)
     splits = Splits.open(spec, context, device)
-    info = splits.packed.info
-    mentor = Guide(guide, info, splits.mean, splits.std, device) if guide is not None else None
-    start = load_network(guide, info)[0] if guide is not None and start_from_guide else None
+    mentor = Guide(guide, splits, device, spec.task) if guide is not None else None
+    start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
     saved = context.saved()
     if saved is not None and trainer.restore(saved[1]):
@@ -505,10 +593,10 @@ def train(
         row = trainer.history[-1]
         context.log(
             f"epoch {trainer.epoch}/{spec.epochs}"
-            + "".join(f" {name}={row[name]:.4f}" for name in ("train/loss", "validation/top1") if name in row)
+            + "".join(f" {name}={row[name]:.4f}" for name in row if name == "train/loss" or "validation/" in name)
         )
         context.save(trainer.epoch, trainer.state())
-        yield Progress(trainer.epoch, spec.epochs, row.get("validation/top1"))
+        yield Progress(trainer.epoch, spec.epochs, validation_value(row))
     weights = trainer.finish()
     kept = trainer.history[trainer.best[1] - 1] if trainer.best is not None else trainer.history[-1]
     measured = {
@@ -516,11 +604,15 @@ def train(
         "embedding_spread": kept["train/spread"],
         "epoch": int(kept["epoch"]),
         "parameters_count": sum(p.numel() for p in trainer.network.parameters()),
+        "macs": trainer.macs,
     }
+    value = validation_value(kept)
+    if value is not None:
+        measured["validation_score"] = value
+        measured["validation_images"] = len(splits.validation_labels)
+        measured["best_validation_score"] = max(v for row in trainer.history if (v := validation_value(row)) is not None)
     if "validation/top1" in kept:
         measured["validation_top1"] = kept["validation/top1"]
-        measured["validation_images"] = len(splits.validation_labels)
-        measured["best_validation_top1"] = max(row["validation/top1"] for row in trainer.history)
     return Result(
         metrics=measured,
         history=trainer.history,

@@ -5,7 +5,8 @@ Whole numbers are pinned exactly. Floats are pinned to four digits, because thei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,16 @@ import torch.nn.functional as F
 from trainables.data.augment import augment
 from trainables.data.batches import epoch_batches, generator
 from trainables.data.degrade import degrade
+from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import open_packed, split_indices
-from trainables.losses.horkd import HorkdLoss
+from trainables.losses import Distiller, HorkdLoss, triplet_loss
+from trainables.metrics.identification import identify, softmax_scores
+from trainables.metrics.retrieval import recall_at
+from trainables.metrics.similarity import pair_similarity
+from trainables.metrics.verification import best_threshold, equal_error_rate, over_folds, tpr_at_fpr
 from trainables.models import build
-from trainables.spec import ARCHITECTURES, AUGMENTATIONS, COMPONENTS, FILTERS, HorkdSpec
+from trainables.models.network import Outputs
+from trainables.spec import ARCHITECTURES, AUGMENTATIONS, COMPONENTS, FILTERS, DistillationSpec, HorkdSpec
 from trainables.training import learning_rate
 
 
@@ -58,7 +65,7 @@ def of_loss(orders: str) -> Callable[[], list[float]]:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 loss = HorkdLoss(HorkdSpec(orders=orders, centers=centers), student_width=4, teacher_width=6, classes=3)
-            if loss.uses_running_centers:
+            if loss.uses_teacher_centers:
                 loss.set_teacher_centers(numbers(3, 6, purpose="centres"), torch.ones(3, dtype=torch.int64))
             student = numbers(8, 4, purpose="student").requires_grad_()
             for _ in range(2):
@@ -68,6 +75,61 @@ def of_loss(orders: str) -> Callable[[], list[float]]:
         return found
 
     return run
+
+
+def of_method(method: str, *variants: dict[str, Any]) -> Callable[[], list[float]]:
+    """Two steps of a method alone, with its usual choices and each variant."""
+
+    @contextmanager
+    def seeded(purpose: str) -> Iterator[None]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator(1, 2, purpose).initial_seed())
+            yield
+
+    def outputs(side: int, widths: tuple[int, int, int], purpose: str) -> Outputs:
+        maps = tuple(
+            numbers(8, width, side // 2**i, side // 2**i, purpose=f"{purpose} {i}") for i, width in enumerate(widths[1:])
+        )
+        wanted = [numbers(8, widths[0], purpose=purpose), numbers(8, 5, purpose=f"{purpose} logits"), *maps]
+        embedding, logits, *maps = (x.requires_grad_(purpose == "student") for x in wanted)
+        return Outputs(embedding, logits, tuple(maps))
+
+    def run() -> list[float]:
+        found = []
+        labels = torch.tensor([0, 1, 0, 2, 1, 2, 0, 1, 2, 0, 1, 2])
+        for variant in ({}, *variants):
+            choices: dict[str, Any] = {"crd": {"width": 4, "negatives": 6}} | ({method: variant} if variant else {})
+            loss = Distiller(
+                DistillationSpec(method=method, **choices),
+                student_width=4,
+                teacher_width=6,
+                student_maps=(2, 3),
+                teacher_maps=(3, 5),
+                classes=3,
+                item_labels=labels,
+                seed_module=seeded,
+            )
+            loss.begin_epoch(generator(1, 2, "epoch"))
+            student, teacher = outputs(4, (4, 2, 3), "student"), outputs(8, (6, 3, 5), "teacher")
+            for _ in range(2):
+                total, terms = loss(student, teacher, labels[:8], torch.arange(8), progress=0.5)
+            total.backward()
+            reached = [x.grad for x in (student.embedding, student.logits, *student.maps) if x.grad is not None]
+            slopes = [slope for slope in reached if slope.any()]
+            weight = sum(loss.weights(0.5).values())
+            found += [*(term.item() for term in terms.values()), *(weigh(slope) / weight * 100 for slope in slopes)]
+        return found
+
+    return run
+
+
+def of_triplet() -> list[float]:
+    found = []
+    for mining in ("hard", "all"):
+        rows = numbers(8, 4).requires_grad_()
+        value = triplet_loss(rows, torch.tensor([0, 1, 0, 2, 1, 2, 0, 1]), margin=0.2, mining=mining)
+        found += [value.item(), weigh(torch.autograd.grad(value, rows)[0])]
+    return found
 
 
 def of_network(name: str) -> Callable[[], list[float]]:
@@ -95,6 +157,38 @@ def of_loop() -> list[float]:
     ]
 
 
+def people() -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings [90, 5] of nine people, ten of each, and who they are."""
+    labels = torch.arange(90) % 9
+    return numbers(9, 5, purpose="faces")[labels] + 0.5 * numbers(90, 5, purpose="noise"), labels
+
+
+def of_verification() -> list[float]:
+    embeddings, labels = people()
+    pairs = draw_pairs(labels.numpy(), seed=3, per_fold=20)
+    similarity, same = pair_similarity(embeddings, pairs[:, 1], pairs[:, 2]), pairs[:, 3] == 1
+    found = over_folds(similarity, same, pairs[:, 0])
+    curve = [equal_error_rate(similarity, same), tpr_at_fpr(similarity, same, 0.1)]
+    return [weigh(torch.from_numpy(pairs)), found.accuracy, found.std, *best_threshold(similarity, same), *curve]
+
+
+def of_identification() -> list[float]:
+    embeddings, labels = people()
+    known, probes = split_gallery(labels.numpy(), gallery=3, seed=3)
+    given = (embeddings[known], labels[known], embeddings[probes], labels[probes])
+    tops = [identify(*given, head=head).top(k) for head in ("softmax", "nearest") for k in (1, 5)]
+    return [weigh(torch.from_numpy(known)), weigh(softmax_scores(*given[:3])), *tops]
+
+
+def of_retrieval() -> list[float]:
+    found = [recall_at(*people(), similarity=name) for name in ("cosine", "euclidean")]
+    return [value for one in found for value in (*one.recalls.values(), float(one.neighbours.sum()))]
+
+
+def of_pixels() -> list[float]:
+    return [weigh(build("pixels", channels=3, classes=2)(images() / 255).embedding)]
+
+
 RUNS: dict[str, Callable[[], list[float]]] = {
     "degrade": of_degrade,
     "augment": of_augment,
@@ -105,7 +199,21 @@ RUNS: dict[str, Callable[[], list[float]]] = {
     "loss.pair": of_loss("2"),
     "loss.angle": of_loss("3"),
     "loss.center": of_loss("C"),
+    "loss.kd": of_method("kd", {"temperature": 1.0}),
+    "loss.fitnet": of_method("fitnet", {"layer": 1, "regressor": "conv", "align": "upsample"}),
+    "loss.at": of_method("at", {"power": 3.0}),
+    "loss.rkd": of_method("rkd", {"form": "reference"}),
+    "loss.pkt": of_method("pkt"),
+    "loss.sp": of_method("sp"),
+    "loss.darkrank": of_method("darkrank", {"kind": "soft", "scale": 2.0, "power": 1.0, "length": 3}),
+    "loss.mkd": of_method("mkd", {"form": "reference"}),
+    "loss.crd": of_method("crd", {"width": 3, "negatives": 5, "negatives_from": "all", "temperature": 0.3}),
+    "loss.triplet": of_triplet,
     **{f"network.{name}": of_network(name) for name in ARCHITECTURES},
+    "network.pixels": of_pixels,
+    "protocol.verification": of_verification,
+    "protocol.identification": of_identification,
+    "protocol.retrieval": of_retrieval,
 }
 
 # Component -> (version, values). Raise the version in `trainables.spec.COMPONENTS` when these must change.
@@ -119,11 +227,28 @@ PINNED: dict[str, tuple[int, list[float]]] = {
     "loss.pair": (1, [0.004654832, 0.2327416, 0.9937236, 0.004654832, 0.2327416, 0.9937236]),
     "loss.angle": (1, [0.001926608, 0.1926608, 0.1781081, 0.001926608, 0.1926608, 0.1781081]),
     "loss.center": (1, [0.2796463, 0.2796463, 26.61946, 0.2393431, 0.2393431, 3.74917]),
+    "loss.kd": (1, [0.06410781, 4.935485, 0.06748537, 5.119351]),
+    "loss.fitnet": (1, [1.237521, -2.901184, 0.3125692, -1.116341]),
+    "loss.at": (1, [0.05464777, -0.2801605, -1.01526, 0.08280638, -1.226341, 1.192327]),
+    "loss.rkd": (1, [0.1163708, 0.1926608, 20.15491, 0.1018245, 0.1264337, 15.03813]),
+    "loss.pkt": (1, [0.0009708282, 0.1850572]),
+    "loss.sp": (1, [0.002371713, 0.142511]),
+    "loss.darkrank": (1, [4.368223, 367.3405, 0.1967287, 66.83348]),
+    "loss.mkd": (1, [1.572922, 0.4161459, 7.308589, 1.572922, 3.718373, 64.4149]),
+    "loss.crd": (1, [13.51658, -2.06151, 6.885994, 15.51911]),
+    "loss.triplet": (1, [0.3553984, -0.7624306, 0.1577407, -0.3794775]),
     "network.resnet18": (1, [0.7496827, -1.149051]),
     "network.resnet34": (1, [-1.98801, -2.154526]),
     "network.resnet50": (1, [0.2119911, 2.760719]),
     "network.resnet34_thin": (1, [-2.799005, -1.479781]),
     "network.resnet_thin": (1, [-0.3789867, 0.905814]),
+    "network.pixels": (1, [-13.39578]),
+    "protocol.verification": (1, [211.4983, 0.8675, 0.06351946, 0.9402661, 0.87, 0.15, 0.795]),
+    "protocol.identification": (1, [72.07958, -17.99131, 0.8095238, 1.0, 0.7619048, 1.0]),
+    "protocol.retrieval": (
+        1,
+        [0.8, 0.8888889, 0.9555556, 0.9888889, 4028.0, 0.8111111, 0.9333333, 0.9888889, 1.0, 4475.0],
+    ),
     "network.vgg11": (1, [-1.213396, 1.279995]),
 }
 

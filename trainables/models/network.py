@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -12,19 +13,30 @@ class Outputs(NamedTuple):
 
     embedding: Tensor  # [B, D]
     logits: Tensor  # [B, C]
+    maps: tuple[Tensor, ...] = ()  # One [B, F, h, w] per stage of the trunk, shallow to deep, when asked for.
 
 
 class Network(nn.Module):
-    """Images [B, channels, H, W] to `Outputs`; D is `embedding_width`."""
+    """Images [B, channels, H, W] to `Outputs`; D is `embedding_width`, the F of each map are `map_widths`."""
 
-    def __init__(self, trunk: nn.Module, pooled_width: int, *, classes: int, embedding: int) -> None:
-        """Args: a trunk giving maps [B, pooled_width, h, w]; `embedding` 0 takes the pooled features as
-        embedding.
+    def __init__(
+        self,
+        trunk: nn.Sequential,
+        pooled_width: int,
+        *,
+        classes: int,
+        embedding: int,
+        stages: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """Args: a trunk giving maps [B, pooled_width, h, w]; `embedding` 0 takes the pooled features as embedding;
+        `stages` are (number of the trunk's last layer in the stage, channels that leave it).
 
         Weights are drawn from torch's global generator, which the caller seeds.
         """
         super().__init__()
         self.embedding_width = embedding or pooled_width
+        self.map_widths = tuple(channels for _, channels in stages)
+        self._ends = frozenset(layer for layer, _ in stages)
         self.trunk = trunk
         self.embedding = nn.Linear(pooled_width, embedding) if embedding else nn.Identity()
         self.classifier = nn.Linear(self.embedding_width, classes)
@@ -34,9 +46,29 @@ class Network(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, images: Tensor) -> Outputs:
-        embedding = self.embedding(self.trunk(images).mean((2, 3)))
-        return Outputs(embedding, self.classifier(embedding))
+    def forward(self, images: Tensor, maps: bool = False) -> Outputs:
+        kept = []
+        x = images
+        for number, layer in enumerate(self.trunk):
+            x = layer(x)
+            if maps and number in self._ends:
+                kept.append(x)
+        embedding = self.embedding(x.mean((2, 3)))
+        return Outputs(embedding, self.classifier(embedding), tuple(kept))
+
+
+class Pixels(nn.Module):
+    """The images themselves as embeddings [B, channels x H x W]: the floor of every comparison by similarity."""
+
+    embedding_width = 0
+    map_widths: tuple[int, ...] = ()
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, images: Tensor, maps: bool = False) -> Outputs:
+        return Outputs(images.flatten(1), images.new_zeros(len(images), self.classes))
 
 
 def widened(channels: int, width: float) -> int:

@@ -1,7 +1,7 @@
-"""Residual networks for small images (He et al., CVPR 2016), with a 3x3 stem of stride 1 and no max pooling.
+"""Residual networks (He et al., CVPR 2016), by default with a 3x3 stem of stride 1 and no max pooling.
 
-Stages after the first halve the map, so a network with four stages needs no more than 4 pixels. The stems for
-images of 100 pixels and more (7x7, stride 2, max pooling) are not here.
+Stages after the first halve the map, so a network with four stages needs no more than 4 pixels. `stem="large"` is
+the original for images of about 100 pixels and more: 7x7 of stride 2 and max pooling.
 """
 
 from __future__ import annotations
@@ -58,19 +58,25 @@ class Bottleneck(nn.Module):
         return F.relu(self.body(x) + self.shortcut(x))
 
 
-def resnet18(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0) -> Network:
+def resnet18(
+    *, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small"
+) -> Network:
     """ResNet-18, 11,220,132 parameters at 3 channels and 100 classes; HORKD's student on CIFAR."""
-    return _resnet(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), channels, classes, width, embedding)
+    return _resnet(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), channels, classes, width, embedding, stem)
 
 
-def resnet34(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0) -> Network:
+def resnet34(
+    *, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small"
+) -> Network:
     """ResNet-34, 21,328,292 parameters at 3 channels and 100 classes."""
-    return _resnet(BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512), channels, classes, width, embedding)
+    return _resnet(BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512), channels, classes, width, embedding, stem)
 
 
-def resnet50(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0) -> Network:
+def resnet50(
+    *, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small"
+) -> Network:
     """ResNet-50, 23,705,252 parameters at 3 channels and 100 classes; HORKD's teacher on CIFAR."""
-    return _resnet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), channels, classes, width, embedding)
+    return _resnet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), channels, classes, width, embedding, stem)
 
 
 def resnet34_thin(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0) -> Network:
@@ -95,18 +101,24 @@ def _resnet(
     classes: int,
     width: float,
     embedding: int,
+    stem: str = "small",
 ) -> Network:
     inputs = widened(widths[0], width)
+    large = stem == "large"
     layers: list[nn.Module] = [
-        _convolution(channels, inputs, 3),
+        _convolution(channels, inputs, 7 if large else 3, 2 if large else 1),
         nn.BatchNorm2d(inputs),
         nn.ReLU(inplace=True),
     ]
+    if large:
+        layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+    ends = []
     for stage, (depth, base) in enumerate(zip(depths, widths, strict=True)):
         for index in range(depth):
             layers.append(block(inputs, widened(base, width), 2 if stage > 0 and index == 0 else 1))
             inputs = widened(base, width) * block.expansion
-    return Network(nn.Sequential(*layers), inputs, classes=classes, embedding=embedding)
+        ends.append((len(layers) - 1, inputs))
+    return Network(nn.Sequential(*layers), inputs, classes=classes, embedding=embedding, stages=ends)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -30,6 +30,7 @@ def vgg11(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0
     groups = (((64,), 2), ((128,), 2), ((256, 256), 2), ((512, 512), 8), ((512, 512), None))
     layers: list[nn.Module] = []
     inputs = channels
+    ends = []
     for bases, least in groups:
         for base in bases:
             outputs = widened(base, width)
@@ -41,6 +42,7 @@ def vgg11(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0
                 nn.ReLU(inplace=True),
             ]
             inputs = outputs
+        ends.append((len(layers) - 1, inputs))
         if least is not None:
             layers.append(PoolIfLarge(least))
-    return Network(nn.Sequential(*layers), inputs, classes=classes, embedding=embedding)
+    return Network(nn.Sequential(*layers), inputs, classes=classes, embedding=embedding, stages=ends)

@@ -5,6 +5,7 @@ STAGES: dict[str, str] = {
     "teacher": "trainables.stages.teacher:run",
     "assistant": "trainables.stages.assistant:run",
     "student": "trainables.stages.student:run",
+    "untrained": "trainables.stages.untrained:run",
     "evaluation": "trainables.stages.evaluation:run",
     "sleep": "trainables.stages.sleep:run",
 }

@@ -1,4 +1,4 @@
-"""Student: the low-resolution network, guided by the assistant on the same views (HORKD, Eq. 8)."""
+"""Student: the low-resolution network, guided by the assistant or the teacher on the same views, or by labels alone."""
 
 from __future__ import annotations
 
@@ -11,5 +11,8 @@ from trainables.training import train
 
 
 def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
-    """Cross-entropy and the relations to `parents["assistant"]`, which reads the same view at its own resolution."""
-    return (yield from train(spec, context, parents["assistant"], start_from_guide=spec.init_from_assistant))
+    """Label losses, and those of `spec.method` to `parents["guide"]`, which reads the same view at its own resolution.
+
+    Without a guide it is trained on labels alone.
+    """
+    return (yield from train(spec, context, parents.get("guide"), start_from_guide=spec.init_from_assistant))

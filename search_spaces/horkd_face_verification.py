@@ -1,0 +1,82 @@
+"""Are two low-resolution faces one person? HORKD's Tab. 2, on people never trained on."""
+
+from __future__ import annotations
+
+from search_spaces import ranges
+from search_spaces.arms import pick
+from search_spaces.study import Claim, Preset, Published, Study
+from trainables.recipes import DISTILLATION
+
+_SHOWN = ("teacher", "ce", "ce_equal_compute", "kd", "rkd", "horkd_direct", "horkd")
+_FLOORS = ("pixels", "random")
+_ORDERS = ("l1", "l2", "l3", "lc", "ce_equal_compute_direct")
+
+STUDY = Study(
+    name="horkd_face_verification",
+    title="Are two low-resolution faces one person?",
+    question="How far down in resolution can a distilled student tell whether two faces show one person?",
+    paper="HORKD",
+    figure="Tab. 2",
+    recipe=DISTILLATION,
+    report="methods",
+    task="verification",
+    arms=pick(*_SHOWN, *_FLOORS, *_ORDERS),
+    axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
+    baseline={"arm": "ce"},
+    sd_of_difference=0.02,
+    presets={
+        "demo": Preset(
+            seeds=5,
+            note="handwritten digits: four of the ten are never trained on, pairs of them are tested; a stand-in for faces",
+            parameters=ranges.DIGITS_DISJOINT,
+        ),
+        "small": Preset(
+            seeds=3,
+            data="lfw",
+            data_size=64,
+            note="LFW for two cores: tested on folds 1 to 3, trained on people of no pair in them, thin networks",
+            axes={"arm": ("teacher", "ce", "ce_equal_compute_direct", "horkd_direct", *_FLOORS), "resolution": (32, 16, 8)},
+            parameters=ranges.LFW_SMALL,
+        ),
+        "tuning": Preset(
+            seeds=3,
+            note="each method by its overall weight, labels alone by the learning rate, five trials each, chosen on validation",
+            axes={"arm": ("ce", "kd", "rkd", "horkd"), "resolution": (4,), "tuning": (0, 1, 2, 3, 4)},
+            parameters=ranges.DIGITS_DISJOINT,
+        ),
+        "tiny": Preset(
+            seeds=2,
+            note="three arms, two seeds, two epochs: shows that everything works, means nothing",
+            axes={"arm": ("ce", "horkd", "pixels"), "resolution": (4,)},
+            parameters={**ranges.TINY_CHAIN, "held_out": 0.4},
+        ),
+        "paper": Preset(
+            seeds=3,
+            data="umdfaces",
+            data_size=224,
+            note="ResNet-50 teacher at 224, thin ResNet-34 students at 32x32 and 16x16; the paper trains on UMDFaces and "
+            "tests on LFW: here pairs of people of the same data set are tested, none of them trained on",
+            axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (32, 16)},
+            parameters={**ranges.FACES_PAPER, "held_out": 0.1},
+        ),
+    },
+    published=(
+        Published(table="Tab. 2", method="OUR-32-R", dataset="LFW", arm="horkd", resolution=32),
+        Published(table="Tab. 2", method="OUR-16-R", dataset="LFW", arm="horkd", resolution=16),
+        Published(table="Tab. 2", method="VGGFace2", dataset="LFW", arm="teacher"),
+    ),
+    claims=(
+        Claim(
+            name="accuracy_falls_with_resolution",
+            text="Accuracy falls with the student's resolution",
+            source="HORKD, Tab. 2",
+        ),
+        Claim(name="assistant_helps", text="The assistant helps", source="HORKD, Sec. 4.4"),
+        Claim(name="ours_beats_baselines", text="HORKD is better than the other methods", source="HORKD, Tab. 2"),
+        Claim(
+            name="distillation_survives_equal_compute",
+            text="Distillation gains more than the same compute spent on labels",
+            source="ours; no paper",
+        ),
+    ),
+)

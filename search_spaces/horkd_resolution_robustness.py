@@ -1,0 +1,74 @@
+"""How far down does it hold? Students by resolution and method, each also tested at every other resolution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from search_spaces import ranges
+from search_spaces.arms import pick
+from search_spaces.study import Claim, Preset, Study
+from trainables.recipes import DISTILLATION
+
+_SHOWN = ("ce", "ce_equal_compute", "kd", "horkd")
+
+_FLOORS = ("pixels", "random")
+_ARMS = pick("teacher", *_SHOWN, *_FLOORS)
+# The matrix is for the methods; floors and the control have their own resolution only.
+for _name in (*_FLOORS, "ce_equal_compute"):
+    _ARMS[_name] = replace(_ARMS[_name], ignores=(*_ARMS[_name].ignores, "test_resolution"))
+
+STUDY = Study(
+    name="horkd_resolution_robustness",
+    title="How far down does it hold?",
+    question="How does accuracy fall with the student's resolution, by method, and with images smaller than those trained on?",
+    paper="HORKD",
+    figure="Fig. 3",
+    recipe=DISTILLATION,
+    report="methods",
+    arms=_ARMS,
+    axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 6, 5, 4), "test_resolution": (None, 8, 6, 5, 4)},
+    baseline={"arm": "ce"},
+    sd_of_difference=0.01,
+    presets={
+        "demo": Preset(
+            seeds=5,
+            note="handwritten digits at 8 to 4 pixels, small networks",
+            parameters=ranges.DIGITS_CHAIN,
+        ),
+        "tiny": Preset(
+            seeds=2,
+            note="two arms, two resolutions, two epochs: shows that everything works, means nothing",
+            axes={"arm": ("ce", "horkd"), "resolution": (8, 4), "test_resolution": (None, 8, 4)},
+            parameters=ranges.TINY_CHAIN,
+        ),
+        "paper": Preset(
+            seeds=3,
+            data="cifar100",
+            note="ResNet-50 teacher and ResNet-18 students; the paper shows such curves for faces and metric learning, "
+            "in figures only",
+            axes={
+                "arm": (*_SHOWN, *_FLOORS),
+                "resolution": (32, 24, 16, 8),
+                "test_resolution": (None, 32, 24, 16, 8),
+            },
+            parameters=ranges.CIFAR_PAPER,
+        ),
+    },
+    claims=(
+        Claim(
+            name="accuracy_falls_with_resolution",
+            text="Accuracy falls with the student's resolution",
+            source="HORKD, Fig. 3",
+        ),
+        Claim(
+            name="little_above_a_quarter",
+            text="Down to a quarter of the resolution little is lost",
+            source="HORKD, Sec. 4.4",
+        ),
+        Claim(
+            name="distillation_survives_equal_compute",
+            text="Distillation gains more than the same compute spent on labels",
+            source="ours; no paper",
+        ),
+    ),
+)
