@@ -52,10 +52,11 @@ STUDY = Study(
         ),
         "paper": Preset(
             seeds=3,
-            data="uccs",
+            data="umdfaces",
+            test_data="uccs",
             data_size=112,
-            note="180 subjects, 80 % of each one's images known, students at 16x16; the paper trains its extractor on "
-            "UMDFaces: here it is trained on the other subjects",
+            note="trained on UMDFaces; 180 people of UCCS are to be recognised, 80 % of each one's images known, students at "
+            "16x16; the paper's teacher is VGGFace2's, here it is trained as well",
             axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (16,)},
             parameters={**ranges.FACES_PAPER, "teacher.resolution": 112, "subjects": 180},
         ),

@@ -51,6 +51,7 @@ class Preset:
     axes: Mapping[str, tuple[Any, ...]] | None = None  # Replaces the study's own axes.
     note: str = ""
     data: str = "digits"
+    test_data: str | None = None  # Another data set that is tested, all of it.
     space: Callable[[Any], dict[str, Any]] | None = None  # Replaces the study's own space.
     objectives: tuple[str, ...] = ()  # Sampled studies: more than one makes a Pareto search; names of metrics.
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Arm -> parameters over the arm's own.

@@ -53,6 +53,8 @@ def study_flags(function: Any) -> Any:
         click.option("--data", metavar="NAME", help="A name of `data list`, or folder:PATH."),
         click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
         click.option("--data-size", type=int, metavar="PIXELS", help="Side at which image files are packed."),
+        click.option("--test-data", metavar="NAME", help="Another data set to test, all of it; --data is trained on."),
+        click.option("--test-data-root", metavar="DIR", help="Where that one lies [default: --data-root]."),
         click.option("--seeds", metavar="N", help="5 means seeds 0 to 4; also 100-104 or 0,3,7."),
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any parameter; several values: an axis."
@@ -197,6 +199,8 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
             f"  data       {ready.data['name']}, {ready.data['height']}x{ready.data['width']}, "
             f"{ready.data['train_images']:,} training and {ready.data['test_images']:,} test images ({state})"
         )
+        if resolved.test_fingerprint:
+            click.echo(f"  tested     {ready.request.test_data or resolved.preset.test_data}, all of it; none trained on")
         for name, values in resolved.axes.items():
             shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
             click.echo(f"  axis       {name}: {shown}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from search_spaces.study import ARM, TUNING, Arm, Study
+from search_spaces.study import ARM, TUNING, Arm, Preset, Study
 from sweeps import needs, plan, provenance
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
@@ -51,6 +51,8 @@ class Request:
     data: str | None = None
     data_root: str | None = None
     data_size: int | None = None
+    test_data: str | None = None  # Another data set that is tested.
+    test_data_root: str | None = None
     settings: list[str] = field(default_factory=list)
     seeds: str | None = None
     trials: int | None = None
@@ -73,6 +75,8 @@ class Request:
             ("--data", self.data),
             ("--data-root", self.data_root),
             ("--data-size", self.data_size),
+            ("--test-data", self.test_data),
+            ("--test-data-root", self.test_data_root),
             ("--seeds", self.seeds),
             ("--trials", self.trials),
         ):
@@ -102,6 +106,7 @@ class Prepared:
     survey: plan.Survey
     store: Store
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
+    test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
 
 
 def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
@@ -145,9 +150,25 @@ def resolve(request: Request) -> tuple[Study, plan.Resolved]:
         UsageError: For a wrong word.
     """
     study = search_spaces.load(request.study)
+    preset = study.presets.get(request.preset)
     return study, plan.resolve(
-        study, preset=request.preset, settings=request.settings, seeds=request.seeds, trials=request.trials
+        study,
+        preset=request.preset,
+        settings=request.settings,
+        seeds=request.seeds,
+        trials=request.trials,
+        elsewhere=bool(tested_data(request, preset)),
     )
+
+
+def tested_data(request: Request, preset: Preset | None) -> str | None:
+    """Name of the data set that is tested, where it is not the one trained on.
+
+    A preset's own counts only beside the preset's own training data.
+    """
+    if request.test_data or preset is None:
+        return request.test_data
+    return preset.test_data if request.data in (None, preset.data) else None
 
 
 def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> Prepared:
@@ -169,13 +190,11 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
             f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}."
         )
     name = request.data or resolved.preset.data
-    root = Path(request.data_root).expanduser() if request.data_root else None
     store = Store(place.store)
+    tested = tested_data(request, resolved.preset)
     try:
-        size = request.data_size
-        if size is None and name == resolved.preset.data:
-            size = resolved.preset.data_size
-        source = catalog.locate(name, data_root=root, size=size)
+        source = _locate(request, name, resolved.preset)
+        other = _locate(request, tested, resolved.preset, test=True) if tested else None
     except DataError as error:
         if pack:
             raise
@@ -184,32 +203,55 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         resolved.side = data["height"]
         survey = plan.survey(resolved, data, store)
         return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
-    folder = store.root / "data"
-    info = catalog.find_packed(source, folder)
-    if info is None and pack:
-        place.prepare()
-        _room(store.root, source.bytes or 0, f"packing {name}")
-        say(f"Packing {name} ...")
-        line = PackingLine(name, sys.stderr)
-        try:
-            info = catalog.pack(source, folder, line)
-        finally:
-            line.end()
+    info = _packed(source, place, store, say, pack=pack)
+    test_info = _packed(other, place, store, say, pack=pack) if other is not None else None
     data = data_of(info) if info is not None else stand_in(name, source.images)
     if info is not None:
         data["name"] = source.name
     resolved.side = data["height"]
+    if other is not None:
+        resolved.test_fingerprint = test_info.fingerprint if test_info is not None else plan.UNPACKED
     planner = plan.Planner(resolved, data["fingerprint"])
     plan.check_against_data(resolved, data, planner)
-    if info is not None:
-        offered = catalog.protocols_of(info)
+    for shown, there in ((name, info), (tested, test_info)):
+        offered = catalog.protocols_of(there) if there is not None else (resolved.task,)
         if resolved.task not in offered:
             raise UsageError(
-                f"{study.name} is about {resolved.task}, but {name} offers {', '.join(offered)} only. "
+                f"{study.name} is about {resolved.task}, but {shown} offers {', '.join(offered)} only. "
                 "`python -m sweeps data list` shows what others offer."
             )
-        plan.check_splits(resolved, open_packed(info.path), planner)
-    return Prepared(request, study, resolved, info, data, plan.survey(resolved, data, store, planner), store)
+    if info is not None:
+        plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
+    survey = plan.survey(resolved, data, store, planner)
+    tests = data_of(test_info) | {"name": tested} if test_info is not None else None
+    return Prepared(request, study, resolved, info, data, survey, store, test_data=tests)
+
+
+def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) -> catalog.Source:
+    """The files of a data set that was asked for, at the size asked for."""
+    root = (request.test_data_root or request.data_root) if test else request.data_root
+    size = request.data_size
+    if size is None and name in (preset.data, preset.test_data):
+        size = preset.data_size
+    return catalog.locate(name, data_root=Path(root).expanduser() if root else None, size=size)
+
+
+def _packed(
+    source: catalog.Source, place: Place, store: Store, say: Say, *, pack: bool
+) -> catalog.PackedInfo | None:
+    """The packed file of a source; made when it is not there and `pack` allows."""
+    folder = store.root / "data"
+    info = catalog.find_packed(source, folder)
+    if info is None and pack:
+        place.prepare()
+        _room(store.root, source.bytes or 0, f"packing {source.name}")
+        say(f"Packing {source.name} ...")
+        line = PackingLine(source.name, sys.stderr)
+        try:
+            info = catalog.pack(source, folder, line)
+        finally:
+            line.end()
+    return info
 
 
 def _room(folder: Path, needed: float, what: str) -> None:
@@ -530,6 +572,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "preset": resolved.preset_name,
         "preset_note": resolved.preset.note,
         "data": ready.data,
+        "test_data": ready.test_data,
         "seeds": sorted(set(before.get("seeds", ())) | set(resolved.seeds)) if study.sampled else resolved.seeds,
         "trials_asked": resolved.trials,
         "parameters": parameters,
@@ -574,10 +617,11 @@ def register(store: Store, run: RunFolder, content: dict[str, Any]) -> None:
     folder = store.root / ".runs"
     make_folder(folder)
     keys = sorted({key for trial in content["trials"] for key in trial["stages"].values()})
+    data = [part["fingerprint"] for part in (content["data"], content.get("test_data")) if part]
     name = hashlib.sha256(str(run.path).encode()).hexdigest()[:12]
     write_atomically(
         folder / f"{run.id}-{name}.json",
-        json.dumps({"path": str(run.path), "keys": keys, "data": content["data"]["fingerprint"]}),
+        json.dumps({"path": str(run.path), "keys": keys, "data": data[0], "more_data": data[1:]}),
         sync=False,
     )
 

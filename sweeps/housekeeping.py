@@ -85,9 +85,9 @@ def roots(store: Store, place: Place) -> tuple[set[str], set[str], int]:
     def add(content: dict[str, Any]) -> None:
         for trial in content.get("trials") or ():
             keys.update(str(key) for key in (trial.get("stages") or {}).values())
-        fingerprint = (content.get("data") or {}).get("fingerprint")
-        if fingerprint:
-            data.add(str(fingerprint))
+        for part in (content.get("data"), content.get("test_data")):
+            if fingerprint := (part or {}).get("fingerprint"):
+                data.add(str(fingerprint))
 
     for run in list_runs(place):
         seen.add(run.path)
@@ -106,7 +106,7 @@ def roots(store: Store, place: Place) -> tuple[set[str], set[str], int]:
         elif not _is_gone(path):
             seen.add(path)
             keys.update(str(key) for key in entry.get("keys") or ())
-            data.add(str(entry.get("data")))
+            data.update(map(str, (entry.get("data"), *(entry.get("more_data") or ()))))
     return keys, data, len(seen)
 
 

@@ -19,7 +19,7 @@ from trainables import spec as specs
 from trainables.artifacts import Store
 from trainables.compute import equal_compute_epochs
 from trainables.data.packed import Packed
-from trainables.data.protocols import cut_for
+from trainables.data.protocols import cut_for, whole
 from trainables.errors import UsageError, did_you_mean
 from trainables.recipes import Recipe
 from trainables.spec import DistillationSpec, KeyTemplate, StageSpec, TrainingSpec
@@ -69,6 +69,7 @@ class Resolved:
     sources: dict[str, str] = field(default_factory=dict)  # Parameter -> where its value comes from.
     arms: dict[str, Arm] = field(default_factory=dict)  # With canonical names of parameters.
     side: int = 0  # Of the images; known when the data set is. Epochs at equal compute follow from it.
+    test_fingerprint: str = ""  # Of the data set that is tested, where it is another one.
     _cells: list[Cell] = field(default_factory=list, repr=False)
 
     @property
@@ -162,6 +163,8 @@ class Resolved:
             "axes": {} if self.study.sampled else {k: list(v) for k, v in self.axes.items()},
             "pinned": self.pinned,
         }
+        if self.test_fingerprint:
+            identity["test_data"] = self.test_fingerprint
         if self.arms:
             identity["arms"] = {
                 name: [dict(arm.parameters), [dict(trial) for trial in arm.tuning], arm.compute_of]
@@ -259,6 +262,7 @@ def resolve(
     settings: Sequence[str] = (),
     seeds: str | int | None = None,
     trials: int | None = None,
+    elsewhere: bool = False,
 ) -> Resolved:
     """Answer every word of the command line; several mistakes are told at once.
 
@@ -277,6 +281,10 @@ def resolve(
     if study.task != "classification":
         parameters.setdefault("task", study.task)
     sources = dict.fromkeys(parameters, f"preset {preset}")
+    if elsewhere:
+        # Nothing of the training data is tested, so all its classes are trained on.
+        parameters["held_out"] = 0.0
+        sources["held_out"] = "--test-data"
     own = (ARM, TUNING) if study.arms else ()
     axes = {k if k in own else recipe.canonical(k): tuple(v) for k, v in (chosen.axes or study.axes).items()}
     arms = {name: _canonical_arm(arm, chosen.arms.get(name, {}), recipe) for name, arm in study.arms.items()}
@@ -327,6 +335,10 @@ def resolve(
         else:
             parameters[full] = values[0]
             sources[full] = "--set"
+    if elsewhere and parameters.get("task", "classification") == "classification":
+        mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about classification.")
+    if elsewhere and "held_out" in given:
+        mistakes.append("held_out means nothing with --test-data: all of that data set is tested.")
     try:
         numbers = parse_seeds(seeds, chosen.seeds)
     except UsageError as error:
@@ -406,7 +418,9 @@ class Planner:
         """Role -> spec (seed 0) of a cell."""
         known = self._made.get(cell.id)
         if known is None:
-            known = self._made[cell.id] = self.recipe.specs(cell.parameters, self.fingerprint)
+            known = self._made[cell.id] = self.recipe.specs(
+                cell.parameters, self.fingerprint, self.resolved.test_fingerprint
+            )
         return known
 
     def _template(self, spec: StageSpec, roles: tuple[str, ...]) -> KeyTemplate:
@@ -584,21 +598,46 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
         raise UsageError("\n".join(list(mistakes)[:10]))
 
 
-def check_splits(resolved: Resolved, packed: Packed, planner: Planner) -> None:
+def check_splits(resolved: Resolved, packed: Packed, planner: Planner, tested: Packed | None = None) -> None:
     """Refuse splits that the packed data cannot give, before anything starts.
+
+    Args:
+        resolved: The study.
+        packed: What is trained on.
+        planner: Of the study.
+        tested: Another data set that is tested.
 
     Raises:
         UsageError: With what does not fit.
     """
     names = ("task", "validation_fraction", "split_seed", "train_images", "held_out", "folds", "min_images", "subjects")
     seen = set()
+    side = min(tested.info.height, tested.info.width) if tested is not None else resolved.side
     for cell in examples(resolved):
-        for spec in planner.specs(cell).values():
-            if isinstance(spec, TrainingSpec):
-                mark = tuple(getattr(spec, name) for name in names)
-                if mark not in seen:
-                    seen.add(mark)
-                    cut_for(packed, spec)
+        made_of = planner.specs(cell)
+        read = made_of[planner.recipe.measured(made_of)]
+        if isinstance(read, TrainingSpec) and (read.resolution or resolved.side) > side:
+            raise UsageError(
+                f"Test images must have the {read.resolution or resolved.side} pixels a side that the network reads, but "
+                f"those of {tested.info.name if tested else 'the data'} have {side}. Lower its resolution."
+            )
+        for spec in made_of.values():
+            if not isinstance(spec, TrainingSpec):
+                continue
+            mark = tuple(getattr(spec, name) for name in names)
+            if mark in seen:
+                continue
+            seen.add(mark)
+            made = cut_for(packed, spec)
+            if tested is not None:
+                whole(tested, task=spec.task, split_seed=spec.split_seed, folds=spec.folds, subjects=spec.subjects)
+                if tested.info.channels != packed.info.channels:
+                    raise UsageError(
+                        f"Training and test images must have the same channels, but {packed.info.name} has "
+                        f"{packed.info.channels} and {tested.info.name} {tested.info.channels}."
+                    )
+            elif len(made.test) == 0:
+                raise UsageError("held_out=0 tests nothing. Raise it, or name other data with --test-data.")
 
 
 def _left_by_validation(images: int, fraction: float, classes: int) -> int:

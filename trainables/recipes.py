@@ -155,12 +155,13 @@ class Recipe:
         specs.check(coerced, declared.metadata, name)
         return coerced
 
-    def specs(self, cell: Mapping[str, Any], data: str) -> dict[str, StageSpec]:
+    def specs(self, cell: Mapping[str, Any], data: str, test_data: str = "") -> dict[str, StageSpec]:
         """Role -> spec (seed 0) of one cell.
 
         Args:
             cell: Parameters by canonical name; fields that are missing keep their defaults.
             data: Fingerprint of the packed data set.
+            test_data: Of another one that the evaluation reads instead.
         """
         made: dict[str, StageSpec] = {}
         for step in (placed.step for placed in self.steps_of(cell)):
@@ -175,7 +176,8 @@ class Recipe:
                     chosen.append((path, cell[own]))
                 elif path in cell:
                     chosen.append((path, cell[path]))
-            made[step.role] = _made(step.spec, data, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            read = test_data if test_data and issubclass(step.spec, specs.EvaluationSpec) else data
+            made[step.role] = _made(step.spec, read, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
         return made
 
 

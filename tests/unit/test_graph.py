@@ -145,6 +145,14 @@ def test_a_lost_stage_goes_behind_those_that_wait_their_turn() -> None:
     assert graph.next_ready() is None
 
 
+def test_stages_go_in_the_order_of_the_plan_not_in_that_of_getting_ready() -> None:
+    graph = StageGraph([node("train1"), node("test1", "train1"), node("train2"), node("test2", "train2")])
+    graph.hand_out("train1")
+    graph.set("train1", "done")
+    # The second training was ready first; the first cell's evaluation was planned before it.
+    assert graph.next_ready() is graph.nodes["test1"]
+
+
 def test_a_stage_that_ended_while_it_stood_in_line_is_not_handed_out() -> None:
     graph = StageGraph([node("a"), node("b")])
     graph.set("a", "failed")

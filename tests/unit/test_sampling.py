@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -535,3 +536,51 @@ def test_the_value_of_a_cell_is_none_while_a_stage_has_none(store: Store, publis
     assert sampling.cell_value(store, ["a" * 16]) == 0.5
     assert sampling.cell_value(store, ["a" * 16, "b" * 16]) is None
     assert sampling.cell_value(store, []) is None
+
+
+# Several objectives.
+
+
+def front(trial: Any) -> dict[str, Any]:
+    return {"student.value": trial.suggest_float("student.value", 0.0, 1.0)}
+
+
+def pareto() -> Study:
+    preset = Preset(
+        parameters={"epochs": 9, "teacher.label": "t", "evaluation.label": "e"},
+        seeds=2,
+        trials=4,
+        space=front,
+        objectives=("score", "macs"),
+    )
+    return dataclasses.replace(study(prune=True), presets={"demo": preset})
+
+
+def test_a_pareto_search_draws_from_the_presets_space_tells_all_objectives_and_prunes_nothing(
+    begin: Callable[..., Run],
+) -> None:
+    run = begin(pareto())
+    assert not run.cells.pruning
+    original = run.store.publish
+
+    def publish(key: str, manifest: dict[str, Any], write: Any) -> Any:
+        manifest["metrics"] |= {"macs": 1000 + manifest["spec"]["seed"]}
+        return original(key, manifest, write)
+
+    run.store.publish = publish  # type: ignore[method-assign, assignment]
+    run.to_the_end()
+    told = run.frozen()
+    assert [set(trial.params) for trial in told] == [{"student.value"}] * 4
+    for trial in told:
+        # Means over seeds 0 and 1; the first is to be large, the second small.
+        assert trial.values == pytest.approx([trial.params["student.value"] + 0.005, 1000.5])
+    journal = JournalStorage(JournalFileBackend(str(run.run.journal)))
+    directions = optuna.load_study(storage=journal, study_name=NAME).directions
+    assert [direction.name for direction in directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert begin(pareto()).cells.exhausted()
+
+
+def test_a_cell_whose_stages_lack_an_objective_is_told_as_failed(begin: Callable[..., Run]) -> None:
+    run = begin(pareto())
+    run.to_the_end()  # These artifacts say nothing of multiply-adds.
+    assert {trial.state for trial in run.frozen()} == {TrialState.FAIL}

@@ -74,6 +74,8 @@ def cut(
       and more. Whoever is not drawn is trained on, unless the data itself says that the class is for test.
 
     Where tested classes are not trained on, neither are classes with fewer than `min_images` images, or fewer than two.
+    `held_out` 0 tests nothing here, not even pairs that come with the data: for networks that `whole` tests on other
+    data.
     The last of the remaining ones validate, a share of `validation_fraction` but two at least; if that left fewer than
     two to train on, nothing validates. `train_images` limits what is left, stratified; 0 takes all.
 
@@ -89,19 +91,21 @@ def cut(
         return _classification(packed, validation_fraction, split_seed, train_images)
     labels, counts = packed.labels, _counts(packed)
     pairs: np.ndarray | None = None
-    if task == "verification" and packed.pairs is not None:
+    if held_out == 0.0:
+        tested, rest = np.zeros(0, dtype=np.int64), np.flatnonzero(counts)
+    elif task == "verification" and packed.pairs is not None:
         pairs = _of_folds(packed.pairs.astype(np.int64), folds)
         tested = np.unique(labels[pairs[:, 1:3]])
         rest = np.setdiff1d(np.flatnonzero(counts), tested)
     else:
         tested, rest = _held_out_classes(packed, counts, held_out)
-    if task == "identification":
+    if task == "identification" and held_out > 0.0:
         drawn = _subjects(packed, counts, tested, subjects, split_seed)
         if not _split_by_class(packed):
             rest = np.union1d(rest, np.setdiff1d(tested, drawn))
         tested = drawn
     test = np.flatnonzero(np.isin(labels, tested))
-    if task == "verification":
+    if task == "verification" and held_out > 0.0:
         if pairs is None:
             drawn = draw_pairs(labels[test], seed=split_seed)
             drawn[:, 1:3] = test[drawn[:, 1:3]]
@@ -136,6 +140,48 @@ def cut(
         )
     require_apart(packed, made, task)
     return made
+
+
+def whole(packed: Packed, *, task: str, split_seed: int, folds: Sequence[int] = (), subjects: int = 0) -> Cut:
+    """All of a data set as the test of networks that were trained on another one.
+
+    Verification tests the pairs that come with the data, of `folds` or all, else drawn ones; identification all people
+    of two images and more, or `subjects` drawn among those of five and more; retrieval the classes of the data's own
+    test split where it keeps them apart, else all.
+
+    Raises:
+        UsageError: For classification, whose classes are those trained on, or if too little is there.
+    """
+    if task == "classification":
+        raise UsageError("Classification tests the classes it was trained on, so it cannot be tested on other data.")
+    counts = _counts(packed)
+    present = np.flatnonzero(counts)
+    if _split_by_class(packed):
+        present = np.unique(packed.labels[packed.split == TEST]).astype(np.int64)
+    pairs: np.ndarray | None = None
+    if task == "identification":
+        present = _subjects(packed, counts, present, subjects, split_seed)
+    test = np.flatnonzero(np.isin(packed.labels, present))
+    if task == "verification":
+        pairs = None if packed.pairs is None else packed.pairs.astype(np.int64)
+        if pairs is None:
+            pairs = draw_pairs(packed.labels[test], seed=split_seed)
+            pairs[:, 1:3] = test[pairs[:, 1:3]]
+        pairs = _of_folds(pairs, folds)
+        if len(np.unique(pairs[:, 0])) < 2:
+            raise UsageError("Verification on other data takes each fold's threshold from the others: test 2 `folds`.")
+        test = np.unique(pairs[:, 1:3])
+        present = np.unique(packed.labels[test])
+    nothing = np.zeros(0, dtype=np.int64)
+    return Cut(
+        train=nothing,
+        validation=nothing,
+        test=test,
+        classes=(),
+        label_of=np.full(len(counts), -1, dtype=np.int64),
+        tested=tuple(packed.info.classes[index] for index in present),
+        pairs=pairs,
+    )
 
 
 def require_apart(packed: Packed, made: Cut, task: str) -> None:

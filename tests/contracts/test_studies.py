@@ -1,0 +1,101 @@
+"""What every study must do: its smallest preset, from the plan to the report, on the embedded data.
+
+The stages run one after the other in this process; that Ray runs them to the same numbers is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import search_spaces
+from sweeps import conduct
+from sweeps.plan import build_graph
+from sweeps.runs import Place
+from trainables.artifacts import Store
+from trainables.data.packed import open_packed
+from trainables.data.protocols import cut_for
+from trainables.spec import TrainingSpec, spec_from, to_plain
+from trainables.stages.base import Context, attempt
+
+GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all studies: what they share is trained once."""
+    return tmp_path_factory.mktemp("store")
+
+
+def finish(request: conduct.Request, place: Place) -> conduct.Outcome:
+    """Train every stage of a grid here, then bring the run up to the store."""
+    ready = conduct.prepare(request, place, silent)
+    graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    for node in graph.nodes.values():
+        context = Context(store=ready.store, key=node.key, core_locks=False)
+        said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
+        assert said[-1]["outcome"] == "done", said[-1]
+    return conduct.conduct(request, place, silent, quiet=True, train=False)
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> conduct.Outcome:
+    place = Place(runs=tmp_path_factory.mktemp("runs"), store=shared)
+    return finish(conduct.Request(study=request.param, preset="tiny"), place)
+
+
+def test_it_ends_with_a_sentence_and_a_page(outcome: conduct.Outcome) -> None:
+    assert outcome.code == 0 and not outcome.failures
+    assert outcome.summary.sentence
+    page = outcome.run.path / "report" / "index.html"
+    assert page.stat().st_size > 20_000
+    assert json.loads((page.parent / "report.json").read_text())["study"] == outcome.run.path.name.rpartition("-")[0]
+
+
+def test_every_trial_has_a_score_of_the_task(outcome: conduct.Outcome) -> None:
+    run = json.loads((outcome.run.path / "run.json").read_text())
+    trials = pl.read_parquet(outcome.run.path / "report" / "data" / "trials.parquet")
+    assert trials.height == len(run["trials"]) == len(run["cells"]) * 2
+    assert set(trials["status"]) == {"completed"}
+    assert set(trials["metric"]) == {run["metric"]}
+    assert trials["score"].is_between(0, 1).all()
+
+
+def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: conduct.Outcome) -> None:
+    rows = pl.read_parquet(outcome.run.path / "records" / "*.parquet").filter(pl.col("stage") == "evaluation")
+    for row in rows.iter_rows(named=True):
+        numbers = json.loads(row["metrics"])
+        assert 0 < numbers["chance"] < 1
+        assert numbers["score"] == row["score"]
+        bits = sum(byte.bit_count() for byte in row["correct_bits"])
+        assert bits == row["correct"] <= row["items"] <= 8 * len(row["correct_bits"])
+
+
+def test_what_a_class_disjoint_study_tests_no_stage_of_its_chain_was_trained_on(
+    outcome: conduct.Outcome, shared: Path
+) -> None:
+    run = json.loads((outcome.run.path / "run.json").read_text())
+    if run["task"] == "classification":
+        pytest.skip("classification tests other images of the classes it learned")
+    store = Store(shared)
+    for trial in run["trials"]:
+        cuts = []
+        for key in trial["stages"].values():
+            artifact = store.get(key)
+            spec = spec_from(artifact.kind, artifact.manifest["spec"])
+            if isinstance(spec, TrainingSpec):
+                packed = open_packed(store.root / "data" / f"{spec.data}.arrow")
+                cuts.append(cut_for(packed, spec))
+        tested = set(cuts[-1].tested)
+        assert tested
+        for one in cuts:
+            assert not tested & set(one.classes)
+            assert not set(cuts[-1].test.tolist()) & (set(one.train.tolist()) | set(one.validation.tolist()))
