@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,10 @@ class Claim:
         """The verdict as printed: 'supported on digits, not the paper's data'."""
         return f"{self.verdict} {self.on}".strip() if self.verdict != NOT_CHECKED else self.verdict
 
+    def told(self, text: str, source: str) -> Claim:
+        """The same with the study's own words and source, where it has some."""
+        return replace(self, claim=text or self.claim, source=source or self.source)
+
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "sentence": self.sentence}
 
@@ -63,7 +67,7 @@ def check(trials: pl.DataFrame, data_name: str, asked: Sequence[Any] = ()) -> li
     known = dict(trials.filter(pl.col("orders").is_not_null()).select("cell", "orders").unique().iter_rows())
     scores = {split_orders(known[cell]): by_seed for cell, by_seed in names.items() if cell in known}
     rows: list[Claim] = []
-    wanted = [_read(item) for item in asked] or [(name, "", "") for name in KNOWN]
+    wanted = [read_asked(item) for item in asked] or [(name, "", "") for name in KNOWN]
     for name, text, source in wanted:
         if name in KNOWN:
             rows.append(KNOWN[name](scores, on))
@@ -82,7 +86,8 @@ def check(trials: pl.DataFrame, data_name: str, asked: Sequence[Any] = ()) -> li
     return rows
 
 
-def _read(item: Any) -> tuple[str, str, str]:
+def read_asked(item: Any) -> tuple[str, str, str]:
+    """Name, text and source of a claim as a study gives it: an object, or a name alone."""
     if isinstance(item, Mapping):
         text = str(item.get("claim") or item.get("text") or "")
         return str(item.get("name") or item.get("id") or text), text, str(item.get("source") or "")

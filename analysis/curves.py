@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from analysis.load import validation_name
 from analysis.records import LOSS_TERMS
 
 TERMS = ("cross_entropy", *LOSS_TERMS)
+TRAINED = ("student", "assistant")  # The later in the chain first; teachers are shared by all cells.
 
 
 def history_points(records: pl.LazyFrame) -> pl.LazyFrame:
@@ -18,7 +20,7 @@ def history_points(records: pl.LazyFrame) -> pl.LazyFrame:
     A stage that several cells use appears once for each of them. Non-finite values are left out.
     """
     return (
-        records.filter(pl.col("stage").is_in(["assistant", "student"]), pl.col("history").list.len() > 0)
+        records.filter(pl.col("stage").is_in(TRAINED), pl.col("history").list.len() > 0)
         .select("key", "stage", pl.col("cells").alias("cell"), "history")
         .explode("cell")
         .explode("history")
@@ -30,11 +32,10 @@ def history_points(records: pl.LazyFrame) -> pl.LazyFrame:
 def loss_terms(points: pl.LazyFrame, cell: str) -> pl.LazyFrame:
     """Mean loss terms of a cell by epoch: `term`, `kind` ('raw', 'weighted'), `epoch`, `value`, `n` (seeds).
 
-    They are its student's; a cell without a trained student shows its assistant's. Cross-entropy has weight
-    1.
+    They are its student's; a cell without a trained student shows its assistant's.
     """
     own = points.filter(pl.col("cell") == cell, pl.col("name").str.starts_with("train/")).collect()
-    for stage in ("student", "assistant"):
+    for stage in TRAINED:
         part = own.filter(pl.col("stage") == stage)
         if part.filter(pl.col("name").str.strip_prefix("train/").is_in(TERMS)).height:
             break
@@ -55,20 +56,23 @@ def loss_terms(points: pl.LazyFrame, cell: str) -> pl.LazyFrame:
     )
 
 
-def validation_by_group(points: pl.LazyFrame, groups: Mapping[str, str]) -> pl.LazyFrame:
-    """Mean validation accuracy by epoch: `group` of cells, `epoch`, `value` (fraction), `n` (trainings).
+def validation_by_group(points: pl.LazyFrame, groups: Mapping[str, str], metric: str = "top1") -> pl.LazyFrame:
+    """Mean validation score by epoch: `group` of cells, `epoch`, `value` (fraction), `n` (trainings).
 
     Args:
         groups: Group of each cell; the students of a cell that is not named are left out.
+        metric: Of the run; a task that validates by another one (identification) is found out.
     """
     table = pl.LazyFrame(
         {"cell": list(groups), "group": list(groups.values())}, schema_overrides={"cell": pl.String}
     )
-    wanted = points.filter(pl.col("name") == "validation/top1").join(table, on="cell").collect()
-    students = wanted.filter(pl.col("stage") == "student")
+    logged = points.collect()
+    name = validation_name(set(logged["name"].unique()), metric)
+    wanted = logged.lazy().filter(pl.col("name") == pl.lit(name, dtype=pl.String)).join(table, on="cell").collect()
+    place = pl.col("stage").replace_strict({stage: index for index, stage in enumerate(TRAINED)}, return_dtype=pl.Int64)
     rows = (
-        (students if students.height else wanted)
-        .lazy()
+        wanted.lazy()
+        .filter(place == place.min().over("group"))
         .unique(["group", "key", "epoch"], keep="first", maintain_order=True)
     )
     return (

@@ -1,8 +1,9 @@
-"""Learning curves: loss terms of one cell, raw and weighted, and validation accuracy by group of cells."""
+"""Learning curves: loss terms of one cell, raw and weighted, and the validation score by group of cells."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -19,10 +20,28 @@ TERM_NAMES = {
     "pair": "2 pair",
     "angle": "3 angle",
     "center": "C centre",
+    "kd": "KD",
+    "fitnet": "FitNet",
+    "at": "attention",
+    "rkd_distance": "RKD distance",
+    "rkd_angle": "RKD angle",
+    "pkt": "PKT",
+    "sp": "SP",
+    "darkrank": "DarkRank",
+    "mkd_absolute": "MKD absolute",
+    "mkd_relative": "MKD relative",
+    "crd": "CRD",
 }
-TERM_COLOURS = dict(
-    zip(TERMS, (theme.INK, theme.BLUE, theme.GREEN, theme.VERMILLION, theme.PINK), strict=True)
-)
+Look = tuple[str, Any]  # Colour and dash.
+
+# HORKD's own terms look the same in every report; the others take what is left, in the order of TERMS.
+OWN_LOOKS = {
+    "cross_entropy": (theme.INK, theme.DASHES[0]),
+    "point": (theme.BLUE, theme.DASHES[1]),
+    "pair": (theme.GREEN, theme.DASHES[2]),
+    "angle": (theme.VERMILLION, theme.DASHES[3]),
+    "center": (theme.PINK, theme.DASHES[4]),
+}
 
 
 def curves(
@@ -32,18 +51,22 @@ def curves(
     name: str,
     cell: str,
     groups: Sequence[str],
+    words: str,
+    looks: Mapping[str, Look] | None = None,
     caption: str,
     alt: str,
 ) -> Drawn:
-    """Draw the panels that have data: raw terms, weighted terms, validation accuracy by group (at most five).
+    """Draw the panels that have data: raw terms, weighted terms, validation score by group (at most five).
 
     Args:
         terms: Rows of `curves.loss_terms` for the cell labelled `cell`.
-        validation: Rows of `curves.validation_by_group`; `groups` gives their order.
+        validation: Rows of `curves.validation_by_group`; `groups` gives their order, `words` what they hold, `looks`
+            colour and dash of those that have their own.
     """
     kinds = [kind for kind in ("raw", "weighted") if terms.filter(pl.col("kind") == kind).height]
     count = len(kinds) + bool(validation.height)
     width, height = 10.2, 3.6
+    known = term_looks(terms["term"].unique().to_list())
     with style():
         figure = new_figure(width, height)
         for index in range(count):
@@ -54,9 +77,10 @@ def curves(
                     axes,
                     terms.filter(pl.col("kind") == kinds[index]),
                     f"{kinds[index]} loss terms, {short(cell, 16)}",
+                    known,
                 )
             else:
-                _groups(axes, validation, groups)
+                _groups(axes, validation, groups, words, looks or {})
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.grid(axis="y", which="major")
@@ -68,33 +92,38 @@ def curves(
     return Drawn(name=name, alt=alt, caption=caption, files=files, frames=frames)
 
 
-def _terms(axes: Axes, rows: pl.DataFrame, title: str) -> None:
-    for index, term in enumerate(TERMS):
+def _terms(axes: Axes, rows: pl.DataFrame, title: str, looks: Mapping[str, Look]) -> None:
+    for term, (colour, dash) in looks.items():
         own = rows.filter(pl.col("term") == term, pl.col("value") > 0)
         if own.height:
-            look: dict[str, Any] = {
-                "color": TERM_COLOURS[term],
-                "ls": theme.DASHES[index],
-                "marker": _dot(own),
-            }
-            axes.plot(own["epoch"], own["value"], lw=1.8, ms=4, label=TERM_NAMES[term], **look)
+            look: dict[str, Any] = {"color": colour, "ls": dash, "marker": _dot(own)}
+            axes.plot(own["epoch"], own["value"], lw=1.8, ms=4, label=TERM_NAMES.get(term, term), **look)
     positive = rows.filter(pl.col("value") > 0)["value"]
     if len(positive) and positive.max() > 8 * positive.min():  # type: ignore[operator]
         log_axis(axes, "y")
     axes.set_title(title, fontsize=10)
 
 
-def _groups(axes: Axes, rows: pl.DataFrame, groups: Sequence[str]) -> None:
+def term_looks(terms: Collection[str]) -> dict[str, Look]:
+    """Colour and dash of each term present, in the order of TERMS."""
+    present = [term for term in TERMS if term in terms]
+    taken = {OWN_LOOKS[term] for term in ("cross_entropy", *present) if term in OWN_LOOKS}
+    free = itertools.cycle([look for look in OWN_LOOKS.values() if look not in taken] or list(OWN_LOOKS.values()))
+    return {term: OWN_LOOKS[term] if term in OWN_LOOKS else next(free) for term in present}
+
+
+def _groups(axes: Axes, rows: pl.DataFrame, groups: Sequence[str], words: str, looks: Mapping[str, Look]) -> None:
     for index, group in enumerate(groups[: len(theme.SERIES)]):
+        colour, dash = looks.get(group, (theme.SERIES[index], theme.DASHES[index]))
         own = rows.filter(pl.col("group") == group)
         if own.height:
             look: dict[str, Any] = {
-                "color": theme.SERIES[index],
-                "ls": theme.DASHES[index],
+                "color": colour,
+                "ls": dash,
                 "marker": _dot(own),
             }
             axes.plot(own["epoch"], 100 * own["value"], lw=1.8, ms=4, label=short(group, 18), **look)
-    axes.set_title("validation accuracy, %", fontsize=10)
+    axes.set_title(f"validation {words}, %", fontsize=10)
 
 
 def _dot(rows: pl.DataFrame) -> str:

@@ -24,7 +24,7 @@ def forest(
 ) -> Drawn:
     """Draw one row per cell: which orders are on, the gain over the reference, and the numbers.
 
-    Without a reference the rows show the accuracy itself. A cell without a result keeps its row.
+    Without a reference the rows show the score itself. A cell without a result keeps its row.
     """
     rows = panel.rows.to_dicts()
     seeds = _seed_points(panel)
@@ -50,7 +50,7 @@ def forest(
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-            _bands(axes, rows, grouped=bool(factors))
+            _bands(axes, rows, grouped=bool(factors) or "group" in panel.rows.columns)
         for axes in (marks, text):
             axes.set_xlim(0, 1)
             axes.set_xticks([])
@@ -66,11 +66,13 @@ def _key(panel: Panel) -> str:
     if panel.baseline is None:
         return "◆ highest mean   ● mean   · one seed   bar: 95% t-interval over seeds"
     tests = f"Holm, {panel.tests} test{'' if panel.tests == 1 else 's'}"
-    return f"◆ highest mean   ● gain differs from 0 ({tests})   ○ does not   · one seed"
+    words = f"◆ highest mean   ● gain differs from 0 ({tests})   ○ does not   · one seed"
+    apart = "apart" in panel.rows.columns and panel.rows["apart"].any()
+    return words + ("   ■ not tested" if apart else "")
 
 
 def _seed_points(panel: Panel) -> pl.DataFrame:
-    """The faint dots: `cell`, `seed`, `value` (gain, or accuracy without a reference; a fraction)."""
+    """The faint dots: `cell`, `seed`, `value` (gain, or score without a reference; a fraction)."""
     scores = scores_by_cell(panel.trials)
     base = scores.get(panel.baseline, {}) if panel.baseline else None
     compared = set(panel.rows.filter(pl.col("pairs").fill_null(0) > 0)["cell"])
@@ -92,8 +94,14 @@ def _bands(axes: Axes, rows: Sequence[dict[str, Any]], *, grouped: bool) -> None
         axes.axhspan(index - 0.5, index + 0.5, color=theme.BAND, linewidth=0, zorder=0)
     for index in range(1, len(rows)):
         before, after = rows[index - 1], rows[index]
-        if before["reference"] or (grouped and before["terms"] != after["terms"]):
+        if (before["reference"] and "group" not in before) or (grouped and _group(before) != _group(after)):
             axes.axhline(index - 0.5, color=theme.RULE, linewidth=1, zorder=1)
+
+
+def _group(row: dict[str, Any]) -> int | None:
+    """What rows between two rules have in common: the number of orders, or the kind of arm."""
+    found: int | None = row["group"] if "group" in row else row["terms"]
+    return found
 
 
 def _marks(axes: Axes, rows: Sequence[dict[str, Any]], factors: Sequence[str] | None) -> None:
@@ -126,7 +134,7 @@ def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel
             [100 * r["value"] for r in own], y, "o", ms=3.4, mfc=colour, mec="none", alpha=0.4, zorder=2
         )
     for index, row in enumerate(rows):
-        colour = theme.VERMILLION if row["best"] else theme.BLUE
+        colour = theme.VERMILLION if row["best"] else theme.GREY if row.get("apart") else theme.BLUE
         if paired and row["reference"]:
             if row["best"]:
                 axes.plot([0], [index], "D", ms=8, mfc=colour, mec=colour, zorder=5)
@@ -135,15 +143,16 @@ def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel
             continue
         if row[low] is not None:
             axes.plot([100 * row[low], 100 * row[high]], [index, index], color=colour, lw=2.4, zorder=3)
-        sure = not paired or (row["p_holm"] is not None and row["p_holm"] < statistics.ALPHA)
-        marker, size = ("D", 8.5) if row["best"] else ("o", 8)
+        tested = not row.get("apart")
+        sure = not paired or not tested or (row["p_holm"] is not None and row["p_holm"] < statistics.ALPHA)
+        marker, size = ("D", 8.5) if row["best"] else ("o", 8) if tested else ("s", 7)
         face = colour if sure else theme.GROUND
         axes.plot([100 * row[mean]], [index], marker, ms=size, mfc=face, mec=colour, mew=1.5, zorder=4)
     if paired:
         axes.axvline(0, color=theme.INK, linewidth=1.1, zorder=1.5)
-        axes.set_xlabel(f"paired gain over {_reference_name(panel)}, accuracy points")
+        axes.set_xlabel(f"paired gain over {_reference_name(panel)}, points of {panel.measure.words}")
     else:
-        axes.set_xlabel("accuracy, %")
+        axes.set_xlabel(f"{panel.measure.words}, %")
     axes.margins(x=0.06)
     lowest, highest = axes.get_xlim()
     if highest - lowest < 0.4:  # One seed, or equal ones: do not blow up rounding into a picture.
@@ -164,8 +173,8 @@ def _texts(axes: Axes, rows: Sequence[dict[str, Any]], panel: Panel) -> None:
     """Right-aligned columns; equal decimals in a column, so that the points fall under each other."""
     paired = panel.baseline is not None
     head: dict[str, Any] = {"va": "center", "size": 9.5, "weight": "bold"}
-    accuracy, gain, p = 0.17, 0.80, 0.985
-    axes.text(accuracy, -0.85, "acc %", ha="right", **head)
+    score, gain, p = 0.17, 0.80, 0.985
+    axes.text(score, -0.85, short(panel.measure.heading, 14), ha="right", **head)
     axes.text(gain, -0.85, "gain [95% CI]" if paired else "95% CI", ha="right", **head)
     if paired:
         axes.text(p, -0.85, "p Holm", ha="right", **head)
@@ -175,7 +184,7 @@ def _texts(axes: Axes, rows: Sequence[dict[str, Any]], panel: Panel) -> None:
         if row["n"] == 0:
             axes.text(gain, index, _nothing(row), ha="right", **{**mono, "color": theme.VERMILLION})
             continue
-        axes.text(accuracy, index, percent(row["mean"]), ha="right", **mono)
+        axes.text(score, index, percent(row["mean"]), ha="right", **mono)
         if row["n"] < row["n_expected"]:
             count = f"n={row['n']} of {row['n_expected']}"
             axes.text(0.2, index, count, va="center", size=7.6, color=theme.VERMILLION)
@@ -206,10 +215,12 @@ def p_text(row: dict[str, Any]) -> str:
     """The adjusted p, 'undef.' when all differences are equal, a dash when there is none."""
     if row["p_holm"] is not None:
         return p_value(row["p_holm"])
-    return "undef." if (row["pairs"] or 0) > 1 else "–"
+    return "undef." if (row["pairs"] or 0) > 1 and not row.get("apart") else "–"
 
 
-def effects(result: FactorialEffects, *, name: str, title: str, caption: str, alt: str) -> Drawn:
+def effects(
+    result: FactorialEffects, *, words: str, name: str, title: str, caption: str, alt: str
+) -> Drawn:
     """Draw main effects above a rule, interactions below; hollow and pale when the interval covers 0."""
     rows = result.effects
     mains = sum(1 for effect in rows if len(effect.factors) == 1)
@@ -241,7 +252,7 @@ def effects(result: FactorialEffects, *, name: str, title: str, caption: str, al
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("change in accuracy, points (averaged over the other orders)")
+        axes.set_xlabel(f"change in {words}, points (averaged over the other orders)")
         files = render(figure)
     frame = effects_frame(result)
     return Drawn(name=name, alt=alt, caption=caption, files=files, frames={name: frame})

@@ -1,4 +1,4 @@
-"""The picture of a sampled study: accuracy against each sampled value, one small panel per weight."""
+"""The picture of a sampled study: score against each sampled value, one small panel per weight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = 4
 
 
 def slices(search: Search, *, name: str, title: str, caption: str, alt: str) -> Drawn:
-    """Draw validation accuracy against each weight: dots completed, crosses pruned, a diamond the chosen."""
+    """Draw validation score against each weight: dots completed, crosses pruned, a diamond the chosen."""
     weights = search.weights[:MOST]
     columns = min(COLUMNS, max(len(weights), 1))
     lines = math.ceil(len(weights) / columns)
@@ -40,7 +40,7 @@ def slices(search: Search, *, name: str, title: str, caption: str, alt: str) -> 
             shared = shared or axes
             _slice(axes, search, weight)
             if column == 0:
-                axes.set_ylabel("validation accuracy, %")
+                axes.set_ylabel(f"validation {search.measure.words}, %")
             else:
                 axes.tick_params(labelleft=False)
         files = render(figure)

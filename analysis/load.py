@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.errors import NothingToReport
-from analysis.records import RECORDS_FOLDER, RUN_FILE, SCHEMA, SCHEMA_VERSION, STAGES
+from analysis.records import LATER, RECORDS_FOLDER, RUN_FILE, SCHEMA, SCHEMA_VERSION, STAGES
 
 TRIAL_SCHEMA: dict[str, Any] = {
     "cell": pl.String,
@@ -27,12 +27,21 @@ TRIAL_SCHEMA: dict[str, Any] = {
     "seed": pl.Int64,
     "status": pl.String,
     "failed_stage": pl.String,
-    "top1": pl.Float64,
-    "validation_top1": pl.Float64,
+    "arm": pl.String,  # Null in studies without arms.
+    "resolution": pl.Int64,  # Side in pixels of what the measured network reads.
+    "test_resolution": pl.Int64,  # Side the test images were reduced to before that; null: only the former.
+    "metric": pl.String,
+    "score": pl.Float64,  # The metric on the test split, a fraction.
+    "validation_score": pl.Float64,
+    "metrics": pl.String,  # JSON object of every number of the evaluation.
     "correct": pl.Int64,
     "items": pl.Int64,
     "teacher": pl.String,
-    "teacher_validation_top1": pl.Float64,
+    "teacher_validation_score": pl.Float64,
+    "macs": pl.Int64,
+    "parameters_count": pl.Int64,
+    "train_seconds": pl.Float64,  # Of the measured network, without its guides.
+    "epochs": pl.Int64,
     "data": pl.String,
     "numerics": pl.String,
     "key": pl.String,
@@ -138,7 +147,7 @@ def _read_record(path: Path) -> tuple[pa.Table, str]:
     remarks = []
     if extra := sorted(names - set(SCHEMA.names)):
         remarks.append(f"extra columns left out: {', '.join(extra)}")
-    if absent := [item.name for item in SCHEMA if item.name not in names]:
+    if absent := [item.name for item in SCHEMA if item.name not in names and item.name not in LATER]:
         remarks.append(f"columns missing, taken as null: {', '.join(absent)}")
     result = pa.Table.from_arrays(columns, schema=SCHEMA)
     if result["key"][0].as_py() is None or result["stage"][0].as_py() is None:
@@ -183,12 +192,12 @@ def trial_table(data: RunData) -> pl.DataFrame:
 
     `status` is `completed`, `failed` (also when an earlier stage of its chain failed, or the score is not
     finite), `pruned` (with all seeds of its cell that had not finished), or `missing` (not finished yet).
-    `top1` is null unless completed; `validation_top1` of a pruned trial is the last one it reported. Rows
+    `score` is null unless completed; `validation_score` of a pruned trial is the last one it reported. Rows
     follow the cells' order, then the seed.
     """
     records = {row["key"]: row for row in data.records.drop("correct_bits").iter_rows(named=True)}
     cells = {row["cell"]: row for row in cell_table(data.run).iter_rows(named=True)}
-    rows = [_trial_row(trial, records, cells) for trial in _trials(data)]
+    rows = [_trial_row(trial, records, cells, data.run) for trial in _trials(data)]
     # The other seeds of a pruned cell never start; they are not still to come.
     pruned = {row["cell"] for row in rows if row["status"] == "pruned"}
     for row in rows:
@@ -211,20 +220,29 @@ def _trials(data: RunData) -> list[dict[str, Any]]:
     return found
 
 
-def _trial_row(
-    trial: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], cells: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+Row = Mapping[str, Any]
+
+
+def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row], run: Row) -> dict[str, Any]:
     stages: Mapping[str, str] = trial.get("stages") or {}
     cell = str(trial["cell"])
     known = cells.get(cell, {})
+    point = as_object(known.get("parameters"))
     evaluation = records.get(stages.get("evaluation", ""), {})
+    measured = _measured(stages, evaluation, records)
     row: dict[str, Any] = dict.fromkeys(TRIAL_SCHEMA)
     row.update(cell=cell, label=known.get("label", cell), seed=int(trial["seed"]), status="missing")
     # What does not vary names no cell: orders that are the same everywhere are not shown as its name.
     row["orders"] = known.get("orders") if cell in cells else evaluation.get("orders")
+    row["arm"] = None if point.get("arm") is None else str(point["arm"])
+    row["resolution"], row["test_resolution"] = _sides(evaluation, point, run)
+    row["metric"] = evaluation.get("metric") or run.get("metric")
     row["teacher"] = evaluation.get("teacher") or stages.get("teacher")
-    row["teacher_validation_top1"] = _finite(records.get(row["teacher"] or "", {}).get("validation_top1"))
+    row["teacher_validation_score"] = _validation(records.get(row["teacher"] or "", {}))
     row["key"] = stages.get("evaluation")
+    for name in ("macs", "parameters_count"):
+        row[name] = evaluation.get(name) if evaluation.get(name) is not None else measured.get(name)
+    row["train_seconds"], row["epochs"] = _finite(measured.get("seconds")), measured.get("epochs")
     chain = [records[stages[stage]] for stage in STAGES if stages.get(stage) in records]
     bad = [item for item in chain if item["status"] != "completed"]
     if bad:
@@ -233,32 +251,87 @@ def _trial_row(
         row.update(status="pruned" if first["status"] == "pruned" else "failed", failed_stage=first["stage"])
         row.update({name: first[name] for name in ("error", "error_type", "log")})
         if row["status"] == "pruned":
-            row["validation_top1"] = _last_validation(first)
+            row["validation_score"] = _last_validation(first, str(row["metric"]))
     elif evaluation:
-        names = ("validation_top1", "correct", "items", "data", "numerics", "log")
+        names = ("correct", "items", "data", "numerics", "log", "metrics")
         row.update({name: evaluation[name] for name in names})
-        row["validation_top1"] = _finite(row["validation_top1"])
-        if row["validation_top1"] is None:
-            student = records.get(stages.get("student", ""), {})
-            row["validation_top1"] = _finite(student.get("validation_top1"))
-        row["top1"] = _finite(evaluation["top1"])
+        row["validation_score"] = _first(_validation(evaluation), _validation(measured))
+        given = evaluation["top1"] if evaluation["score"] is None else evaluation["score"]
+        row["score"] = _finite(given)
         row["status"] = "completed"
-        if row["top1"] is None:
+        if row["score"] is None:
             row.update(status="failed", failed_stage="evaluation", error_type="NonFinite")
-            row["error"] = f"The test accuracy is {evaluation['top1']}, not a number."
+            row["error"] = f"The test score ({row['metric'] or 'top1'}) is {given}, not a number."
     return row
 
 
-def _last_validation(record: Mapping[str, Any]) -> float | None:
-    if (value := _finite(record["validation_top1"])) is not None:
+def _measured(stages: Mapping[str, str], evaluation: Row, records: Mapping[str, Row]) -> Row:
+    """The record of the network that was evaluated, or of the last one trained; empty if there is none."""
+    trained = [stages[name] for name in reversed(STAGES) if name in stages and name != "evaluation"]
+    keys = [*(evaluation.get("parents") or ()), *trained]
+    return next((records[key] for key in keys if key in records), {})
+
+
+def native_side(run: Row) -> int | None:
+    """The shorter side of the data set's images, in pixels."""
+    data = run.get("data") or {}
+    sides = [data[name] for name in ("height", "width") if isinstance(data.get(name), int)]
+    return min(sides) if sides else None
+
+
+def _sides(evaluation: Row, point: Row, run: Row) -> tuple[int | None, int | None]:
+    """Side the network reads and side the test images were reduced to before; the record knows, else the cell."""
+    spec = as_object(evaluation.get("parameters"))
+    own = spec.get("resolution")
+    if "resolution" not in spec:
+        # The network's own comes after those of its guides, which a grid may vary too.
+        last = sorted(
+            (name for name in point if name.split(".")[-1] == "resolution"),
+            key=lambda name: (name.startswith("assistant."), name.startswith("teacher."), name),
+        )
+        own = point[last[0]] if last else None
+    tested = spec.get("test_resolution")
+    if tested is None:
+        tested = next((point[name] for name in sorted(point) if name.split(".")[-1] == "test_resolution"), None)
+    own = native_side(run) if own is None else own
+    return _whole(own), _whole(tested)
+
+
+def as_object(text: str | None) -> dict[str, Any]:
+    """The JSON object in a column; empty when there is none or it is damaged."""
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _validation(record: Row) -> float | None:
+    return _first(_finite(record.get("validation_score")), _finite(record.get("validation_top1")))
+
+
+def _last_validation(record: Row, metric: str) -> float | None:
+    if (value := _validation(record)) is not None:
         return value
-    seen = [
-        (item["epoch"], item["value"])
-        for item in record["history"] or []
-        if item["name"] == "validation/top1"
-    ]
+    history = record["history"] or []
+    name = validation_name({item["name"] for item in history}, metric)
+    seen = [(item["epoch"], item["value"]) for item in history if item["name"] == name]
     return _finite(max(seen)[1]) if seen else None
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def validation_name(names: Collection[str], metric: str) -> str | None:
+    """Which column of a history is the validation score: the metric's own, else the one the task has there."""
+    wanted = ("score", metric, "recall_at_1", "verification_accuracy", "top1")
+    return next((name for word in wanted if (name := f"validation/{word}") in names), None)
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _whole(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

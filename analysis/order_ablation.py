@@ -1,7 +1,6 @@
 """Which relation orders help? Estimates for HORKD's order ablation (section 4.4, Fig. 4) and any plain grid.
 
-A panel is the set of cells that differ in the order set only; other axes (resolution, network) make more
-panels.
+A panel is the set of cells that differ in the order set only; other axes (resolution, network) make more panels.
 Scores are fractions; drawing and wording are elsewhere.
 """
 
@@ -16,11 +15,12 @@ import polars as pl
 
 from analysis import statistics
 from analysis.load import orders_name
+from analysis.measures import PRIMARY, Measure, of_run
 from analysis.statistics import FactorialEffects, Gain
 
 NO_DISTILLATION = "none"
 
-ACCURACY_SCHEMA: dict[str, Any] = {
+SUMMARY_SCHEMA: dict[str, Any] = {
     "cell": pl.String,
     "label": pl.String,
     "orders": pl.String,
@@ -55,13 +55,13 @@ class Panel:
     """One forest: cells that differ in the order set only (or all cells of a study without orders)."""
 
     title: str  # The values of the other axes, or ''.
-    rows: (
-        pl.DataFrame
-    )  # ACCURACY_SCHEMA and GAIN_SCHEMA, in drawing order, and `best`, `reference` (booleans).
+    # SUMMARY_SCHEMA and GAIN_SCHEMA, in drawing order, and `best`, `reference` (booleans).
+    rows: pl.DataFrame
     trials: pl.DataFrame
     baseline: str | None
     tests: int  # Size of the Holm family.
     effects: FactorialEffects | None = None
+    measure: Measure = PRIMARY["top1"]
 
 
 def split_orders(orders: str) -> tuple[str, ...]:
@@ -69,8 +69,8 @@ def split_orders(orders: str) -> tuple[str, ...]:
     return () if orders == NO_DISTILLATION else tuple(part for part in orders.split("+") if part)
 
 
-def accuracyscores_by_cell(trials: pl.LazyFrame, *, score: str = "top1") -> pl.LazyFrame:
-    """One row per cell, columns of ACCURACY_SCHEMA: mean and t-interval of `score` over completed trials.
+def summary_by_cell(trials: pl.LazyFrame, *, score: str = "score") -> pl.LazyFrame:
+    """One row per cell, columns of SUMMARY_SCHEMA: mean and t-interval of `score` over completed trials.
 
     `n` of `n_expected` trials have a finite score; `n_failed` counts failed ones. Cells keep their first
     order.
@@ -97,18 +97,17 @@ def accuracyscores_by_cell(trials: pl.LazyFrame, *, score: str = "top1") -> pl.L
                 "high": s.high,
                 "minimum": s.minimum,
                 "maximum": s.maximum,
-                "validation_mean": statistics.summarise(done["validation_top1"]).mean,
+                "validation_mean": statistics.summarise(done["validation_score"]).mean,
             }
         )
-    return pl.DataFrame(rows, schema=ACCURACY_SCHEMA, orient="row").lazy()
+    return pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row").lazy()
 
 
-def paired_gains(trials: pl.LazyFrame, baseline: str, *, score: str = "top1") -> pl.LazyFrame:
+def paired_gains(trials: pl.LazyFrame, baseline: str, *, score: str = "score") -> pl.LazyFrame:
     """One row per cell but the baseline, columns of GAIN_SCHEMA: gain over `baseline` under the same seeds.
 
     `p_holm` is adjusted over the rows with a defined p. Cells that hang from another teacher than the
-    baseline get
-    no gain, and `note` says so.
+    baseline get no gain, and `note` says so.
     """
     frame = trials.collect()
     values, teachers = scores_by_cell(frame, score), _teachers(frame)
@@ -132,7 +131,7 @@ def paired_gains(trials: pl.LazyFrame, baseline: str, *, score: str = "top1") ->
     return pl.DataFrame(rows, schema=GAIN_SCHEMA, orient="row").lazy()
 
 
-def scores_by_cell(trials: pl.DataFrame, score: str = "top1") -> dict[str, dict[int, float]]:
+def scores_by_cell(trials: pl.DataFrame, score: str = "score") -> dict[str, dict[int, float]]:
     """Finite scores of completed trials by cell and seed; cells without any are absent."""
     done = trials.filter(pl.col("status") == "completed", pl.col(score).is_finite())
     values: dict[str, dict[int, float]] = {}
@@ -148,7 +147,7 @@ def _teachers(trials: pl.DataFrame) -> dict[str, dict[int, str | None]]:
     return teachers
 
 
-def order_effects(trials: pl.LazyFrame, factors: Sequence[str], *, score: str = "top1") -> FactorialEffects:
+def order_effects(trials: pl.LazyFrame, factors: Sequence[str], *, score: str = "score") -> FactorialEffects:
     """Main effect of each order and their pairwise interactions, over the cells whose orders are known."""
     frame = trials.filter(pl.col("orders").is_not_null()).collect()
     names = dict(frame.select("cell", "orders").unique().iter_rows())
@@ -187,7 +186,7 @@ def forest_rows(accuracy: pl.LazyFrame, gains: pl.LazyFrame, baseline: str | Non
 
 
 def panels(
-    run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame, *, score: str = "top1"
+    run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame, *, score: str = "score"
 ) -> list[Panel]:
     """One panel per combination of the axes beside the orders, in the cells' order.
 
@@ -220,7 +219,7 @@ def _panel(run: Mapping[str, Any], title: str, trials: pl.DataFrame, score: str)
         baseline = None
     lazy = trials.lazy()
     gains = paired_gains(lazy, baseline, score=score) if baseline else pl.LazyFrame(schema=GAIN_SCHEMA)
-    rows = forest_rows(accuracyscores_by_cell(lazy, score=score), gains, baseline).collect()
+    rows = forest_rows(summary_by_cell(lazy, score=score), gains, baseline).collect()
     factors = run.get("factors")
     return Panel(
         title=title,
@@ -229,4 +228,5 @@ def _panel(run: Mapping[str, Any], title: str, trials: pl.DataFrame, score: str)
         baseline=baseline,
         tests=int(rows["p"].is_not_null().sum()),
         effects=order_effects(lazy, factors, score=score) if factors else None,
+        measure=of_run(run),
     )

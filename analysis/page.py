@@ -47,7 +47,16 @@ th{font-size:14px}
 .n{text-align:right}
 .best td{font-weight:700}
 .wrap table{min-width:680px}
+.wide table{min-width:960px;font-size:14px}
+.wide td.n{white-space:nowrap}
+.wide th,.wide td{padding:5px 7px}
+.fit table{font-size:14px}
+.fit th{white-space:normal;overflow-wrap:normal}
+.fit td:first-child{white-space:normal;min-width:130px}
+.fit th,.fit td{padding:5px 7px}
 .wrap td{white-space:normal;overflow-wrap:break-word;min-width:84px}
+.wide td{min-width:0}
+.wide td:last-child{min-width:170px}
 pre{background:var(--card);border:1px solid var(--rule);border-radius:6px;padding:10px 12px;overflow-x:auto;
 font-size:13.5px}
 @media (max-width:640px){.tiles{grid-template-columns:1fr 1fr}.answer{font-size:17px}
@@ -126,6 +135,11 @@ def _part(stem: str, name: str) -> str:
 
 def _uri(svg: bytes) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def folded(heading: str, inner: str) -> str:
+    """HTML that opens on a click, without script."""
+    return f"<details><summary>{text(heading)}</summary>{inner}</details>"
 
 
 def lines(items: Sequence[str]) -> str:

@@ -13,9 +13,16 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
-STAGES = ("teacher", "assistant", "student", "evaluation")
+# "untrained" is a network as it was drawn, or raw pixels: a floor for the trained ones.
+STAGES = ("teacher", "untrained", "assistant", "student", "evaluation")
 STATUSES = ("completed", "failed", "pruned", "unrunnable")
-LOSS_TERMS = ("point", "pair", "angle", "center")  # HORKD's orders 1, 2, 3 and C, as `history` spells them.
+ORDER_TERMS = ("point", "pair", "angle", "center")  # HORKD's orders 1, 2, 3 and C, as `history` spells them.
+LOSS_TERMS = (
+    *ORDER_TERMS,
+    *("kd", "fitnet", "at", "rkd_distance", "rkd_angle", "pkt", "sp", "darkrank"),
+    *("mkd_absolute", "mkd_relative", "crd", "triplet"),
+)
+LATER = ("task", "metric", "score", "validation_score", "metrics", "macs")  # Records of the first release lack them.
 RECORDS_FOLDER = "records"
 RUN_FILE = "run.json"
 
@@ -36,6 +43,11 @@ SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("parameters", pa.string()),  # JSON object of the stage's spec, dotted names.
         pa.field("orders", pa.string()),
+        pa.field("task", pa.string()),
+        pa.field("metric", pa.string()),  # What `score` is: top1, verification_accuracy, recall_at_1.
+        pa.field("score", pa.float64()),  # Evaluation stages: the primary metric on the test split, a fraction.
+        pa.field("validation_score", pa.float64()),
+        pa.field("metrics", pa.string()),  # JSON object of every number of the evaluation.
         pa.field("top1", pa.float64()),  # Evaluation stages: test accuracy, a fraction.
         pa.field("validation_top1", pa.float64()),
         pa.field("train_top1", pa.float64()),
@@ -51,6 +63,7 @@ SCHEMA = pa.schema(
         pa.field("data", pa.string()),  # Fingerprint of the packed data.
         pa.field("data_name", pa.string()),
         pa.field("parameters_count", pa.int64()),
+        pa.field("macs", pa.int64()),  # Multiply-adds of one forward pass of one image.
         pa.field("embedding_spread", pa.float64()),
         pa.field("teacher", pa.string()),  # Key of the teacher the chain hangs from.
         pa.field("error", pa.string()),

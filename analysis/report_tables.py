@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
 
 from analysis import figures_orders, order_ablation, statistics
+from analysis.claims import Claim
 from analysis.order_ablation import Panel
+from analysis.records import STAGES
 from analysis.tables import Column, Table, p_value, percent, points
 from analysis.weight_search import Search
 
@@ -18,7 +20,7 @@ MOST_SAMPLED = 20
 
 def cost_by_stage(records: pl.LazyFrame) -> pl.LazyFrame:
     """One row per `stage`, in the chain's order: `count`, `seconds`, `cpu_seconds`, `mean_seconds`."""
-    place = {"teacher": 0, "assistant": 1, "student": 2, "evaluation": 3}
+    place = {stage: index for index, stage in enumerate(STAGES)}
     names = ("seconds", "cpu_seconds")
     totals = [pl.col(n).map_elements(_total, return_dtype=pl.Float64) for n in names]
     return (
@@ -35,11 +37,12 @@ def _total(values: Iterable[float | None]) -> float:
     return math.fsum(value for value in values if value is not None)
 
 
-def accuracy_table(panel: Panel, name: str, what: str) -> Table:
+def score_table(panel: Panel, name: str, what: str) -> Table:
     """All cells of a panel by falling mean; cells without a result last."""
     rows = panel.rows.sort("mean", descending=True, nulls_last=True, maintain_order=True).to_dicts()
     paired = panel.baseline is not None
-    columns = [Column(heading="#"), Column(heading=what, number=False), Column(heading="acc %", show=percent)]
+    columns = [Column(heading="#"), Column(heading=what, number=False)]
+    columns += [Column(heading=panel.measure.heading, show=percent)]
     columns += [Column(heading="95% CI"), Column(heading="validation %", show=percent)]
     if paired:
         columns += [
@@ -68,16 +71,15 @@ def accuracy_table(panel: Panel, name: str, what: str) -> Table:
         ]
         body.append(own)
     best = frozenset(index for index, row in enumerate(rows) if row["best"])
-    caption = f"Test accuracy{', ' + panel.title if panel.title else ''}: mean and 95% t-interval over seeds"
+    where = f", {panel.title}" if panel.title else ""
+    caption = f"Test {panel.measure.words}{where}: mean and 95% t-interval over seeds"
     caption += f"; paired gain over the reference, Holm over {panel.tests} tests." if paired else "."
     return Table(name=name, caption=caption, columns=columns, rows=body, best=best)
 
 
 def effects_table(frame: pl.DataFrame, name: str) -> Table:
     columns = [Column(heading="effect", number=False), Column(heading="seeds")]
-    columns += [Column(heading=h, show=points) for h in ("points", "low", "high")] + [
-        Column(heading="p", show=p_value)
-    ]
+    columns += [Column(heading=h, show=points) for h in ("points", "low", "high")] + [Column(heading="p", show=p_value)]
     return Table(
         name=name,
         caption="Factorial effects, 95% t-intervals over seeds.",
@@ -102,8 +104,22 @@ def search_table(search: Search) -> Table:
         own += [figures_orders.interval_text(row, paired=False) if row["n"] else None, row["n"]]
         body.append([*own, search.test.mean if row["cell"] == search.best else None])
     best = frozenset(index for index, row in enumerate(rows) if row["cell"] == search.best)
-    caption = "Mean validation accuracy over seeds, 95% t-interval. Test accuracy of the chosen cell only."
+    words = search.measure.words
+    caption = f"Mean validation {words} over seeds, 95% t-interval. Test {words} of the chosen cell only."
     return Table(name="cells", caption=caption, columns=columns, rows=body, best=best)
+
+
+def claims_table(rows: Sequence[tuple[str, Claim]]) -> Table:
+    """One row per claim and setting; the column of settings is left out where there is only one."""
+    columns = [Column(heading="claim", number=False), Column(heading="test", number=False)]
+    columns += [Column(heading="estimate", number=False), Column(heading="verdict", number=False)]
+    columns += [Column(heading="seeds"), Column(heading="source", number=False)]
+    body: list[tuple[Any, ...]] = [(c.claim, c.test, c.estimate, c.sentence, c.n, c.source) for _, c in rows]
+    if any(title for title, _ in rows):
+        columns.insert(0, Column(heading="setting", number=False))
+        body = [(title, *row) for (title, _), row in zip(rows, body, strict=True)]
+    caption = "Claims of the paper, checked on these data; 5% level, two-sided."
+    return Table(name="claims", caption=caption, columns=columns, rows=body)
 
 
 def effects_words(result: statistics.FactorialEffects) -> str:
@@ -124,7 +140,4 @@ def missing_cells(result: statistics.FactorialEffects) -> list[str]:
     for cell, seed in result.missing:
         name = "+".join(sorted(cell)) or order_ablation.NO_DISTILLATION
         seeds.setdefault(name, []).append(seed)
-    return [
-        f"{name} (seed{'' if len(own) == 1 else 's'} {', '.join(map(str, own))})"
-        for name, own in seeds.items()
-    ]
+    return [f"{name} (seed{'' if len(own) == 1 else 's'} {', '.join(map(str, own))})" for name, own in seeds.items()]

@@ -178,6 +178,38 @@ def t_test_p(mean: float, sd: float, n: int) -> float:
     return float(2 * special.stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Equivalence:
+    """Whether a mean difference lies within a margin, shown rather than assumed."""
+
+    n: int
+    mean: float | None = None
+    low: float | None = None  # 90 % interval: equivalence at 5 % is this interval inside the margin.
+    high: float | None = None
+    p: float | None = None  # The larger of the two one-sided tests; None below two differences or without spread.
+    within: bool | None = None  # None where it cannot be told.
+
+
+def equivalence(differences: Iterable[float], margin: float) -> Equivalence:
+    """Two one-sided t-tests (Schuirmann 1987) of a mean difference against -margin and +margin, each at 5 %.
+
+    Raises:
+        ValueError: Unless the margin is positive.
+    """
+    if not margin > 0:
+        raise ValueError(f"The margin must be positive, but got {margin}.")
+    s = summarise(differences)
+    if s.mean is None or s.sd is None:
+        return Equivalence(n=s.n, mean=s.mean)
+    half = t_quantile(1 - ALPHA, s.n - 1) * s.sd / math.sqrt(s.n)
+    p = None
+    if s.sd > 0:
+        error = s.sd / math.sqrt(s.n)
+        p = max(float(special.stdtr(s.n - 1, -(margin - side * s.mean) / error)) for side in (1, -1))
+    within = s.mean + half < margin and s.mean - half > -margin
+    return Equivalence(n=s.n, mean=s.mean, low=s.mean - half, high=s.mean + half, p=p, within=within)
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment: p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j)).
 

@@ -1,8 +1,7 @@
 """Which loss weights are best? Estimates for a sampled study: cells were drawn, some were pruned.
 
-Cells are compared by their mean VALIDATION accuracy, which the search also followed; the test accuracy is
-reported
-for the chosen cell only.
+Cells are compared by their mean VALIDATION score, which the search also followed; the test score is
+reported for the chosen cell only.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
+from analysis.measures import PRIMARY, Measure, of_run
 from analysis.order_ablation import paired_gains
 from analysis.statistics import Summary
 
@@ -29,6 +29,7 @@ class Search:
     test: Summary
     baseline: str | None
     gain: Mapping[str, Any] | None  # GAIN_SCHEMA: the chosen cell over the baseline, on the test set.
+    measure: Measure = PRIMARY["top1"]
 
 
 def sampled_weights(run: Mapping[str, Any]) -> tuple[str, ...]:
@@ -45,8 +46,7 @@ def cell_values(trials: pl.LazyFrame, cells: pl.DataFrame, weights: tuple[str, .
     """One row per cell: `cell`, `label`, `status`, `n`, `value` (validation), `low`, `high`, weights.
 
     `status` is `completed`, `pruned` (its `value` is what it had reached, not comparable), `failed` or
-    `missing`.
-    Completed cells come first, by falling value.
+    `missing`. Completed cells come first, by falling value.
     """
     frame = trials.collect()
     rows = []
@@ -56,7 +56,7 @@ def cell_values(trials: pl.LazyFrame, cells: pl.DataFrame, weights: tuple[str, .
         done = own.filter(pl.col("status") == "completed")
         # The scout of a pruned cell is pruned, and its other seeds never started.
         status = next((s for s in ("pruned", "completed", "failed") if s in statuses), "missing")
-        s = statistics.summarise((own if status == "pruned" else done)["validation_top1"])
+        s = statistics.summarise((own if status == "pruned" else done)["validation_score"])
         given = json.loads(parameters)
         row = {
             "cell": cell,
@@ -77,7 +77,7 @@ def cell_values(trials: pl.LazyFrame, cells: pl.DataFrame, weights: tuple[str, .
 
 
 def search(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame) -> Search:
-    """The chosen cell: the highest mean validation accuracy among completed cells with the most seeds."""
+    """The chosen cell: the highest mean validation score among completed cells with the most seeds."""
     weights = sampled_weights(run)
     table = cell_values(trials.lazy(), cells, weights).collect()
     done = table.filter(pl.col("status") == "completed", pl.col("value").is_not_null())
@@ -93,7 +93,8 @@ def search(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame) ->
         weights=weights,
         cells=table,
         best=best,
-        test=statistics.summarise(own["top1"]),
+        test=statistics.summarise(own["score"]),
         baseline=baseline,
         gain=gain,
+        measure=of_run(run),
     )

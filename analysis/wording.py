@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis import statistics
+from analysis import measures, statistics
 from analysis.claims import NOT_CHECKED, PAPER_DATA, Claim
 from analysis.load import RunData
 from analysis.order_ablation import Panel
@@ -42,7 +42,7 @@ def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
     best = panel.rows.filter(pl.col("best")).row(0, named=True)
     named = _cell_name(best)
     mean = f"{percent(best['mean'])} %"
-    seeds = _n(best["n"])
+    seeds = n_words(best["n"])
     rest = []
     if panel.baseline is None:
         interval = (
@@ -81,7 +81,7 @@ def gain_words(row: Mapping[str, Any]) -> str:
         parts.append("p undefined" if row["p_holm"] is None else f"Holm p {p_value(row['p_holm'])}")
     else:
         parts.append("no interval")
-    parts.append(_n(row["pairs"]))
+    parts.append(n_words(row["pairs"]))
     return f"{points(row['gain'])} points ({', '.join(parts)})"
 
 
@@ -112,8 +112,8 @@ def search_answer(search: Search) -> Answer:
     values = ", ".join(f"{name} {row[name]:.3g}" for name in search.weights if row[name] is not None)
     completed = search.cells.filter(pl.col("status") == "completed").height
     pruned = search.cells.filter(pl.col("status") == "pruned").height
-    score = f"{percent(row['value'])} % ({_n(row['n'])})"
-    headline = f"{values or row['label']} has the highest mean validation accuracy, {score}."
+    score = f"{percent(row['value'])} % ({n_words(row['n'])})"
+    headline = f"{values or row['label']} has the highest mean validation {search.measure.words}, {score}."
     rest = [f"It was chosen among {completed} completed cells; {pruned} were pruned."]
     t = search.test
     if t.mean is not None:
@@ -122,7 +122,7 @@ def search_answer(search: Search) -> Answer:
             if t.low is None or t.high is None
             else f"95% CI {percent(t.low)} to {percent(t.high)}"
         )
-        rest.append(f"Its test accuracy is {percent(t.mean)} % ({interval}, {_n(t.n)}).")
+        rest.append(f"Its test {search.measure.words} is {percent(t.mean)} % ({interval}, {n_words(t.n)}).")
     if search.gain:
         rest.append(
             f"On the test set that is {gain_words(search.gain).replace('Holm p', 'p')} over the reference."
@@ -134,14 +134,21 @@ def _cell_name(row: Mapping[str, Any]) -> str:
     return "no distillation" if row["orders"] == "none" else str(row["orders"] or row["label"])
 
 
-def _n(n: int) -> str:
+def n_words(n: int) -> str:
     return f"n={n} seed{'' if n == 1 else 's'}"
 
 
 def tiles(
-    data: RunData, trials: pl.DataFrame, panels: Sequence[Panel], cost: pl.DataFrame
+    data: RunData,
+    trials: pl.DataFrame,
+    panels: Sequence[Panel],
+    cost: pl.DataFrame,
+    scored: pl.DataFrame | None = None,
 ) -> list[tuple[str, str]]:
-    """Four pairs of a number and what it is: trials, paired seeds, noise floor, compute time."""
+    """Four pairs of a number and what it is: trials, paired seeds, noise floor, compute time.
+
+    The noise floor is that of the `scored` trials, of all when they are not given.
+    """
     count = {
         status: int((trials["status"] == status).sum())
         for status in ("completed", "failed", "pruned", "missing")
@@ -159,11 +166,12 @@ def tiles(
         n, what = done.group_by("cell").len()["len"], "seeds per completed cell"
     lowest, highest = (int(n.min()), int(n.max())) if len(n) else (0, 0)  # type: ignore[arg-type]
     found.append((str(lowest) if lowest == highest else f"{lowest} to {highest}", what))
-    floor = noise(trials)
+    floor = noise(trials if scored is None else scored)
     if floor:
-        found.append((f"±{100 * floor[0]:.2f}", f"test-set noise floor, points ({floor[1]} test images)"))
+        told = f"test-set noise floor, points ({floor[1]} {measures.tested(data.run)})"
+        found.append((f"±{100 * floor[0]:.2f}", told))
     else:
-        found.append(("–", "test-set noise floor: number of test images unknown"))
+        found.append(("–", f"test-set noise floor: number of {measures.tested(data.run)} unknown"))
     on_gpu = data.records.filter(pl.col("device").str.starts_with("cuda"))
     gpu = math.fsum(on_gpu["seconds"].drop_nulls())
     if gpu:
@@ -174,13 +182,13 @@ def tiles(
 
 
 def noise(trials: pl.DataFrame) -> tuple[float, int] | None:
-    """Half of Wilson's interval at the mean accuracy of all completed trials, and the number of images."""
+    """Half of Wilson's interval at the mean score of all completed trials, and the number of test items."""
     done = trials.filter(pl.col("status") == "completed", pl.col("items") > 0)
     if done.is_empty():
         return None
     items = int(done["items"].min())  # type: ignore[arg-type]
-    accuracy = min(1.0, max(0.0, math.fsum(done["top1"]) / done.height))
-    return statistics.noise_floor(accuracy, items), items
+    score = min(1.0, max(0.0, math.fsum(done["score"]) / done.height))
+    return statistics.noise_floor(score, items), items
 
 
 def duration(seconds: float) -> str:
@@ -192,6 +200,8 @@ def duration(seconds: float) -> str:
 def detectable_gains(panel: Panel) -> dict[str, float] | None:
     """Smallest gain found with 80 % power, alone and after Holm, from the pooled SD of the differences."""
     rows = panel.rows.filter(pl.col("gain_sd").is_not_null())
+    if "apart" in rows.columns:
+        rows = rows.filter(~pl.col("apart"))
     if rows.is_empty():
         return None
     sd = math.sqrt(math.fsum(sd * sd for sd in rows["gain_sd"]) / rows.height)
@@ -224,7 +234,7 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
     seeds = done.group_by("cell").len()["len"] if done.height else pl.Series([], dtype=pl.Int64)
     if len(seeds) and int(seeds.max()) < FEW_SEEDS:  # type: ignore[arg-type]
         most = int(seeds.max())  # type: ignore[arg-type]
-        text = f"At most {_n(most)} per cell."
+        text = f"At most {n_words(most)} per cell."
         text += (
             " One seed has no interval and no test." if most == 1 else " Read the effects, not the p-values."
         )

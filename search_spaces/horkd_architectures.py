@@ -32,6 +32,7 @@ STUDY = Study(
             seeds=3,
             note="handwritten digits, a small residual network in three widths at three resolutions",
             parameters={name: value for name, value in ranges.DIGITS_CHAIN.items() if name != "width"},
+            arms=ranges.DIGITS_TUNED,
         ),
         "tiny": Preset(
             seeds=2,

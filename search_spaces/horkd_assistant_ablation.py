@@ -26,6 +26,7 @@ STUDY = Study(
             seeds=5,
             note="handwritten digits at 8, 6 and 4 pixels, small networks",
             parameters=ranges.DIGITS_CHAIN,
+            arms=ranges.DIGITS_TUNED,
         ),
         "tiny": Preset(
             seeds=2,

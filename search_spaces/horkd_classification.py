@@ -34,7 +34,10 @@ STUDY = Study(
             seeds=5,
             note="handwritten digits, 8x8 and 4x4, small networks; a stand-in for CIFAR-100",
             parameters=ranges.DIGITS_CHAIN,
-            arms={"horkd_vgg": {"assistant.width": 0.06, "student.width": 0.06}},
+            arms={
+                **ranges.DIGITS_TUNED,
+                "horkd_vgg": {"assistant.width": 0.12, "student.width": 0.12, "student.distillation": 0.3},
+            },
         ),
         "small": Preset(
             seeds=3,

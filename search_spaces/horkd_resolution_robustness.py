@@ -34,6 +34,7 @@ STUDY = Study(
             seeds=5,
             note="handwritten digits at 8 to 4 pixels, small networks",
             parameters=ranges.DIGITS_CHAIN,
+            arms=ranges.DIGITS_TUNED,
         ),
         "tiny": Preset(
             seeds=2,

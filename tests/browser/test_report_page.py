@@ -41,10 +41,18 @@ def synthetic() -> Any:
     return module
 
 
-@pytest.fixture(scope="module")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["order ablation", "methods", "two objectives"])
+def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    synthetic().ablation(folder, failed=[("1+2", 0)], missing=[("C", 4)])
+    if request.param == "order ablation":
+        synthetic().ablation(folder, failed=[("1+2", 0)], missing=[("C", 4)])
+    elif request.param == "methods":
+        printed = {"table": "Tab. 1", "method": "KD", "dataset": "CIFAR-100", "arm": "kd"}
+        synthetic().methods(
+            folder, tests=(None, 8), sides=(32, 16, 8), failed=[("at", 0)], seeds=(0, 1), published=[printed]
+        )
+    else:
+        synthetic().pareto_search(folder)
     return write_report(folder, folder / "report").index
 
 

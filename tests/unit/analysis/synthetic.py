@@ -155,6 +155,192 @@ def weight_search(folder: Path, *, count: int = 24, seeds: Sequence[int] = (0, 1
     return folder
 
 
+ARMS = {
+    "teacher": {"title": "teacher", "kind": "teacher"},
+    "ce": {"title": "labels alone", "kind": "plain"},
+    "ce_long": {"title": "labels alone, equal compute", "kind": "equal_compute", "compute_of": "horkd"},
+    "kd": {"title": "KD", "kind": "method"},
+    "at": {"title": "AT", "kind": "method"},
+    "horkd_direct": {"title": "HORKD, direct", "kind": "ours"},
+    "horkd": {"title": "HORKD", "kind": "ours"},
+    "pixels": {"title": "raw pixels, nearest neighbour", "kind": "floor"},
+}
+GAIN = {"teacher": 0.1, "ce": 0.0, "ce_long": 0.02, "kd": 0.03, "at": -0.01, "horkd_direct": 0.04, "horkd": 0.06}
+ALONE = ("teacher", "pixels")  # Arms that the axes mean nothing to: one cell.
+METHOD_CLAIMS = (
+    "assistant_helps",
+    "accuracy_falls_with_resolution",
+    "little_above_a_quarter",
+    "ours_beats_baselines",
+    "student_above_teacher",
+    "init_helps",
+    "distillation_survives_equal_compute",
+)
+
+
+def method_score(arm: str, side: int, noise: float) -> float:
+    """A planted score: what the arm adds, and three points lost for each halving from 32 pixels."""
+    if arm == "pixels":
+        return 0.3
+    if arm == "teacher":
+        return 0.8 + noise
+    return 0.7 + GAIN.get(arm, 0.0) - 0.03 * float(np.log2(32 / side)) + noise
+
+
+def methods(
+    folder: Path,
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    arms: Sequence[str] = tuple(ARMS),
+    sides: Sequence[int] = (32, 16, 8),
+    tests: Sequence[int | None] = (None,),
+    tunings: int = 0,
+    architectures: Sequence[str] = (),
+    missing: Sequence[tuple[str, int]] = (),
+    failed: Sequence[tuple[str, int]] = (),
+    score: Callable[[str, int, float], float] = method_score,
+    spread: float = 0.004,
+    numbers: Mapping[str, float] | None = None,
+    task: str = "classification",
+    metric: str = "top1",
+    **changes: Any,
+) -> Path:
+    """Write the run folder of a study that compares methods, as the planner lays it out."""
+    generator = np.random.default_rng(11)
+    shared = {seed: float(generator.normal(0, 0.01)) for seed in seeds}
+    axes: dict[str, Any] = {"arm": list(arms), "student.resolution": list(sides)}
+    axes |= {"student.architecture": list(architectures)} if architectures else {}
+    axes |= {"test_resolution": list(tests)} if tests != (None,) else {}
+    axes |= {"tuning": list(range(tunings))} if tunings else {}
+    cells: dict[str, dict[str, Any]] = {}
+    trials = []
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        arm = point["arm"]
+        if arm in ALONE:
+            point = {name: value for name, value in point.items() if name in ("arm", "test_resolution")}
+        cell = "-".join(str(value) for value in point.values())
+        if cell in cells:
+            continue
+        cells[cell] = {"id": cell, "parameters": point, "label": ", ".join(map(str, point.values()))}
+        side = point.get("student.resolution", 32)
+        seen = point.get("test_resolution")
+        for seed in seeds:
+            noise = shared[seed] + float(generator.normal(0, spread))
+            value = score(arm, side, noise) - 0.002 * abs(point.get("tuning", 1) - 1)
+            value -= 0.0 if seen is None or seen >= side else 0.05 * float(np.log2(side / seen))
+            value += 0.03 * (point.get("student.architecture") == "resnet18")
+            teacher = None if arm in ("ce", "ce_long", "pixels") else f"teacher{seed}"
+            own = "pixels" if arm == "pixels" else f"{cell}-{seed}"
+            role = {"teacher": "teacher", "pixels": "untrained"}.get(arm, "student")
+            network = teacher if arm == "teacher" else f"n-{own}"
+            stages = {} if teacher is None or arm == "teacher" else {"teacher": teacher}
+            stages |= {role: network, "evaluation": f"e-{own}" + (f"-{seen}" if arm == "pixels" else "")}
+            trials.append({"cell": cell, "seed": seed, "stages": stages})
+            about = {"cells": [cell], "seed": None if arm == "pixels" else seed}
+            macs = int(1e6 * (side / 32) ** 2 * (4 if point.get("student.architecture") == "resnet18" else 1))
+            size = {"parameters_count": 300_000 if point.get("student.architecture") == "resnet18" else 80_000}
+            size |= {"macs": macs} if arm not in ("pixels",) else {"parameters_count": 0, "macs": 0}
+            epochs = {"pixels": 0, "ce_long": 12}.get(arm, 6)
+            if teacher is not None:
+                write(folder, "teacher", teacher, validation_score=0.82, seconds=40.0, epochs=6, **about)
+            if (arm, seed) in missing:
+                continue
+            trained = about | {"teacher": teacher, "epochs": epochs, "task": task} | size
+            if (arm, seed) in failed:
+                why = {"error": "out of memory", "error_type": "RuntimeError"}
+                write(folder, role, network, status="failed", **why, **trained)
+                continue
+            if arm != "teacher":
+                logged = {f"validation/{metric}": value, "train/cross_entropy": 1.0}
+                logged |= {"train/kd": 0.2, "train/kd_weighted": 0.4}
+                rows = [
+                    {"epoch": epoch, "name": name, "value": x * (0.4 + 0.1 * epoch)}
+                    for epoch in range(1, epochs + 1)
+                    for name, x in logged.items()
+                ]
+                write(folder, role, network, validation_score=value, history=rows, **trained)
+            told = {"metric": metric, "score": value, metric: value, "chance": 0.1, "top5": min(1.0, value + 0.15)}
+            told |= dict(numbers or {})
+            spec = {"resolution": None if side == 32 else side, "test_resolution": seen}
+            write(
+                folder,
+                "evaluation",
+                stages["evaluation"],
+                parents=[network],
+                parameters=json.dumps(spec),
+                score=value,
+                metric=metric,
+                metrics=json.dumps(told, sort_keys=True),
+                validation_score=None if arm == "pixels" else value + 0.003,
+                items=ITEMS,
+                seconds=0.4,
+                cpu_seconds=0.3,
+                **(trained | {"epochs": 0}),
+            )
+    run = base_run() | {
+        "study": "horkd_classification",
+        "title": "HORKD beside other methods",
+        "paper": "HORKD",
+        "question": "Which method of distillation is best?",
+        "report": "methods",
+        "task": task,
+        "metric": metric,
+        "factors": None,
+        "arms": {name: ARMS.get(name, {"title": name, "kind": "method"}) for name in arms},
+        "axes": axes,
+        "reference": "ce",
+        "tuned": "tuning" if tunings else None,
+        "published": [],
+        "claims": list(METHOD_CLAIMS),
+        "objectives": None,
+        "cells": list(cells.values()),
+        "trials": trials,
+        "seeds": list(seeds),
+    }
+    run["data"] = run["data"] | {"height": 32, "width": 32}
+    save(folder, run | changes)
+    return folder
+
+
+def pareto_search(folder: Path, *, seeds: Sequence[int] = (0, 1), failed: Sequence[str] = (), **changes: Any) -> Path:
+    """A sampled study of two objectives over networks and sides: larger is better, and dearer."""
+    generator = np.random.default_rng(5)
+    cells, trials = [], []
+    drawn = itertools.product(("resnet_thin", "resnet18"), (32, 24, 16, 12, 8))
+    for index, (architecture, side) in enumerate(drawn):
+        cell = f"c{index}"
+        point = {"student.architecture": architecture, "student.resolution": side}
+        cells.append({"id": cell, "parameters": point, "label": f"{architecture}, {side}"})
+        big = architecture == "resnet18"
+        macs = int(1e6 * (side / 32) ** 2 * (9 if big else 1))
+        for seed in seeds:
+            key = f"{cell}-{seed}"
+            stages = {"student": f"s{key}", "evaluation": f"e{key}"}
+            trials.append({"cell": cell, "seed": seed, "stages": stages})
+            ours = {"cells": [cell], "seed": seed, "macs": macs, "parameters_count": 300_000 if big else 80_000}
+            value = 0.7 + 0.02 * big + 0.03 * float(np.log2(side / 8)) + float(generator.normal(0, 0.001))
+            if cell in failed:
+                write(folder, "student", stages["student"], status="failed", error="x", error_type="E", **ours)
+                continue
+            write(folder, "student", stages["student"], validation_score=value, history=history("1", value, 4), **ours)
+            write(
+                folder,
+                "evaluation",
+                stages["evaluation"],
+                parents=[stages["student"]],
+                parameters=json.dumps({"resolution": side}),
+                score=value - 0.01,
+                validation_score=value,
+                items=ITEMS,
+                **ours,
+            )
+    run = base_run() | {"study": "horkd_loss_weights", "factors": None, "sampled": True, "baseline": None}
+    run |= {"objectives": ["score", "macs"], "report": "weight_search", "cells": cells, "trials": trials, "axes": {}}
+    save(folder, run | {"seeds": list(seeds)} | changes)
+    return folder
+
+
 def base_run() -> dict[str, Any]:
     data = {
         "name": "digits",

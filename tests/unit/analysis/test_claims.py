@@ -13,7 +13,7 @@ def trials(score, seeds=5, noise=0.0005, sets=None):
             "orders": name,
             "seed": seed,
             "status": "completed",
-            "top1": score(name) + generator.normal(0, noise),
+            "score": score(name) + generator.normal(0, noise),
         }
         for name in sets or synthetic.order_sets()
         for seed in range(seeds)

@@ -7,8 +7,8 @@ import pytest
 import synthetic
 
 from analysis.errors import NothingToReport
-from analysis.load import load_run, trial_table
-from analysis.records import SCHEMA, write_record
+from analysis.load import as_object, load_run, trial_table
+from analysis.records import LATER, SCHEMA, write_record
 
 ROW = {"stage": "evaluation", "key": "k", "status": "completed"}
 
@@ -77,7 +77,7 @@ def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_ye
     rows = {(row["cell"], row["seed"]): row for row in trial_table(load_run(folder)).iter_rows(named=True)}
     assert rows["1", 0]["status"] == "missing"
     assert (rows["1", 1]["status"], rows["1", 1]["failed_stage"]) == ("failed", "student")
-    assert rows["none", 0]["status"] == "completed" and rows["none", 0]["teacher_validation_top1"] == 0.93
+    assert rows["none", 0]["status"] == "completed" and rows["none", 0]["teacher_validation_score"] == 0.93
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path):
@@ -85,7 +85,7 @@ def test_a_score_that_is_no_number_is_a_failure(tmp_path):
         tmp_path, seeds=(0,), orders=["none"], score=lambda orders, noise: float("nan")
     )
     row = trial_table(load_run(folder)).row(0, named=True)
-    assert (row["status"], row["top1"], row["error_type"]) == ("failed", None, "NonFinite")
+    assert (row["status"], row["score"], row["error_type"]) == ("failed", None, "NonFinite")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"])
@@ -100,3 +100,37 @@ def test_reading_records_imports_no_heavy_library():
     heavy = "('scipy', 'matplotlib', 'seaborn', 'torch', 'ray', 'optuna', 'pandas')"
     code = f"import analysis.records, analysis.load, sys; assert not [m for m in {heavy} if m in sys.modules]"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_records_of_the_first_release_are_read_without_a_remark(tmp_path):
+    folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"])
+    for path in (folder / "records").iterdir():
+        pq.write_table(pq.read_table(path).drop_columns(list(LATER)), path)
+    data = load_run(folder)
+    assert not data.odd and not data.unreadable
+    rows = trial_table(data)
+    assert rows["score"].null_count() == 0 and rows["validation_score"].null_count() == 0
+    assert set(rows["metric"]) == {"top1"}
+
+
+def test_a_trial_tells_of_the_network_that_was_evaluated(tmp_path):
+    folder = synthetic.methods(tmp_path, seeds=(0,), sides=(16,), arms=["teacher", "ce", "horkd", "pixels"])
+    rows = {row["arm"]: row for row in trial_table(load_run(folder)).iter_rows(named=True)}
+    assert {arm: row["resolution"] for arm, row in rows.items()} == {"teacher": 32, "ce": 16, "horkd": 16, "pixels": 32}
+    assert rows["teacher"]["train_seconds"] == 40.0 and rows["horkd"]["train_seconds"] == 12.0
+    assert rows["horkd"]["epochs"] == 6 and rows["horkd"]["macs"] == 250_000 and rows["pixels"]["epochs"] == 0
+    assert rows["ce"]["teacher"] is None and rows["horkd"]["teacher_validation_score"] == 0.82
+
+
+def test_a_pruned_trial_has_the_validation_score_it_reported_last_whatever_the_metric(tmp_path):
+    history = [{"epoch": e, "name": "validation/recall_at_1", "value": 0.1 * e} for e in (1, 2)]
+    synthetic.write(tmp_path, "student", "s", status="pruned", history=history, cells=["c"], seed=0)
+    trials = [{"cell": "c", "seed": 0, "stages": {"student": "s", "evaluation": "e"}}]
+    synthetic.save(tmp_path, {"metric": "top1", "cells": [{"id": "c", "parameters": {}}], "trials": trials})
+    row = trial_table(load_run(tmp_path)).row(0, named=True)
+    assert (row["status"], row["validation_score"]) == ("pruned", 0.2)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", None])
+def test_damaged_json_in_a_column_is_an_empty_object(text):
+    assert as_object(text) == {}

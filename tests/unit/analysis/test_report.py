@@ -202,7 +202,7 @@ def test_a_sampled_study_chooses_by_validation_and_marks_the_pruned(tmp_path, mo
     done = [cell for cell in numbers["cells"] if cell["status"] == "completed"]
     assert numbers["chosen"] == max(done, key=lambda cell: cell["value"])["cell"]
     assert (summary.finished, summary.pruned, summary.missing) == (48, 24, 0)
-    assert "validation accuracy" in summary.sentence and "8 were pruned" in summary.sentence
+    assert "validation top-1 accuracy" in summary.sentence and "8 were pruned" in summary.sentence
     assert (tmp_path / "out" / "figures" / "slices.csv").is_file()
 
 

@@ -1,0 +1,167 @@
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from analysis import claims_methods, statistics
+from analysis.arms import Arm
+from analysis.claims_methods import Evidence
+from analysis.load import TRIAL_SCHEMA
+from analysis.methods import settings
+
+KINDS = {
+    "teacher": "teacher",
+    "ce": "plain",
+    "ce_long": "equal_compute",
+    "kd": "method",
+    "at": "method",
+    "horkd_direct": "ours",
+    "horkd_init": "ours",
+    "horkd": "ours",
+}
+
+
+def evidence(score, *, arms=tuple(KINDS), sides=(16,), seeds=5, noise=0.0005, wobble=0.0, native=32):
+    """Arms by planted scores: `score(arm, side)`; `wobble` moves `horkd` below 32 pixels up and down by seed."""
+    generator = np.random.default_rng(0)
+    cells, rows = [], []
+    for arm in arms:
+        for side in sides:
+            cell = f"{arm}-{side}"
+            cells.append((cell, cell, None, f'{{"arm": "{arm}", "student.resolution": {side}}}'))
+            for seed in range(seeds):
+                value = score(arm, side) + float(generator.normal(0, noise))
+                value += wobble * (-1) ** seed * (arm == "horkd" and side < 32)
+                known = {"cell": cell, "label": cell, "seed": seed, "status": "completed", "arm": arm, "score": value}
+                rows.append(dict.fromkeys(TRIAL_SCHEMA) | known | {"resolution": side, "key": f"{cell}-{seed}"})
+    frame = pl.DataFrame(
+        cells,
+        schema={"cell": pl.String, "label": pl.String, "orders": pl.String, "parameters": pl.String},
+        orient="row",
+    )
+    run = {"arms": {name: {"title": name.upper(), "kind": KINDS[name]} for name in arms}, "reference": "ce"}
+    trials = pl.DataFrame(rows, schema=TRIAL_SCHEMA, orient="row")
+    known = {name: Arm(name=name, title=name.upper(), kind=KINDS[name]) for name in arms}
+    return Evidence(settings=settings(run, frame, trials), arms=known, native=native, on="on digits")
+
+
+def planted(**gains):
+    return lambda arm, side: 0.7 + gains.get(arm, 0.0)
+
+
+@pytest.mark.parametrize(
+    "name, better, worse",
+    [
+        ("assistant_helps", "horkd", "horkd_direct"),
+        ("init_helps", "horkd_init", "horkd"),
+        ("distillation_survives_equal_compute", "horkd", "ce_long"),
+    ],
+)
+def test_one_arm_against_another_is_judged_by_the_paired_interval(name, better, worse):
+    check = claims_methods.KNOWN[name]
+    assert check(evidence(planted(**{better: 0.02}))).verdict == "supported"
+    assert check(evidence(planted(**{worse: 0.02}))).verdict == "not supported"
+    assert check(evidence(planted(), wobble=0.01)).verdict == "inconclusive"
+    assert check(evidence(planted(**{better: 0.02}), seeds=1)).verdict == "inconclusive"
+    lacking = check(evidence(planted(), arms=[arm for arm in KINDS if arm != worse]))
+    assert (lacking.verdict, lacking.n) == ("inconclusive", 0) and "no arm" in lacking.estimate
+
+
+def test_a_difference_over_settings_is_the_mean_per_seed():
+    def score(arm, side):
+        return 0.7 + (0.01 if side == 16 else 0.03) * (arm == "horkd")
+
+    claim = claims_methods.assistant_helps(evidence(score, sides=(16, 8), noise=0.0))
+    assert claim.value == pytest.approx(0.02) and "mean over 2 settings" in claim.estimate and claim.n == 5
+
+
+def test_the_slope_per_halving_is_the_planted_one():
+    claim = claims_methods.accuracy_falls_with_resolution(
+        evidence(lambda arm, side: 0.5 + 0.02 * np.log2(side), sides=(32, 16, 8), noise=0.0001)
+    )
+    assert claim.verdict == "supported" and claim.value == pytest.approx(-0.02, abs=2e-4)
+    rising = evidence(lambda arm, side: 0.9 - 0.02 * np.log2(side), sides=(32, 16, 8))
+    assert claims_methods.accuracy_falls_with_resolution(rising).verdict == "not supported"
+    assert claims_methods.accuracy_falls_with_resolution(evidence(planted())).verdict == "inconclusive"
+
+
+def test_little_is_lost_when_every_side_down_to_a_quarter_is_within_a_point():
+    def score(loss):
+        return lambda arm, side: 0.8 - (loss if side < 32 else 0.0) - (0.3 if side < 8 else 0.0)
+
+    sides = (32, 16, 8, 4)
+    small = claims_methods.little_above_a_quarter(evidence(score(0.002), sides=sides))
+    assert small.verdict == "supported" and "4×4" not in small.estimate
+    assert claims_methods.little_above_a_quarter(evidence(score(0.03), sides=sides)).verdict == "not supported"
+    # A loss of about the margin is neither.
+    near = claims_methods.little_above_a_quarter(evidence(score(0.01), sides=sides, wobble=0.004))
+    assert near.verdict == "inconclusive"
+    none = claims_methods.little_above_a_quarter(evidence(score(0.0), sides=(32, 4)))
+    assert none.verdict == "inconclusive" and "from 8" in none.estimate
+
+
+def test_ours_must_beat_every_baseline():
+    check = claims_methods.ours_beats_baselines
+    assert check(evidence(planted(horkd=0.03, kd=0.01))).verdict == "supported"
+    assert check(evidence(planted(horkd=0.03, kd=0.05))).verdict == "not supported"
+    unsure = check(evidence(planted(horkd=0.03, kd=0.03), wobble=0.004))
+    assert unsure.verdict == "inconclusive" and "− KD" in unsure.estimate and "− AT" in unsure.estimate
+    assert check(evidence(planted(), arms=["ce", "horkd"])).verdict == "inconclusive"
+
+
+def test_a_variant_of_ours_is_no_rival(monkeypatch):
+    monkeypatch.setitem(KINDS, "horkd_direct", "method")
+    claim = claims_methods.ours_beats_baselines(evidence(planted(horkd=0.03, horkd_direct=0.09)))
+    assert claim.verdict == "supported" and "DIRECT" not in claim.estimate
+
+
+def test_the_student_is_held_against_its_teacher_in_each_setting():
+    check = claims_methods.student_above_teacher
+    assert check(evidence(planted(horkd=0.03))).verdict == "supported"
+    assert check(evidence(planted(teacher=0.03))).verdict == "not supported"
+    mixed = check(evidence(lambda arm, side: 0.7 + (0.03 if side == 16 else -0.03) * (arm == "horkd"), sides=(16, 8)))
+    assert mixed.verdict == "inconclusive" and "16×16 pixels: +3.0" in mixed.estimate
+    assert "no teacher arm" in check(evidence(planted(), arms=["ce", "horkd"])).estimate
+
+
+def test_claims_are_told_with_the_words_and_the_source_of_the_study():
+    given = [{"name": "assistant_helps", "text": "The assistant helps", "source": "HORKD, Sec. 4.4"}, "flies"]
+    first, second = claims_methods.check(evidence(planted(horkd=0.02)), given)
+    assert (first.claim, first.source, first.sentence) == (
+        "The assistant helps",
+        "HORKD, Sec. 4.4",
+        "supported on digits",
+    )
+    assert (second.claim, second.verdict) == ("flies", "not checked")
+
+
+@pytest.mark.parametrize("name", list(claims_methods.KNOWN))
+@pytest.mark.parametrize("arms", [("horkd",), ("ce",), tuple(KINDS)])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_no_claim_fails_on_few_arms_few_seeds_or_equal_scores(name, arms, seeds):
+    claim = claims_methods.KNOWN[name](evidence(planted(), arms=arms, sides=(32, 16), seeds=seeds, noise=0.0))
+    assert claim.verdict in ("supported", "not supported", "inconclusive") and claim.estimate
+
+
+def test_equivalence_equals_the_two_one_sided_tests():
+    differences = [0.004, -0.002, 0.006, 0.001, 0.003]
+    same = statistics.equivalence(differences, 0.01)
+    above = stats.ttest_1samp(differences, -0.01, alternative="greater").pvalue
+    below = stats.ttest_1samp(differences, 0.01, alternative="less").pvalue
+    assert same.p == pytest.approx(max(above, below)) and same.within is bool(max(above, below) < 0.05)
+    low, high = stats.t.interval(0.9, 4, np.mean(differences), stats.sem(differences))
+    assert (same.low, same.high) == pytest.approx((low, high))
+
+
+def test_equivalence_is_unknown_below_two_and_certain_without_spread():
+    assert statistics.equivalence([0.0], 0.01).within is None
+    assert statistics.equivalence([0.0, 0.0], 0.01).within is True
+    assert statistics.equivalence([0.02, 0.02], 0.01).within is False
+    with pytest.raises(ValueError, match="margin"):
+        statistics.equivalence([0.0, 0.0], 0.0)
+
+
+def test_equivalence_wrongly_found_at_the_margin_in_one_case_of_twenty():
+    generator = np.random.default_rng(1)
+    found = sum(bool(statistics.equivalence(generator.normal(0.01, 0.003, 5), 0.01).within) for _ in range(2000))
+    assert 0.035 < found / 2000 < 0.065

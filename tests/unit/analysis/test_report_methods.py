@@ -1,0 +1,267 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+import synthetic
+
+from analysis.report import write_report
+
+PRINTED = [
+    {"table": "Tab. 1", "method": "OUR-32-R", "dataset": "CIFAR-100", "arm": "horkd", "resolution": 32},
+    {"table": "Tab. 1", "method": "KD", "dataset": "CIFAR-100", "arm": "kd", "resolution": None},
+]
+
+
+POOR = {"seeds": (0, 1), "sides": (16, 8), "arms": ("teacher", "ce", "ce_long", "kd", "horkd", "pixels")}
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Only the SVG is drawn; the other two formats have a test of their own."""
+    from analysis import figures
+
+    save = figures._saved
+    monkeypatch.setattr(
+        figures, "_saved", lambda f, suffix, *a, **k: save(f, suffix, *a, **k) if suffix == "svg" else b""
+    )
+
+
+def report(tmp_path, maker=synthetic.methods, **options):
+    summary = write_report(maker(tmp_path / "run", **options), tmp_path / "out")
+    text = summary.index.read_text(encoding="utf-8")
+    numbers = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    return summary, text, numbers
+
+
+def sections(text):
+    return re.findall(r'<section id="([a-z-]+)"', text)
+
+
+def test_the_whole_page(tmp_path):
+    summary, text, numbers = report(
+        tmp_path, tests=(None, 8), tunings=2, published=PRINTED, seeds=(0, 1, 2), sides=(32, 16, 8)
+    )
+    assert sections(text) == [
+        "findings",
+        "table",
+        "networks",
+        "measures",
+        "claims",
+        "paper",
+        "resolution",
+        "cross-evaluation",
+        "pareto",
+        "curves",
+        "cost",
+        "method",
+        "environment",
+        "reproduce",
+        "left-out",
+    ]
+    page = Page(text)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    assert all(a.get("alt") for tag, a in page.tags if tag == "img")
+    assert "http:" not in text and "https:" not in text
+    # Sentence, report.json and figure say the same.
+    told = next(row for row in numbers["settings"][0]["rows"] if row["arm"] == "horkd")
+    gain, mean = f"{100 * told['gain']:+.2f}", f"{100 * told['mean']:.2f}"
+    assert f"HORKD reaches {mean} % top-1 accuracy: {gain} points" in summary.sentence
+    assert f"At equal compute it is {100 * told['compute_gain']:+.2f} points" in summary.sentence
+    assert gain in (tmp_path / "out" / "figures" / "forest_1.svg").read_text()
+    drawn = pl.read_csv(tmp_path / "out" / "figures" / "resolution.csv").filter(arm="horkd", resolution=32)
+    assert drawn["mean"][0] == pytest.approx(told["mean"], abs=1e-12)
+    assert {claim["name"] for claim in numbers["claims"]} == set(synthetic.METHOD_CLAIMS)
+    assert [row["difference"] for row in numbers["published"]] == [None, None]
+    assert any("Stand-in data: digits; the paper used CIFAR-100" in caution for caution in summary.cautions)
+    kept = pl.read_parquet(tmp_path / "out" / "data" / "cells.parquet")
+    assert kept.height == 3 * len(synthetic.ARMS) and summary.rows[0]["n"] == 3
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path):
+    folder = synthetic.methods(tmp_path / "run", seeds=(0, 1), tests=(None, 8), arms=["ce", "kd", "horkd"])
+    first, again = write_report(folder, tmp_path / "a"), write_report(folder, tmp_path / "b")
+    for path in first.index.parent.rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (again.index.parent / path.relative_to(first.index.parent)).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    "task, metric, words, others, heading",
+    [
+        (
+            "verification",
+            "verification_accuracy",
+            "% verification accuracy",
+            {"tpr_at_fpr_0.1": 0.8, "eer": 0.1, "auc": 0.95},
+            "TPR@FPR 0.1 %",
+        ),
+        ("retrieval", "recall_at_1", "% Recall@1", {"recall_at_2": 0.8, "recall_at_4": 0.9}, "Recall@4 %"),
+        ("identification", "top1", "% top-1 accuracy", {"top5": 0.9}, "top-1 error %"),
+    ],
+)
+def test_every_task_is_told_in_its_own_words(tmp_path, task, metric, words, others, heading):
+    summary, text, numbers = report(
+        tmp_path, task=task, metric=metric, numbers=others, sides=(16,), seeds=(0, 1), arms=["ce", "kd", "horkd"]
+    )
+    assert words in summary.sentence and heading in text
+    assert "accuracy" not in summary.sentence or metric != "recall_at_1"
+    assert re.search(
+        r"test-set noise floor, points \(360 (test pairs|queries|probe images)\)", " ".join(Page(text).words)
+    )
+    if task == "identification":
+        errors = {(r["arm"], r["name"]): r["mean"] for r in numbers["measures"]}
+        assert errors["kd", "top1_error"] == pytest.approx(1 - errors["kd", "top1"])
+
+
+def test_floors_and_chance_stand_below_the_table_and_outside_the_forest(tmp_path):
+    _, text, _ = report(tmp_path, sides=(16,), seeds=(0, 1, 2))
+    rows = (tmp_path / "out" / "tables" / "methods.csv").read_text().splitlines()
+    assert rows[-2].startswith('"raw pixels, nearest neighbour (floor, reads 32×32)",0.3') and rows[-1].startswith(
+        "chance,0.1,expected"
+    )
+    assert "raw pixels" not in (tmp_path / "out" / "figures" / "forest.svg").read_text()
+    assert "One reading for all seeds, so no interval: raw pixels, nearest neighbour." in text
+
+
+def test_a_failed_method_keeps_its_row_and_a_half_finished_one_its_count(tmp_path):
+    summary, text, _ = report(
+        tmp_path, sides=(16,), seeds=(0, 1, 2), failed=[("at", s) for s in (0, 1, 2)], missing=[("kd", 2)]
+    )
+    svg = (tmp_path / "out" / "figures" / "forest.svg").read_text()
+    assert "no result (3 failed)" in svg and "n=2 of 3" in svg
+    assert (summary.failed, summary.missing) == (3, 1) and "failures" in sections(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"arms": ["horkd"]},
+        {"arms": ["pixels"]},
+        {"arms": ["teacher", "pixels"]},
+        {"arms": ["ce"], "claims": [], "sides": (16,)},
+        {"seeds": (0,)},
+        {"reference": "nobody"},
+        {"failed": [("ce", 0), ("ce", 1)]},
+        {"score": lambda *_: 0.5},
+        {"score": lambda arm, side, noise: float("nan") if arm == "kd" else 0.5 + noise},
+        {"score": lambda *_: 0.0},
+        {"tests": (8, 16)},
+        {"arms": ["ce", "horkd"], "data": {}},
+        {"arms": ["ce", "horkd"], "axes": {}, "claims": None, "published": None, "seeds": (0, 1)},
+        {"arms": ["ce", "horkd"], "numbers": {"top5": float("nan"), "loss": None}},
+    ],
+    ids=[
+        "ours alone",
+        "a floor alone",
+        "nothing trained",
+        "the reference alone",
+        "one seed",
+        "no such reference",
+        "reference failed",
+        "all equal",
+        "no number",
+        "all zero",
+        "never tested as trained",
+        "no data named",
+        "no axes, claims, numbers",
+        "odd metrics",
+    ],
+)
+def test_no_run_is_too_poor_for_a_page(tmp_path, options):
+    summary, text, _ = report(tmp_path, **(POOR | options))
+    assert summary.sentence and "findings" in sections(text)
+
+
+def test_a_study_without_equal_compute_says_so(tmp_path):
+    summary, *_ = report(tmp_path, arms=["ce", "kd", "horkd"], sides=(16,), seeds=(0, 1))
+    assert any("no arm on labels alone with the compute" in caution for caution in summary.cautions)
+    assert "equal compute" not in summary.sentence
+
+
+def test_ours_ahead_on_fewer_seeds_is_not_called_lower_than_the_best(tmp_path):
+    summary, *_ = report(tmp_path, arms=["ce", "kd", "horkd"], sides=(16,), seeds=(0, 1), missing=[("horkd", 1)])
+    assert "Of the methods with n=2 seeds KD has the highest mean" in summary.sentence
+
+
+def test_the_detectable_gain_leaves_out_what_is_not_tested(tmp_path):
+    def score(arm, side, noise):
+        return 0.5 + (noise * 40 if arm == "teacher" else 0.0) + synthetic.GAIN[arm] + noise
+
+    _, _, numbers = report(tmp_path, arms=["teacher", "ce", "horkd"], sides=(16,), seeds=(0, 1, 2), score=score)
+    rows = {row["arm"]: row for row in numbers["settings"][0]["rows"]}
+    assert numbers["settings"][0]["detectable"]["sd"] == pytest.approx(rows["horkd"]["gain_sd"])
+    assert rows["teacher"]["gain_sd"] > 2 * rows["horkd"]["gain_sd"]
+
+
+def test_uneven_tuning_is_told(tmp_path):
+    folder = synthetic.methods(tmp_path / "run", arms=["ce", "horkd"], sides=(16,), seeds=(0, 1), tunings=2)
+    run = json.loads((folder / "run.json").read_text())
+    run["cells"] = [cell for cell in run["cells"] if cell["id"] != "ce-16-0"]
+    run["trials"] = [trial for trial in run["trials"] if trial["cell"] != "ce-16-0"]
+    synthetic.save(folder, run)
+    summary = write_report(folder, tmp_path / "out")
+    assert any("labels alone had 1 setting to choose from, others up to 2" in item for item in summary.cautions)
+
+
+def test_hostile_titles_stay_text(tmp_path):
+    folder = synthetic.methods(tmp_path / "run", arms=["ce", "horkd"], seeds=(0, 1))
+    run = json.loads((folder / "run.json").read_text())
+    run["arms"]["horkd"]["title"] = "<script>alert(1)</script> $x_1$ & | \\"
+    run["arms"]["ce"]["title"] = "=1+1,\n<b>"
+    synthetic.save(folder, run)
+    summary = write_report(folder, tmp_path / "out")
+    text = summary.index.read_text(encoding="utf-8")
+    assert "<script>" not in text and "<b>" not in text.replace("<b>2", "").split("<section", 1)[1]
+    assert "'=1+1" in (tmp_path / "out" / "tables" / "methods_1.csv").read_text()
+
+
+def test_a_search_with_two_objectives_shows_its_front(tmp_path):
+    summary, text, numbers = report(tmp_path, maker=synthetic.pareto_search)
+    front = [cell for cell in numbers["search"]["cells"] if cell["front"]]
+    assert f"{len(front)} of 10 completed cells are beaten by none" in summary.sentence
+    assert summary.score == "validation" and len(summary.rows) == len(front)
+    assert all((cell["test"] is not None) == cell["front"] for cell in numbers["search"]["cells"])
+    assert "data/cells.parquet" in text and (tmp_path / "out" / "figures" / "pareto.csv").is_file()
+
+
+@pytest.mark.parametrize("failed", [("c0",), tuple(f"c{index}" for index in range(9))])
+def test_a_search_with_failures_still_has_a_page(tmp_path, failed):
+    summary, text, _ = report(tmp_path, maker=synthetic.pareto_search, failed=failed, seeds=(0,))
+    assert summary.sentence and "findings" in sections(text)
+
+
+def test_pictures_keep_the_colour_of_a_method_and_name_every_line(tmp_path):
+    report(tmp_path, seeds=(0, 1), sides=(16, 8), architectures=("resnet_thin", "resnet18"))
+    figures = tmp_path / "out" / "figures"
+    for name in ("resolution_1", "resolution_2"):
+        svg = (figures / f"{name}.svg").read_text()
+        assert "HORKD, direct" in svg and "labels alone" in svg and "raw pixels" not in svg
+    assert re.search(r"fill: #0072b2[^>]*>HORKD<", (figures / "resolution_1.svg").read_text())
+
+
+def test_every_method_has_one_look_and_ours_the_first():
+    from analysis import theme
+    from analysis.arms import Arm
+    from analysis.figures_resolution import arm_looks
+
+    arms = {name: Arm(name=name, title=words["title"], kind=words["kind"]) for name, words in synthetic.ARMS.items()}
+    looks = arm_looks(arms, "ce")
+    assert looks["horkd"][0] == theme.BLUE and looks["ce"][0] == theme.GREY and "pixels" not in looks
+    assert len({look[:2] for look in looks.values()}) == len(looks)
+    many = arms | {f"m{index}": Arm(name=f"m{index}", title="m", kind="method") for index in range(9)}
+    assert len(arm_looks(many, "ce")) == 5 + 2  # Five with a colour, the reference and the teacher.
