@@ -9,7 +9,7 @@ from __future__ import annotations
 from search_spaces.study import Arm
 
 # What `--preset tuning` tries: each distilling arm by its overall weight, labels alone by the learning rate.
-WEIGHTS = tuple({"student.distillation": factor} for factor in (0.1, 0.3, 1.0, 3.0, 10.0))
+WEIGHTS = tuple({"student.distillation": factor} for factor in (0.01, 0.1, 0.3, 1.0, 3.0))
 RATES = tuple({"student.learning_rate": rate} for rate in (0.0125, 0.025, 0.05, 0.1, 0.2))
 
 RESOLUTION = "resolution"  # Of the student and of the floors; presets pin that of teacher and assistant.

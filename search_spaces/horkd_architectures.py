@@ -57,7 +57,7 @@ STUDY = Study(
         Claim(
             name="accuracy_falls_with_resolution",
             text="Accuracy falls with the student's resolution",
-            source="HORKD, Sec. 4.2",
+            source="HORKD, Sec. 4.1",
         ),
     ),
 )

@@ -7,7 +7,7 @@ from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Study
 from trainables.recipes import DISTILLATION
 
-_SHOWN = ("ce", "ce_equal_compute", "horkd_direct", "horkd", "horkd_init")
+_SHOWN = ("ce", "ce_equal_compute", "ce_equal_compute_direct", "horkd_direct", "horkd", "horkd_init")
 
 STUDY = Study(
     name="horkd_assistant_ablation",
@@ -39,7 +39,7 @@ STUDY = Study(
             data="cub200",
             data_size=256,
             note="the paper names no data set for this ablation (metric learning); its curves are in the figure only",
-            axes={"arm": ("teacher", *_SHOWN), "resolution": (256, 160, 96)},
+            axes={"arm": ("teacher", *_SHOWN, "pixels", "random"), "resolution": (256, 160, 96)},
             parameters={
                 "task": "retrieval",
                 "teacher.architecture": "resnet50",

@@ -7,10 +7,11 @@ from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Published, Study
 from trainables.recipes import DISTILLATION
 
-_SHOWN = ("teacher", "ce", "ce_equal_compute", "kd", "fitnet", "at", "rkd", "horkd", "horkd_cross", "horkd_vgg")
+_CONTROLS = ("ce_equal_compute", "ce_equal_compute_direct")
+_SHOWN = ("teacher", "ce", *_CONTROLS, "kd", "fitnet", "at", "rkd", "horkd", "horkd_cross", "horkd_vgg")
 _FLOORS = ("pixels", "random")
-_ORDERS = ("l1", "l2", "l3", "lc", "horkd_direct", "ce_equal_compute_direct")
-_METHODS = ("ce", "kd", "fitnet", "at", "rkd", "horkd")
+_ORDERS = ("l1", "l2", "l3", "lc", "horkd_direct")
+_METHODS = ("ce", "kd", "fitnet", "at", "rkd", "horkd_direct", "horkd")
 
 
 def _paper(method: str, arm: str, resolution: int | None) -> Published:
@@ -98,7 +99,7 @@ STUDY = Study(
         Claim(
             name="accuracy_falls_with_resolution",
             text="Accuracy falls with the student's resolution",
-            source="HORKD, Sec. 4.2",
+            source="HORKD, Sec. 4.1",
         ),
         Claim(
             name="distillation_survives_equal_compute",

@@ -7,14 +7,15 @@ from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Published, Study
 from trainables.recipes import DISTILLATION
 
-_SHOWN = ("teacher", "ce", "ce_equal_compute", "kd", "rkd", "horkd_direct", "horkd")
+_SHOWN = ("teacher", "ce", "ce_equal_compute", "ce_equal_compute_direct", "kd", "rkd", "horkd_direct", "horkd")
 _FLOORS = ("pixels", "random")
-_ORDERS = ("l1", "l2", "l3", "lc", "ce_equal_compute_direct")
+_ORDERS = ("l1", "l2", "l3", "lc")
 
 # What five trials of each arm found on validation (`--preset tuning --seeds 100-102`), which two digits make noisy.
 _TUNED = {
     "ce": {"student.learning_rate": 0.2},
     "ce_equal_compute": {"student.learning_rate": 0.2},
+    "ce_equal_compute_direct": {"student.learning_rate": 0.2},
     "rkd": {"student.distillation": 0.3},
 }
 
@@ -49,7 +50,7 @@ STUDY = Study(
         "tuning": Preset(
             seeds=3,
             note="each method by its overall weight, labels alone by the learning rate, five trials each, chosen on validation",
-            axes={"arm": ("ce", "kd", "rkd", "horkd"), "resolution": (4,), "tuning": (0, 1, 2, 3, 4)},
+            axes={"arm": ("ce", "kd", "rkd", "horkd_direct", "horkd"), "resolution": (4,), "tuning": (0, 1, 2, 3, 4)},
             parameters=ranges.DIGITS_DISJOINT,
         ),
         "tiny": Preset(

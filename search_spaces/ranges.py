@@ -59,6 +59,7 @@ DIGITS_CHAIN: dict[str, Any] = {
 DIGITS_TUNED: dict[str, dict[str, Any]] = {
     "ce": {"student.learning_rate": 0.1},
     "ce_equal_compute": {"student.learning_rate": 0.1},
+    "ce_equal_compute_direct": {"student.learning_rate": 0.1},
     "kd": {"student.distillation": 0.3},
     "fitnet": {"student.distillation": 0.1},
     "at": {"student.distillation": 0.1},
@@ -101,7 +102,7 @@ FACES_PAPER: dict[str, Any] = {
     "embedding": 512,
     "augment": "flip",
     "epochs": 40,
-    "batch_size": 256,
+    "batch_size": 128,
     "learning_rate": 0.1,
     "schedule": "cosine",
     **PAPER_WEIGHTS,

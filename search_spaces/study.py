@@ -25,7 +25,7 @@ class Arm:
     tuning: tuple[Mapping[str, Any], ...] = ()
     # Name of the arm whose multiply-adds this one may spend; its epochs follow from that.
     compute_of: str = ""
-    # Axes that mean nothing to this arm; it has one cell, at their first value.
+    # Axes that mean nothing to this arm: it has one cell for all their values.
     ignores: tuple[str, ...] = ()
 
 

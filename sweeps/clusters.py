@@ -168,10 +168,19 @@ def plan_submission(request: Request, place: Place, say: Say, *, pack: bool, run
 
 def absolute(request: Request) -> Request:
     """The request with paths that mean the same wherever a job runs."""
-    data, root = request.data, request.data_root
-    if data and data.startswith("folder:"):
-        data = f"folder:{Path(data.removeprefix('folder:')).expanduser().absolute()}"
-    return replace(request, data=data, data_root=str(Path(root).expanduser().absolute()) if root else None)
+
+    def whole(text: str | None, prefix: str = "") -> str | None:
+        if not text or not text.startswith(prefix):
+            return text
+        return f"{prefix}{Path(text.removeprefix(prefix)).expanduser().absolute()}"
+
+    return replace(
+        request,
+        data=whole(request.data, "folder:"),
+        data_root=whole(request.data_root),
+        test_data=whole(request.test_data, "folder:"),
+        test_data_root=whole(request.test_data_root),
+    )
 
 
 def _orders(request: Request, place: Place, path: Path, profiles: Sequence[tuple[Profile, int]]) -> list[Order]:

@@ -70,8 +70,9 @@ class Request:
     def command(self) -> str:
         """The command line that asks for the same."""
         words = ["python", "-m", "sweeps", "run", self.study]
+        implied = search_spaces.load(self.study).preset_for(self.data)
         for flag, value in (
-            ("--preset", self.preset if self.preset != "demo" else None),
+            ("--preset", self.preset if self.preset != implied else None),
             ("--data", self.data),
             ("--data-root", self.data_root),
             ("--data-size", self.data_size),
@@ -124,14 +125,15 @@ def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
     }
 
 
-def stand_in(name: str, images: int | None) -> dict[str, Any]:
+def stand_in(name: str, images: int | None, size: int | None = None) -> dict[str, Any]:
     """What is known, or else guessed, about a data set that was not packed yet, for `show`."""
     known = catalog.DATASETS.get(name)
     if known is not None and known.images:
         side, train = known.side, known.train if known.train is not None else known.images
         test, classes = known.test or 0, known.classes
     else:
-        side, train, test, classes = 64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2), None
+        side, train, test, classes = size or 64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2), None
+    side = side if known is not None and known.fixed else size or side
     return {
         "name": name,
         "fingerprint": plan.UNPACKED,
@@ -199,13 +201,13 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         if pack:
             raise
         # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
-        data = stand_in(name, None)
+        data = stand_in(name, None, request.data_size or resolved.preset.data_size)
         resolved.side = data["height"]
         survey = plan.survey(resolved, data, store)
         return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
     info = _packed(source, place, store, say, pack=pack)
     test_info = _packed(other, place, store, say, pack=pack) if other is not None else None
-    data = data_of(info) if info is not None else stand_in(name, source.images)
+    data = data_of(info) if info is not None else stand_in(name, source.images, source.size)
     if info is not None:
         data["name"] = source.name
     resolved.side = data["height"]
@@ -220,7 +222,9 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
                 f"{study.name} is about {resolved.task}, but {shown} offers {', '.join(offered)} only. "
                 "`python -m sweeps data list` shows what others offer."
             )
-    if info is not None:
+    if info is not None and test_info is not None and info.fingerprint == test_info.fingerprint:
+        raise UsageError(f"--test-data must be another data set than the one trained on, but both are {info.name}.")
+    if info is not None and (other is None or test_info is not None):
         plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
     survey = plan.survey(resolved, data, store, planner)
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None

@@ -11,7 +11,7 @@ from typing import Any
 from trainables.artifacts import Store
 from trainables.compute import CONVOLUTIONS, forward_macs
 from trainables.errors import ArtifactError
-from trainables.spec import DistillationSpec, EvaluationSpec, SleepSpec, StageSpec, TrainingSpec, UntrainedSpec
+from trainables.spec import DistillationSpec, EvaluationSpec, SleepSpec, StageSpec, TrainingSpec, UntrainedSpec, to_plain
 
 PARAMETERS: dict[str, float] = {
     "resnet18": 11.2e6,
@@ -66,7 +66,7 @@ def working_bytes(specs: Iterable[StageSpec]) -> float:
 
 
 def _shape(spec: dict[str, Any], kind: str) -> tuple[Any, ...]:
-    names = ("architecture", "width", "resolution", "train_images", "batch_size", "data")
+    names = ("architecture", "width", "resolution", "train_images", "batch_size", "data", "method")
     return (kind, *(spec.get(name) for name in names))
 
 
@@ -85,7 +85,5 @@ def measured_rates(store: Store, keys: Iterable[str], most: int = 100) -> dict[t
 
 def known_seconds(spec: StageSpec, rates: dict[tuple[Any, ...], float]) -> float | None:
     """Seconds of a stage from the rates of finished ones of its shape, or None."""
-    plain = {name: getattr(spec, name, None) for name in ("architecture", "width", "resolution", "train_images")}
-    plain |= {"batch_size": getattr(spec, "batch_size", None), "data": spec.data}
-    rate = rates.get(_shape(plain, spec.kind))
+    rate = rates.get(_shape(to_plain(spec), spec.kind))
     return None if rate is None else rate * getattr(spec, "epochs", 1)

@@ -24,6 +24,8 @@ from trainables.errors import UsageError, did_you_mean
 from trainables.recipes import Recipe
 from trainables.spec import DistillationSpec, KeyTemplate, StageSpec, TrainingSpec
 
+# What makes an arm what its title says; no word of the command line for all arms changes that.
+DEFINING = ("route", "method", "orders", "architecture", "reader", "head", "similarity", "init_from_assistant")
 MOST_CELLS = 1_000_000
 MOST_SEEDS = 10_000
 UNPACKED = "not-packed-yet"
@@ -108,7 +110,7 @@ class Resolved:
         return Cell(specs.short_hash({"study": self.study.name, "cell": parameters}), parameters, dict(point), number)
 
     def _of_arm(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """What the arm of a point stands for; words of the command line outrank it."""
+        """What the arm of a point stands for; words of the command line outrank it where they do not undo the arm."""
         arm = self.arms[point[ARM]]
         meant = dict(arm.parameters)
         if TUNING in point:
@@ -118,7 +120,8 @@ class Resolved:
         meant = {
             name: value
             for name, value in meant.items()
-            if name not in asked and not (name.split(".")[0] in roles and name.partition(".")[2] in asked)
+            if name.split(".")[-1] in DEFINING
+            or (name not in asked and not (name.split(".")[0] in roles and name.partition(".")[2] in asked))
         }
         if arm.compute_of:
             role, epochs = self._equal_compute(self.parameters | dict(point) | meant, arm, point)
@@ -312,6 +315,14 @@ def resolve(
             given[full] = tuple(dict.fromkeys(known))
         except UsageError as error:
             mistakes.append(str(error).replace(f"recipe {recipe.name}", study.name))
+    for full in [name for name in given if study.arms and name.split(".")[-1] in ("route", "method")]:
+        mistakes.append(
+            f"{full} is what the arms of {study.name} decide. Choose among them with --set arm=NAME,...: "
+            f"{', '.join(study.arms)}."
+        )
+        del given[full]
+    if len(given.get("task", ())) > 1:
+        mistakes.append("task takes one value: scores of different tasks cannot be compared.")
     for full, values in given.items():
         # A word for all stages outranks what the preset says for one of them, unless the study varies it: then what is
         # pinned for one stage is meant.
@@ -452,6 +463,9 @@ class Planner:
             yield StageNode(keys[step.role], step.role, made[step.role], seed, parents, [cell.id])
 
 
+PLURALS = {"untrained": "untrained networks"}
+
+
 @dataclass
 class Survey:
     """What a plan amounts to, without its graph."""
@@ -472,7 +486,7 @@ class Survey:
 
     def sentence(self) -> str:
         """`5 teachers, 80 assistants, 80 evaluations; 3 already in the store`."""
-        parts = [f"{n:,} {role}{'s' if n != 1 else ''}" for role, n in self.distinct.items()]
+        parts = [f"{n:,} {PLURALS.get(role, role + 's') if n != 1 else role}" for role, n in self.distinct.items()]
         present = sum(self.present.values())
         return ", ".join(parts) + (f"; {present:,} already in the store" if present else "")
 
@@ -486,7 +500,7 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
     seen: set[str] = set()
     prices: dict[int, _Price] = {}
     drawn = resolved.study.sampled
-    # Seeds never share a stage, so in an empty store one seed tells the counts of all.
+    # Where a stage has a seed, no two seeds share it, so in an empty store one seed tells the counts of all.
     seeds, alike = (resolved.seeds, 1) if present else (resolved.seeds[:1], len(resolved.seeds))
     for cell in examples(resolved):
         made = planner.specs(cell)
@@ -499,9 +513,13 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
                 if spec.threads > most.threads:
                     result.examples[step.role] = spec
         for seed in seeds:
-            for role, key in planner.keys(cell, seed).items():
+            keys = planner.keys(cell, seed)
+            # Raw pixels have no seed, and what hangs from them has none either.
+            others = planner.keys(cell, seed + 1) if alike > 1 else {}
+            for role, key in keys.items():
                 spec = made[role]
-                times = alike * (resolved.trials if drawn and not isinstance(spec, specs.TeacherSpec) else 1)
+                own = 1 if others.get(role) == key else alike
+                times = own * (resolved.trials if drawn and not isinstance(spec, specs.TeacherSpec) else 1)
                 result.asked += alike * (resolved.trials if drawn else 1)
                 if key in seen:
                     continue
@@ -574,8 +592,14 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 mistakes[
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
-            if spec.stem == "large" and not spec.architecture.startswith("resnet"):
-                mistakes[f"stem=large is for residual networks, got {spec.architecture} for the {role}."] = None
+            if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
+                mistakes[
+                    f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."
+                ] = None
+            if getattr(spec, "init_from_assistant", False):
+                _check_start(role, spec, made, parents[role], mistakes)
+            if spec.validation_fraction == 0 and (resolved.study.sampled or TUNING in resolved.axes):
+                mistakes[f"validation_fraction must be above 0: {resolved.study.name} chooses on validation."] = None
             if spec.upsample_to is not None and spec.upsample_to < resolution:
                 mistakes[
                     f"upsample_to must be at least the resolution, {resolution}, got {spec.upsample_to} for the {role}."
@@ -596,6 +620,26 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 ] = None
     if mistakes:
         raise UsageError("\n".join(list(mistakes)[:10]))
+
+
+def _check_start(
+    role: str,
+    spec: TrainingSpec,
+    made: Mapping[str, StageSpec],
+    parents: Mapping[str, str],
+    mistakes: dict[str, None],
+) -> None:
+    """A network can begin with another one's weights only if both are built alike."""
+    guide = next((made[parent] for parent in parents.values()), None)
+    if not isinstance(guide, TrainingSpec):
+        mistakes[f"init_from_assistant=true needs a guide for the {role}, but its route has none."] = None
+        return
+    for name in ("architecture", "width", "embedding", "stem"):
+        ours, theirs = getattr(spec, name), getattr(guide, name)
+        if ours != theirs:
+            mistakes[
+                f"init_from_assistant=true needs a {role} built like its {guide.kind}, but {name} is {ours} and {theirs}."
+            ] = None
 
 
 def check_splits(resolved: Resolved, packed: Packed, planner: Planner, tested: Packed | None = None) -> None:

@@ -64,7 +64,9 @@ class Projector:
         spec = node.spec
         flat = {name: list(v) if isinstance(v, tuple) else v for name, v in specs.flatten(spec).items()}
         measured = self._measured(node)
-        orders = getattr(getattr(measured.base, "horkd", None), "orders", None) if measured is not None else None
+        orders = None
+        if measured is not None and "horkd" in specs.methods_of(measured.base.method):  # type: ignore[attr-defined]
+            orders = measured.base.horkd.orders  # type: ignore[attr-defined]
         row: dict[str, Any] = {
             "run": self.run.id,
             "study": self.study,

@@ -40,7 +40,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
             state = "done"
         elif any(k in failed_keys for k in keys):
             state = "failed"
-        elif any(k in running_keys for k in keys[1:]):
+        elif any(k in running_keys for k in (keys[1:] if len(keys) > 2 else keys)):  # A teacher belongs to many.
             state = "running"
         elif trial["cell"] in pruned:
             state = "pruned"
@@ -170,7 +170,8 @@ def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[st
             whole[cell] = False
             continue
         with contextlib.suppress(ArtifactError):
-            value = store.get(keys[-2]).metrics.get("validation_top1")
+            found = store.get(keys[-2]).metrics
+            value = found.get("validation_score", found.get("validation_top1"))
             if value is not None:
                 values.setdefault(cell, []).append(float(value))
         whole.setdefault(cell, True)
@@ -179,7 +180,7 @@ def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[st
         return None
     best = max(means, key=lambda cell: means[cell])
     labels = {c["id"]: c.get("label", c["id"]) for c in content.get("cells", ())}
-    return {"cell": best, "label": labels.get(best, best), "validation_top1": means[best], "seeds": len(values[best])}
+    return {"cell": best, "label": labels.get(best, best), "validation_score": means[best], "seeds": len(values[best])}
 
 
 def say(view: dict[str, Any], only_failed: bool) -> None:
@@ -205,7 +206,7 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
         if view["leader"]:
             lead = view["leader"]
             click.echo(
-                f"  leader      {lead['label']}  {100 * lead['validation_top1']:.2f} % on validation (n={lead['seeds']})"
+                f"  leader      {lead['label']}  {100 * lead['validation_score']:.2f} % on validation (n={lead['seeds']})"
             )
     for row in view["failed"]:
         click.echo(f"  failed      {row['stage']} {row['key']}: {row['why'].splitlines()[0][:160]}")

@@ -32,7 +32,7 @@ def forward_macs(spec: TrainingSpec, side: int) -> float:
 def training_macs(spec: TrainingSpec, guide: TrainingSpec | None, side: int) -> float:
     """Multiply-adds per image and epoch: forward and backward of the network, and the guide's forward pass if read.
 
-    The training of the guide itself is not counted: it is shared by all that are compared.
+    The training of guides is not counted: a teacher serves all that are compared, an assistant every student under it.
     """
     total = (1 + BACKWARD) * forward_macs(spec, side)
     if isinstance(spec, DistillationSpec) and spec.distils and guide is not None:

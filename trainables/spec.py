@@ -25,6 +25,7 @@ ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet34_thin", "resnet_th
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 STEMS = ("small", "large")
+LARGE_STEMS = ("resnet18", "resnet34", "resnet50")  # Networks that can have the large one.
 TASKS = ("classification", "verification", "identification", "retrieval")
 ORDERS = ("1", "2", "3", "C")
 METHODS = ("horkd", "kd", "fitnet", "at", "rkd", "pkt", "sp", "darkrank", "mkd", "crd")
@@ -742,11 +743,15 @@ class EvaluationSpec(StageSpec):
     def unused(self) -> tuple[str, ...]:
         """What belongs to other protocols."""
         names = [] if self.protocol == "verification" else ["flip"]
+        # Images that are not smaller than what the network reads are reduced to that at once.
+        if None not in (self.test_resolution, self.resolution) and self.test_resolution >= self.resolution:  # type: ignore[operator]
+            names += ["test_resolution"]
         if self.protocol != "classification":
             names += ["reader"]
         if self.protocol != "identification":
             names += ["gallery", "head"]
-        if self.protocol == "classification" and self.reader == "logits":
+        by_layer = {"classification": self.reader == "logits", "identification": self.head == "softmax"}
+        if by_layer.get(self.protocol, False):
             names += ["similarity"]
         return tuple(names)
 

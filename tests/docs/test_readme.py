@@ -258,7 +258,7 @@ def test_the_table_of_studies_is_complete() -> None:
     for name in search_spaces.names():
         study = search_spaces.load(name)
         demo = study.presets["demo"]
-        cells = demo.trials if study.sampled else int(np.prod([len(v) for v in (demo.axes or study.axes).values()]))
+        cells = demo.trials if study.sampled else len(list(study.points(demo.axes or study.axes)))
         known[name] = (study.paper, study.figure, study.title, str(cells), str(demo.seeds))
     assert {name: (paper, figure, title, cells, seeds) for paper, figure, title, name, cells, seeds in rows} == known
 
@@ -266,7 +266,7 @@ def test_the_table_of_studies_is_complete() -> None:
 def test_the_glossary_has_the_words_of_the_code() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     entries = set(re.findall(r"^\| \*\*([\w ]+)\*\*", text, re.MULTILINE)) | {"test"}
-    roles = {role for recipe in (recipes.HORKD, recipes.HORKD_ASSISTANT) for role in recipe.roles}
+    roles = {role for recipe in (recipes.DISTILLATION, recipes.HORKD_ASSISTANT) for role in recipe.roles}
     assert roles | (set(SPECS) - {"sleep"}) <= entries
     assert {
         "study",

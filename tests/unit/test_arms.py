@@ -9,7 +9,8 @@ import pytest
 import search_spaces
 from search_spaces.arms import ARMS
 from search_spaces.study import KINDS
-from sweeps.plan import Cell, Planner, Resolved, build_graph, resolve
+from sweeps.conduct import Request, stand_in
+from sweeps.plan import Cell, Planner, Resolved, build_graph, check_against_data, resolve, survey
 from trainables.artifacts import Store
 from trainables.compute import equal_compute_epochs, forward_macs, training_macs
 from trainables.errors import UsageError
@@ -57,7 +58,9 @@ def test_a_route_says_which_stages_a_cell_has(route: str, roles: list[str], read
 
 
 def test_an_unknown_route_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=f"route must be one of {', '.join(ROUTES)}, got 'directly'. Did you mean 'direct'"):
+    with pytest.raises(
+        UsageError, match=f"route must be one of {', '.join(ROUTES)}, got 'directly'. Did you mean 'direct'"
+    ):
         DISTILLATION.coerce("route", "directly")
 
 
@@ -99,10 +102,92 @@ def test_teacher_assistant_and_pixels_are_shared(store: Store) -> None:
 def test_the_command_line_outranks_the_arm_and_the_arm_the_preset() -> None:
     plain = cell_of(asked(), "kd", resolution=4).parameters
     assert plain["student.cross_entropy"] == 0.1
-    for setting, name in (("student.cross_entropy=0.5", "student.cross_entropy"), ("cross_entropy=0.5", "cross_entropy")):
+    for setting, name in (
+        ("student.cross_entropy=0.5", "student.cross_entropy"),
+        ("cross_entropy=0.5", "cross_entropy"),
+    ):
         parameters = cell_of(asked(setting), "kd", resolution=4).parameters
         made = DISTILLATION.specs(parameters, "d")["student"]
         assert parameters[name] == made.cross_entropy == 0.5  # type: ignore[attr-defined]
+
+
+def test_no_word_for_all_arms_undoes_what_an_arm_is() -> None:
+    resolved = asked("architecture=resnet18", "horkd.orders=1")
+    made = {
+        arm: DISTILLATION.specs(cell_of(resolved, arm, resolution=4).parameters, "d")
+        for arm in ("pixels", "random", "horkd_vgg")
+    }
+    networks = {
+        (arm, role): spec.architecture
+        for arm, s in made.items()
+        for role, spec in s.items()
+        if hasattr(spec, "architecture")
+    }
+    assert networks[("pixels", "untrained")] == "pixels" and networks[("random", "untrained")] == "resnet18"
+    assert networks[("horkd_vgg", "student")] == networks[("horkd_vgg", "assistant")] == "vgg11"
+    assert networks[("horkd_vgg", "teacher")] == "resnet18"
+    single = asked("arm=l2,horkd_direct", "horkd.orders=1", "resolution=4")
+    orders = [DISTILLATION.specs(c.parameters, "d")["student"].horkd.orders for c in single.cells()]  # type: ignore[attr-defined]
+    assert orders == ["2", "1"]
+
+
+@pytest.mark.parametrize("setting", ["method=kd", "student.method=kd", "route=direct"])
+def test_words_that_would_make_all_arms_one_are_refused(setting: str) -> None:
+    with pytest.raises(
+        UsageError, match="is what the arms of horkd_classification decide. Choose among them with --set arm="
+    ):
+        asked(setting)
+
+
+def test_scores_of_two_tasks_are_not_compared() -> None:
+    with pytest.raises(UsageError, match="task takes one value"):
+        asked("task=retrieval,verification")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ("student.width=0.25", "arm=horkd_init"),
+            "needs a student built like its assistant, but width is 0.25 and 0.5",
+        ),
+        (("validation_fraction=0", "tuning=0,1"), "validation_fraction must be above 0: horkd_classification chooses"),
+        (("stem=large", "architecture=resnet_thin"), "stem=large is for resnet18, resnet34, resnet50, got resnet_thin"),
+    ],
+)
+def test_what_could_only_fail_after_hours_is_refused_at_planning(settings: tuple[str, ...], message: str) -> None:
+    study = search_spaces.load("horkd_assistant_ablation" if "horkd_init" in settings[-1] else "horkd_classification")
+    resolved = resolve(study, settings=settings, preset="tuning" if "tuning" in settings[-1] else "demo")
+    resolved.side = 8
+    with pytest.raises(UsageError, match=message):
+        check_against_data(resolved, stand_in("digits", None))
+
+
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_every_preset_fits_the_data_it_names(name: str) -> None:
+    study = search_spaces.load(name)
+    for preset, chosen in study.presets.items():
+        resolved = resolve(study, preset=preset, elsewhere=bool(chosen.test_data))
+        data = stand_in(chosen.data, None, chosen.data_size)
+        resolved.side = data["height"]
+        check_against_data(resolved, data)
+
+
+def test_the_survey_counts_what_the_graph_holds(store: Store) -> None:
+    resolved = asked(seeds=3)
+    counted = survey(resolved, stand_in("digits", None), store)
+    graph, trials, _ = build_graph(resolved, stand_in("digits", None)["fingerprint"], store)
+    roles = [node.role for node in graph.nodes.values()]
+    assert dict(counted.distinct) == {role: roles.count(role) for role in counted.distinct}
+    assert counted.asked == sum(len(trial.stages) for trial in trials)
+
+
+@pytest.mark.parametrize(("preset", "data"), [("demo", None), ("demo", "lfw"), ("small", "lfw"), ("tiny", None)])
+def test_a_recorded_command_asks_for_the_same_preset(preset: str, data: str | None) -> None:
+    words = Request("horkd_face_verification", preset=preset, data=data).command().split()
+    study = search_spaces.load("horkd_face_verification")
+    given = words[words.index("--preset") + 1] if "--preset" in words else study.preset_for(data)
+    assert given == preset
 
 
 def test_a_pinned_resolution_of_the_teacher_stays_when_the_axis_is_narrowed() -> None:
@@ -134,7 +219,7 @@ def test_tuning_tries_equally_many_settings_of_every_arm() -> None:
     per_arm = {name: [c for c in resolved.cells() if c.point["arm"] == name] for name in resolved.axes["arm"]}
     assert {len(cells) for cells in per_arm.values()} == {5}
     weights = [DISTILLATION.specs(c.parameters, "d")["student"].distillation for c in per_arm["kd"]]  # type: ignore[attr-defined]
-    assert weights == [0.1, 0.3, 1.0, 3.0, 10.0]
+    assert weights == [0.01, 0.1, 0.3, 1.0, 3.0]
     rates = [DISTILLATION.specs(c.parameters, "d")["student"].learning_rate for c in per_arm["ce"]]  # type: ignore[attr-defined]
     assert rates == [0.0125, 0.025, 0.05, 0.1, 0.2]
 
@@ -142,7 +227,9 @@ def test_tuning_tries_equally_many_settings_of_every_arm() -> None:
 def test_equal_compute_means_as_many_multiply_adds_as_the_distilled_student_took() -> None:
     resolved = asked()
     for resolution in (8, 4):
-        plain = DISTILLATION.specs(cell_of(resolved, "ce_equal_compute", resolution=resolution).parameters, "d")["student"]
+        plain = DISTILLATION.specs(cell_of(resolved, "ce_equal_compute", resolution=resolution).parameters, "d")[
+            "student"
+        ]
         chain = DISTILLATION.specs(cell_of(resolved, "horkd", resolution=resolution).parameters, "d")
         spent = chain["student"].epochs * training_macs(chain["student"], chain["assistant"], 8)  # type: ignore[arg-type, attr-defined]
         assert plain.epochs * training_macs(plain, None, 8) == pytest.approx(spent, rel=0.02)  # type: ignore[arg-type, attr-defined]
@@ -153,8 +240,12 @@ def test_equal_compute_means_as_many_multiply_adds_as_the_distilled_student_took
 def test_multiply_adds_grow_with_pixels_and_with_the_square_of_the_width() -> None:
     small = TeacherSpec(architecture="resnet18", resolution=16)
     assert forward_macs(TeacherSpec(architecture="resnet18"), 32) == 4 * forward_macs(small, 32)
-    assert forward_macs(TeacherSpec(architecture="resnet18", width=2.0, resolution=16), 32) == 4 * forward_macs(small, 32)
-    assert forward_macs(TeacherSpec(architecture="resnet18", resolution=16, upsample_to=32), 32) == 4 * forward_macs(small, 32)
+    assert forward_macs(TeacherSpec(architecture="resnet18", width=2.0, resolution=16), 32) == 4 * forward_macs(
+        small, 32
+    )
+    assert forward_macs(TeacherSpec(architecture="resnet18", resolution=16, upsample_to=32), 32) == 4 * forward_macs(
+        small, 32
+    )
     assert forward_macs(TeacherSpec(architecture="resnet18", stem="large"), 224) == pytest.approx(1.8e9, rel=0.1)
 
 

@@ -390,7 +390,7 @@ def test_two_trials_never_share_what_their_seeds_change(store: Store) -> None:
     ("settings", "message"),
     [
         (["resolution=16"], "resolution must be at most 8, the size of digits, got 16 for the teacher"),
-        (["stem=large", "architecture=vgg11"], "stem=large is for residual networks, got vgg11 for the teacher"),
+        (["stem=large", "architecture=vgg11"], "stem=large is for resnet18, resnet34, resnet50, got vgg11 for the teacher"),
         (["resolution=8", "upsample_to=6"], "upsample_to must be at least the resolution, 8, got 6 for the teacher"),
         (["train_images=1133"], "train_images must be at most 1132, what validation leaves of digits, got 1133"),
         (["train_images=9"], "train_images must be at least 10"),

@@ -426,6 +426,8 @@ def test_paths_in_a_request_mean_the_same_on_a_node(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     found = clusters.absolute(Request("s", data="folder:pictures", data_root="root"))
     assert (found.data, found.data_root) == (f"folder:{tmp_path / 'pictures'}", str(tmp_path / "root"))
+    tested = clusters.absolute(Request("s", test_data="folder:faces", test_data_root="other"))
+    assert (tested.test_data, tested.test_data_root) == (f"folder:{tmp_path / 'faces'}", str(tmp_path / "other"))
     assert dataclasses.replace(clusters.absolute(Request("s", data="digits"))) == Request("s", data="digits")
 
 

@@ -42,6 +42,8 @@ DATASETS = {
             protocols=_ALL,
             images=1797,
             classes=10,
+            train=1258,
+            test=539,
             side=8,
             fixed=True,
         ),

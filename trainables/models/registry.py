@@ -8,12 +8,11 @@ from trainables.errors import UsageError, did_you_mean
 from trainables.models.network import Network, Pixels
 from trainables.models.resnet import resnet18, resnet34, resnet34_thin, resnet50, resnet_thin
 from trainables.models.vgg import vgg11
+from trainables.spec import LARGE_STEMS
 
 BUILDERS: dict[str, Callable[..., Network]] = {
     builder.__name__: builder for builder in (resnet18, resnet34, resnet50, resnet34_thin, resnet_thin, vgg11)
 }
-
-LARGE_STEMS = ("resnet18", "resnet34", "resnet50")
 
 
 def build(
