@@ -32,7 +32,7 @@ STUDY = Study(
     sd_of_difference=0.01,
     presets={
         "demo": Preset(
-            seeds=5,
+            seeds=3,
             note="handwritten digits at 8 to 4 pixels, small networks",
             parameters=ranges.DIGITS_CHAIN,
             arms=ranges.DIGITS_TUNED,

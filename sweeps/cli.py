@@ -200,7 +200,8 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
             f"{ready.data['train_images']:,} training and {ready.data['test_images']:,} test images ({state})"
         )
         if resolved.test_fingerprint:
-            click.echo(f"  tested     {ready.request.test_data or resolved.preset.test_data}, all of it; no image of it is trained on")
+            tested = ready.request.test_data or resolved.preset.test_data
+            click.echo(f"  tested     {tested}, all of it; no image of it is trained on")
         for name, values in resolved.axes.items():
             shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
             click.echo(f"  axis       {name}: {shown}")

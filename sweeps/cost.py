@@ -11,7 +11,15 @@ from typing import Any
 from trainables.artifacts import Store
 from trainables.compute import CONVOLUTIONS, forward_macs
 from trainables.errors import ArtifactError
-from trainables.spec import DistillationSpec, EvaluationSpec, SleepSpec, StageSpec, TrainingSpec, UntrainedSpec, to_plain
+from trainables.spec import (
+    DistillationSpec,
+    EvaluationSpec,
+    SleepSpec,
+    StageSpec,
+    TrainingSpec,
+    UntrainedSpec,
+    to_plain,
+)
 
 PARAMETERS: dict[str, float] = {
     "resnet18": 11.2e6,
