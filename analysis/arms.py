@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -24,6 +24,19 @@ class Arm:
     title: str
     kind: str
     compute_of: str | None = None  # The arm whose multiply-adds it may spend.
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # What sets it apart: route, method, networks.
+    compute_parameters: Mapping[str, Any] = field(default_factory=dict)  # Those of `compute_of`, which may be absent.
+
+    @property
+    def costs(self) -> dict[str, Any]:
+        """What the arm's multiply-adds hang on."""
+        return _costs(self.parameters)
+
+    @property
+    def method(self) -> str | None:
+        """What the student is distilled by; None where the run does not tell."""
+        named = self.parameters.get("student.method")
+        return None if named is None else str(named)
 
 
 def arms_of(run: Mapping[str, Any], trials: pl.DataFrame) -> dict[str, Arm]:
@@ -32,8 +45,15 @@ def arms_of(run: Mapping[str, Any], trials: pl.DataFrame) -> dict[str, Arm]:
     for name, words in (run.get("arms") or {}).items():
         given = words if isinstance(words, Mapping) else {}
         kind = given.get("kind") if given.get("kind") in KINDS else METHOD
-        title = str(given.get("title") or name)
-        found[str(name)] = Arm(name=str(name), title=title, kind=str(kind), compute_of=given.get("compute_of"))
+        title, parameters = str(given.get("title") or name), given.get("parameters")
+        found[str(name)] = Arm(
+            name=str(name),
+            title=title,
+            kind=str(kind),
+            compute_of=given.get("compute_of"),
+            parameters=parameters if isinstance(parameters, Mapping) else {},
+            compute_parameters=given.get("compute_parameters") or {},
+        )
     for name in trials["arm"].drop_nulls().unique(maintain_order=True):
         found.setdefault(name, Arm(name=name, title=name, kind=METHOD))
     return found
@@ -46,14 +66,36 @@ def reference_arm(run: Mapping[str, Any], arms: Mapping[str, Arm]) -> str | None
 
 
 def our_arm(arms: Mapping[str, Arm], present: Sequence[str]) -> str | None:
-    """The arm the study is about: `horkd`, else the first of kind `ours`, among those present."""
+    """The arm the study is about among those present: `horkd`, else the first of kind `ours`, else `horkd_direct`."""
     ours = [arm.name for arm in arms.values() if arm.kind == OURS and arm.name in present]
-    return "horkd" if "horkd" in ours else (ours[0] if ours else None)
+    if ours:
+        return "horkd" if "horkd" in ours else ours[0]
+    return "horkd_direct" if "horkd_direct" in arms and "horkd_direct" in present else None
 
 
 def equal_compute_of(arm: Arm, arms: Mapping[str, Arm]) -> str | None:
-    """The arm that spends as much as `arm`, else the first of its kind; None for what is no distillation."""
+    """The arm on labels alone that spends what `arm` does: that of the arm itself, else of one with its networks.
+
+    Two arms take the same multiply-adds an epoch when they go the same route and name the same networks. None for what
+    is no distillation, and where no arm fits.
+    """
     if arm.kind not in DISTILLED:
         return None
-    same = [other for other in arms.values() if other.kind == EQUAL_COMPUTE]
-    return next((other.name for other in same if other.compute_of == arm.name), same[0].name if same else None)
+    controls = [other for other in arms.values() if other.kind == EQUAL_COMPUTE and other.compute_of]
+    for control in controls:
+        if control.compute_of == arm.name:
+            return control.name
+    for control in controls:
+        spent = arms[str(control.compute_of)].costs if control.compute_of in arms else _costs(control.compute_parameters)
+        if spent and spent == arm.costs:
+            return control.name
+    return None
+
+
+def _costs(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The route, and what networks the parameters name."""
+    return {
+        name: value
+        for name, value in parameters.items()
+        if name == "route" or name.split(".")[-1] in ("architecture", "width")
+    }

@@ -44,7 +44,8 @@ TRIAL_SCHEMA: dict[str, Any] = {
     "epochs": pl.Int64,
     "data": pl.String,
     "numerics": pl.String,
-    "key": pl.String,
+    "key": pl.String,  # Of the evaluation.
+    "network": pl.String,  # Of the stage that made the measured network.
     "error": pl.String,
     "error_type": pl.String,
     "log": pl.String,
@@ -239,7 +240,7 @@ def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row],
     row["metric"] = evaluation.get("metric") or run.get("metric")
     row["teacher"] = evaluation.get("teacher") or stages.get("teacher")
     row["teacher_validation_score"] = _validation(records.get(row["teacher"] or "", {}))
-    row["key"] = stages.get("evaluation")
+    row["key"], row["network"] = stages.get("evaluation"), measured.get("key")
     for name in ("macs", "parameters_count"):
         row[name] = evaluation.get(name) if evaluation.get(name) is not None else measured.get(name)
     row["train_seconds"], row["epochs"] = _finite(measured.get("seconds")), measured.get("epochs")

@@ -36,9 +36,9 @@ OTHERS = (
     Measure(name="top5", words="top-5 accuracy", heading="top-5 %"),
     Measure(name="top1_error", words="top-1 error", heading="top-1 error %"),
     Measure(name="top5_error", words="top-5 error", heading="top-5 error %"),
-    Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR@FPR 0.1 %"),
-    Measure(name="tpr_at_fpr_0.01", words="TPR at FPR 0.01", heading="TPR@FPR 0.01 %"),
-    Measure(name="tpr_at_fpr_0.001", words="TPR at FPR 0.001", heading="TPR@FPR 0.001 %"),
+    Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR % at FPR 0.1"),
+    Measure(name="tpr_at_fpr_0.01", words="TPR at FPR 0.01", heading="TPR % at FPR 0.01"),
+    Measure(name="tpr_at_fpr_0.001", words="TPR at FPR 0.001", heading="TPR % at FPR 0.001"),
     Measure(
         name="best_threshold_accuracy",
         words="accuracy at the best threshold on test (optimistic)",
@@ -72,6 +72,18 @@ def measure(name: object) -> Measure:
 def of_run(run: Mapping[str, Any]) -> Measure:
     """The metric by which the cells of a run are compared."""
     return measure(run.get("metric"))
+
+
+# The one number beside the score that a terminal has room for, by task, with a heading that is short.
+BESIDE = {
+    "verification": Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR@FPR 0.1"),
+    "identification": Measure(name="top1_error", words="top-1 error", heading="top-1 error %"),
+}
+
+
+def beside_score(run: Mapping[str, Any]) -> Measure | None:
+    """What a short table shows beside the score; None for tasks whose score says it all."""
+    return BESIDE.get(str(run.get("task")))
 
 
 def tested(run: Mapping[str, Any]) -> str:

@@ -57,7 +57,8 @@ def _of_methods(run: Mapping[str, Any]) -> list[str]:
         "Gain at equal epochs: the difference to the reference under the same seed; its p is that of a paired t-test, "
         "adjusted by Holm's method over the trained methods of a setting (not over teachers and floors).",
         "Gain at equal compute: the same over labels alone that were trained for as many multiply-adds as the method "
-        "took, its guides' forward passes counted; Holm over the methods of a setting.",
+        "took, its guides' forward passes counted, and not for as long a time; Holm over the methods of a setting. It is "
+        "told of methods that go the same route with the same networks as the one whose multiply-adds were given.",
         "Methods that hang from different teachers are not paired. What has no seed (raw pixels) is one reading, "
         "however many seeds the others have.",
         "The highest mean is looked for among the trained methods with the most seeds; it is picked on the seeds it is "

@@ -54,6 +54,7 @@ ROW_SCHEMA: dict[str, Any] = {
     "compute_pairs": pl.Int64,
     **dict.fromkeys(("compute_gain", "compute_low", "compute_high", "compute_p", "compute_p_holm"), pl.Float64),
     "compute_note": pl.String,
+    "compute_seconds": pl.Float64,  # Mean training time of that arm.
     "chance": pl.Float64,
     "parameters_count": pl.Int64,
     "macs": pl.Int64,
@@ -263,6 +264,7 @@ def _setting(
                 "compute_high": same.high,
                 "compute_p": same.p,
                 "compute_note": same.note if against else None,
+                "compute_seconds": _train_seconds(own[against]) if against else None,
                 "reference": name == reference,
                 "best": False,
                 "apart": arm.kind in UNTESTED or name in elsewhere,
@@ -332,9 +334,14 @@ def _about(frame: pl.DataFrame) -> dict[str, Any]:
         "parameters_count": first("parameters_count"),
         "macs": first("macs"),
         "epochs": first("epochs"),
-        "train_seconds": statistics.summarise(readings(frame, "train_seconds")).mean,
+        "train_seconds": _train_seconds(frame),
         "orders": None,
     }
+
+
+def _train_seconds(frame: pl.DataFrame) -> float | None:
+    """Mean training time of the measured networks, without their guides."""
+    return statistics.summarise(readings(frame, "train_seconds")).mean
 
 
 def _gain_columns(gain: Gain, none: bool) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from analysis.statistics import Summary
 
 NEAR = 1.1  # Shares of the full side that differ by less count as the same.
 
+FOLDS = 10  # Of LFW's pairs; fewer are a part of them.
+
 FOLDER = Path(__file__).parent / "published"
 
 # Metric of a table -> our number and whether it is told as an error.
@@ -99,21 +101,36 @@ def numbers(paper: str = "horkd") -> tuple[Number, ...]:
         )
 
 
+def tested_data(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What run.json says of the data that scores are of: of another set where the run tests on one."""
+    return run.get("test_data") or run.get("data") or {}
+
+
 def data_relation(run: Mapping[str, Any], dataset: str) -> str:
-    """Whether a run's data are those of a printed number: 'the paper's data', 'part of it' or 'other data'."""
-    data, paper = run.get("data") or {}, PAPER_SETS.get(dataset)
+    """Whether the data tested are those of a printed number: 'the paper's data', 'part of it' or 'other data'."""
+    data, paper = tested_data(run), PAPER_SETS.get(dataset)
     if paper is None or str(data.get("name") or "").lower() != paper.name:
         return "other data"
     images = sum(int(data.get(name) or 0) for name in ("train_images", "test_images"))
-    parameters = run.get("parameters") or {}
-    limited = any(name.split(".")[-1] == "train_images" and value for name, value in parameters.items())
+    limited = any(_limits(name.split(".")[-1], value, paper) for name, value in (run.get("parameters") or {}).items())
     whole = data.get("classes") == paper.classes and images == paper.images and not limited
     return "the paper's data" if whole else "part of it"
 
 
+def _limits(name: str, value: Any, paper: PaperSet) -> bool:
+    """Whether a parameter leaves out some of the training images, of the folds, or of the people recognised."""
+    if not value:
+        return False
+    if name == "folds":
+        return len({str(fold) for fold in value}) < FOLDS if isinstance(value, list | tuple) else True
+    if name == "subjects":
+        return not isinstance(value, int) or value < paper.classes
+    return name == "train_images"
+
+
 def data_words(run: Mapping[str, Any]) -> str:
     """'on digits, not the paper's data' for the verdicts of claims."""
-    name = str((run.get("data") or {}).get("name") or "unknown data")
+    name = str(tested_data(run).get("name") or "unknown data")
     dataset = next((known for known, own in PAPER_SETS.items() if own.name == name.lower()), "")
     relation = data_relation(run, dataset)
     if relation == "the paper's data":

@@ -29,7 +29,9 @@ class ReportSummary:
     """What the command line says after writing a report."""
 
     sentence: str
-    # `cell`, `mean`, `gain`, `low`, `high`, `p`, `n`: the best first, as fractions.
+    # `cell`, `mean`, `gain`, `low`, `high` (of the gain), `p`, `n`, and in a grid `reference`: the best first, as
+    # fractions. A comparison of methods has them setting by setting, with chance, and adds `setting`, `method`, `kind`,
+    # `mean_low`, `mean_high` and for some tasks `beside` (`heading`, `mean`).
     rows: list[dict[str, Any]]
     index: Path
     trials: int

@@ -79,6 +79,7 @@ class GridPage(ReportPage):
                 "high": r["gain_high"],
                 "p": r["p_holm"],
                 "n": r["n"],
+                "reference": r["reference"],
             }
             for r in ranked.iter_rows(named=True)
         ]

@@ -17,6 +17,7 @@ from analysis import (
     pareto,
     published,
     resolutions,
+    terminal_rows,
     wording_methods,
 )
 from analysis import report_methods_tables as made
@@ -121,6 +122,8 @@ class MethodsPage(ReportPage):
                 parts += [f"<h3>{page.text(setting.title)}</h3>" if setting.title else "", html]
             else:
                 parts.append(page.folded(setting.title, html))
+        if lacking := wording_methods.without_control(self.settings, self.arms):
+            parts.append(page.paragraph(lacking, "quiet"))
         self.add("table", "All methods", *parts, page.paragraph(self.teacher(), "quiet"))
         table = made.networks_table(self.settings, str(self.run.get("tuned") or ""))
         html = f'<div class="fit">{self.folder.table(table)}</div>'
@@ -323,20 +326,7 @@ class MethodsPage(ReportPage):
         self.numbers["measures"] = self.numbers_of.to_dicts()
         named = [s.rows.with_columns(pl.lit(s.title).alias("setting")) for s in self.settings]
         self.frames(pl.concat(named) if named else pl.DataFrame(schema=methods.ROW_SCHEMA))
-        self.summary_rows = [row for setting in self.settings for row in _summary(setting, len(self.settings) > 1)]
-
-
-def _summary(setting: Setting, several: bool) -> list[dict[str, object]]:
-    ranked = setting.rows.sort("mean", descending=True, nulls_last=True, maintain_order=True)
-    return [
-        {
-            "cell": f"{row['label']}, {setting.title}" if several else row["label"],
-            "mean": row["mean"],
-            "gain": row["gain"],
-            "low": row["gain_low"],
-            "high": row["gain_high"],
-            "p": row["p_holm"],
-            "n": row["n"],
-        }
-        for row in ranked.iter_rows(named=True)
-    ]
+        for setting in self.settings:
+            beside = terminal_rows.beside_score(self.run, setting, self.numbers_of)
+            several = len(self.settings) > 1
+            self.summary_rows += terminal_rows.of_setting(setting, several, beside, self.chance(setting))

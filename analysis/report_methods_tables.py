@@ -52,6 +52,12 @@ def _p(row: Mapping[str, Any], name: str) -> str | None:
     return None if value is None else p_value(value)
 
 
+def training_times(row: Mapping[str, Any]) -> str:
+    """'12.0 s, 14.0 s': mean training time of a method and of labels alone at equal compute; '' without both."""
+    times = (row["train_seconds"], row["compute_seconds"])
+    return "" if row["compute_gain"] is None or None in times else ", ".join(map(duration, times))
+
+
 def methods_table(setting: Setting, name: str, *, chance: float | None) -> Table:
     """All arms of a setting: score, both gains, validation, costs; floors below, chance last."""
     paired = setting.baseline is not None
@@ -69,17 +75,19 @@ def methods_table(setting: Setting, name: str, *, chance: float | None) -> Table
             Column(heading="gain at equal compute", show=points),
             Column(heading="its 95% CI"),
             Column(heading="its p Holm"),
+            Column(heading="training, both"),
         ]
     columns += [Column(heading="seeds")]
     body = []
     for row in rows:
-        own: list[Any] = [_named(row, setting.side), row["mean"]]
+        own: list[Any] = [named(row, setting.side), row["mean"]]
         own.append(interval(row["low"], row["high"], row["n"]) if row["n"] else "no result")
         if paired:
             own += [row["gain"], gain_interval(row["gain_low"], row["gain_high"], row["pairs"]), _p(row, "p_holm")]
         if compute:
             span = gain_interval(row["compute_low"], row["compute_high"], row["compute_pairs"])
             own += [row["compute_gain"], span, _p(row, "compute_p_holm") if row["compute_pairs"] else None]
+            own += [training_times(row) or None]
         own.append(row["n"] if row["n"] == row["n_expected"] else f"{row['n']} of {row['n_expected']}")
         body.append(own)
     if chance is not None:
@@ -111,7 +119,7 @@ def networks_table(settings: Sequence[Setting], tuned: str) -> Table:
     return Table(name="networks", caption=caption, columns=columns, rows=body)
 
 
-def _named(row: Mapping[str, Any], side: int | None) -> str:
+def named(row: Mapping[str, Any], side: int | None) -> str:
     """The title with what sets the row apart: the reference, a floor, another side."""
     mark = "reference" if row["reference"] else {TEACHER: "teacher", FLOOR: "floor"}.get(row["kind"])
     marks = [mark] if mark and mark not in row["label"].lower() else []
@@ -125,12 +133,17 @@ def _caption(setting: Setting, paired: bool, rows: Sequence[Mapping[str, Any]]) 
     caption = f"Test {setting.measure.words}{where}: mean and 95% t-interval over seeds."
     untested = any(row["apart"] for row in rows)
     if paired:
-        caption += f" Gain: paired by seed, over the reference at equal epochs; Holm over {setting.tests} tests"
+        caption += f" Gain: paired by seed, over the reference at equal epochs; Holm over {_tests(setting.tests)}"
         caption += " (not of teachers, floors and what reads another side)." if untested else "."
     against = sorted({row["compute_against"] for row in rows if row["compute_against"]})
     if against:
-        caption += f" At equal compute: over {' or '.join(against)}; Holm over {setting.compute_tests} tests."
+        caption += f" At equal compute, which is equal multiply-adds and not equal time: over {' or '.join(against)}; "
+        caption += f"Holm over {_tests(setting.compute_tests)}; beside it the mean training time of both, no guides'."
     return caption
+
+
+def _tests(count: int) -> str:
+    return f"{count} test{'' if count == 1 else 's'}"
 
 
 def measure_frame(settings: Sequence[Setting], task: object) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from analysis import curves, figures_curves, measures, page, statistics, wording
+from analysis.arms import UNTESTED, arms_of
 from analysis.claims import Claim
 from analysis.figures import Drawn
 from analysis.load import RunData, cell_table, validation_name
@@ -84,10 +85,14 @@ class ReportPage:
         self.add("claims", "Claims checked", html)
 
     def teacher(self) -> str:
-        """The teachers' validation score beside the students'."""
+        """The teachers' validation score beside the students', each network counted once."""
+        untested = [arm.name for arm in arms_of(self.run, self.trials).values() if arm.kind in UNTESTED]
         seen = self.trials.filter(pl.col("teacher").is_not_null(), pl.col("teacher_validation_score").is_not_null())
         teachers = seen.unique("teacher", maintain_order=True).sort("teacher")["teacher_validation_score"]
-        students = self.trials.filter(pl.col("status") == "completed")["validation_score"].drop_nulls()
+        done = self.trials.filter(pl.col("status") == "completed", ~pl.col("arm").is_in(untested).fill_null(False))
+        # Tested at several sides, a network still has one validation score.
+        done = done.with_columns(pl.coalesce("network", "key", pl.format("{} {}", "cell", "seed")).alias("network"))
+        students = done.unique("network", maintain_order=True)["validation_score"].drop_nulls()
         t, s = statistics.summarise(teachers), statistics.summarise(students)
         self.numbers["validation"] = {"teachers": vars(t), "students": vars(s)}
         if t.mean is None:
@@ -167,6 +172,7 @@ class ReportPage:
             run=run.get("run"),
             study=study,
             data=run.get("data"),
+            test_data=run.get("test_data"),
             preset=run.get("preset"),
             trials=dict(count),
             seeds=run.get("seeds"),
@@ -193,6 +199,8 @@ class ReportPage:
         if data.get("name"):
             size = f" {data['height']}×{data['width']}" if data.get("height") and data.get("width") else ""
             words.append(f"{data['name']}{size}")
+        if tested := (run.get("test_data") or {}).get("name"):
+            words.append(f"tested on {tested}")
         words += [
             f"preset {run['preset']}" if run.get("preset") else None,
             str(run.get("started") or "")[:10],
@@ -267,8 +275,9 @@ class ReportPage:
             f"Revision: {run.get('revision') or 'not recorded'}.",
         ]
         data = run.get("data") or {}
-        if data.get("fingerprint"):
-            facts.append(f"Data: {data.get('name')}, fingerprint {data['fingerprint']}.")
+        for title, part in (("Data", data), ("Tested", run.get("test_data") or {})):
+            if part.get("fingerprint"):
+                facts.append(f"{title}: {part.get('name')}, fingerprint {part['fingerprint']}.")
         if run.get("run"):
             facts.append(f"Run: {run['run']}.")
         self.numbers["reproduce"] = {

@@ -11,7 +11,7 @@ import polars as pl
 
 from analysis import measures, statistics
 from analysis.claims import NOT_CHECKED, PAPER_DATA, Claim
-from analysis.load import RunData
+from analysis.load import RunData, as_object
 from analysis.order_ablation import Panel
 from analysis.tables import p_value, percent, points
 from analysis.weight_search import Search
@@ -254,9 +254,17 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
             "chance."
         )
     finished = data.records.filter(pl.col("status") == "completed")
-    for column, what in (("numerics", "numerics (versions or processors)"), ("data", "data fingerprints")):
-        if (kinds := finished[column].drop_nulls().n_unique()) > 1:
+    # What is tested is another set than what is trained on, where the run says so: then each must be one.
+    tested = pl.col("stage") == "evaluation"
+    parts = [finished.filter(tested), finished.filter(~tested)] if run.get("test_data") else [finished]
+    for column, what, frames in (
+        ("numerics", "numerics (versions or processors)", [finished]),
+        ("data", "data fingerprints", parts),
+    ):
+        if (kinds := max(frame[column].drop_nulls().n_unique() for frame in frames)) > 1:
             found.append(f"The stages compared mix {kinds} {what}.")
+    if text := also_trained_on(trials):
+        found.append(text)
     withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
     if withheld:
         found.append(
@@ -276,3 +284,15 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
             + "."
         )
     return found
+
+
+def also_trained_on(trials: pl.DataFrame) -> str:
+    """How many of the classes tested have the name of one that was trained on; '' where none has."""
+    values = [as_object(text).get("classes_also_trained_on") for text in trials["metrics"].unique(maintain_order=True)]
+    counts = sorted({value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0})
+    if not counts:
+        return ""
+    count = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] == 1:
+        return "1 tested class has the name of a class that was trained on."
+    return f"{count} tested classes have the name of a class that was trained on."

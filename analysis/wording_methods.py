@@ -8,12 +8,12 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.arms import DISTILLED, EQUAL_COMPUTE, Arm, our_arm
+from analysis.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, Arm, equal_compute_of, our_arm
 from analysis.methods import Setting
 from analysis.pareto import COSTS, ParetoSearch
 from analysis.published import PAPER_SETS, data_words
 from analysis.tables import p_value, percent, points
-from analysis.wording import Answer, gain_words, n_words
+from analysis.wording import Answer, duration, gain_words, n_words
 
 MOST_SETTINGS = 4  # Named in the answer; the tables have all.
 
@@ -42,6 +42,8 @@ def answer(settings: Sequence[Setting], arms: Mapping[str, Arm]) -> Answer:
         headline = f"{start}{name} reaches {mean}: {gain_words(row)} over {reference} at equal epochs."
     rest.append(_at_equal_compute(row))
     rest.append(_best(first, row))
+    if over := above(first, row["arm"]):
+        rest.append(f"{over}.")
     if reference is not None:
         rest.append(_tally(first, reference))
     others = [_short(setting, arms) for setting in usable[1:MOST_SETTINGS]]
@@ -68,7 +70,10 @@ def _at_equal_compute(row: Mapping[str, Any]) -> str:
         p = row["compute_p_holm"]
         span += ", p undefined" if p is None else f", Holm p {p_value(p)}"
     words = f"{points(row['compute_gain'])} points ({span}, {n_words(row['compute_pairs'])})"
-    return f"At equal compute it is {words} over {row['compute_against']}."
+    times = ""
+    if row["train_seconds"] is not None and row["compute_seconds"] is not None:
+        times = f", which trained {duration(row['compute_seconds'])} where it trained {duration(row['train_seconds'])}"
+    return f"At equal multiply-adds it is {words} over {row['compute_against']}{times}."
 
 
 def _best(setting: Setting, told: Mapping[str, Any]) -> str:
@@ -80,6 +85,25 @@ def _best(setting: Setting, told: Mapping[str, Any]) -> str:
     if told["n"] < best["n"][0]:
         which = f"Of the methods with {n_words(best['n'][0])} {which}"
     return f"{which}, {percent(best['mean'][0])} %."
+
+
+def above(setting: Setting, arm: str) -> str:
+    """'Raw pixels: 80.00 % untrained, above every trained network here': floors above an arm's mean; '' without one."""
+    done = setting.rows.filter(pl.col("n") > 0)
+    told, floors, trained = done.filter(arm=arm), done.filter(kind=FLOOR), done.filter(pl.col("kind") != FLOOR)
+    over = floors.filter(pl.col("mean") > told["mean"][0]) if told.height else floors.clear()
+    words = []
+    for row in over.sort("mean", descending=True, maintain_order=True).iter_rows(named=True):
+        higher = trained.filter(pl.col("mean") >= row["mean"])
+        whom = told["label"][0]
+        if higher.is_empty():
+            whom = "every trained network here"
+        elif higher["apart"].all():
+            whom = "every method compared here"
+        side = row["resolution"] if row["resolution"] != setting.side else None
+        where = f" of {side}×{side} images" if side else ""
+        words.append(f"{row['label']}: {percent(row['mean'])} %{where} untrained, above {whom}")
+    return "; ".join(words)
 
 
 def _tally(setting: Setting, reference: str) -> str:
@@ -118,6 +142,11 @@ def cautions(run: Mapping[str, Any], settings: Sequence[Setting], arms: Mapping[
         found.append(
             f"No result of the reference, so no gain: {', '.join(lacking[:4])}{' and more' * (len(lacking) > 4)}."
         )
+    usable = [s for s in settings if s.rows.filter(pl.col("n") > 0, ~pl.col("apart")).height]
+    # The answer says it of the first.
+    for setting in usable[1:]:
+        if over := above(setting, _told(setting, arms)["arm"]):
+            found.append(f"At {setting.title}, {over}.")
     trained = any(arm.kind in DISTILLED for arm in arms.values())
     if trained and not any(arm.kind == EQUAL_COMPUTE for arm in arms.values()):
         found.append(
@@ -136,6 +165,19 @@ def cautions(run: Mapping[str, Any], settings: Sequence[Setting], arms: Mapping[
             f"{withheld} gains are withheld: those methods hang from another teacher than what they compare with."
         )
     return found
+
+
+def without_control(settings: Sequence[Setting], arms: Mapping[str, Arm]) -> str:
+    """Which distilled arms have no gain at equal compute as no arm was given theirs; '' where all have one, or none."""
+    shown = [name for name in arms if any(name in setting.cells for setting in settings)]
+    lacking = [n for n in shown if arms[n].kind in DISTILLED and equal_compute_of(arms[n], arms) is None]
+    if not lacking or not any(arms[name].kind == EQUAL_COMPUTE for name in shown):
+        return ""
+    titles = ", ".join(arms[name].title for name in lacking)
+    return (
+        f"No gain at equal compute, and no part in its tests: {titles}. No arm on labels alone was given the "
+        "multiply-adds of that route with those networks."
+    )
 
 
 def _uneven(settings: Sequence[Setting]) -> list[str]:

@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -590,7 +590,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "sampled": study.sampled,
         "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,
-        "arms": {name: arm_words(resolved.arms[name]) for name in resolved.axes.get(ARM, ())},
+        "arms": {name: arm_words(resolved.arms[name], resolved.arms) for name in resolved.axes.get(ARM, ())},
         "reference": (study.baseline or {}).get(ARM),
         "tuned": TUNING if TUNING in resolved.axes else None,
         "published": [vars(number) for number in study.published],
@@ -605,14 +605,15 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
     }
 
 
-def arm_words(arm: Arm) -> dict[str, Any]:
-    """What run.json says of an arm."""
+def arm_words(arm: Arm, arms: Mapping[str, Arm]) -> dict[str, Any]:
+    """What run.json says of an arm; that whose compute it may spend need not be in the run itself."""
     return {
         "title": arm.title,
         "kind": arm.kind,
         "parameters": dict(arm.parameters),
         "tuning": [dict(trial) for trial in arm.tuning],
         "compute_of": arm.compute_of or None,
+        "compute_parameters": dict(arms[arm.compute_of].parameters) if arm.compute_of else None,
     }
 
 

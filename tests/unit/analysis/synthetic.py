@@ -155,15 +155,21 @@ def weight_search(folder: Path, *, count: int = 24, seeds: Sequence[int] = (0, 1
     return folder
 
 
+DIRECT, ASSISTANT, PLAIN = {"route": "direct"}, {"route": "assistant"}, {"route": "plain", "student.method": "none"}
 ARMS = {
-    "teacher": {"title": "teacher", "kind": "teacher"},
-    "ce": {"title": "labels alone", "kind": "plain"},
-    "ce_long": {"title": "labels alone, equal compute", "kind": "equal_compute", "compute_of": "horkd"},
-    "kd": {"title": "KD", "kind": "method"},
-    "at": {"title": "AT", "kind": "method"},
-    "horkd_direct": {"title": "HORKD, direct", "kind": "ours"},
-    "horkd": {"title": "HORKD", "kind": "ours"},
-    "pixels": {"title": "raw pixels, nearest neighbour", "kind": "floor"},
+    "teacher": {"title": "teacher", "kind": "teacher", "parameters": {"route": "teacher"}},
+    "ce": {"title": "labels alone", "kind": "plain", "parameters": PLAIN},
+    "ce_long": {
+        "title": "labels alone, equal compute",
+        "kind": "equal_compute",
+        "compute_of": "horkd",
+        "parameters": PLAIN,
+    },
+    "kd": {"title": "KD", "kind": "method", "parameters": DIRECT | {"student.method": "kd"}},
+    "at": {"title": "AT", "kind": "method", "parameters": DIRECT | {"student.method": "at"}},
+    "horkd_direct": {"title": "HORKD, direct", "kind": "ours", "parameters": DIRECT | {"student.method": "horkd"}},
+    "horkd": {"title": "HORKD", "kind": "ours", "parameters": ASSISTANT | {"student.method": "horkd"}},
+    "pixels": {"title": "raw pixels, nearest neighbour", "kind": "floor", "parameters": {"route": "untrained"}},
 }
 GAIN = {"teacher": 0.1, "ce": 0.0, "ce_long": 0.02, "kd": 0.03, "at": -0.01, "horkd_direct": 0.04, "horkd": 0.06}
 ALONE = ("teacher", "pixels")  # Arms that the axes mean nothing to: one cell.

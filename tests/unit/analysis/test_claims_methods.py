@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 
 from analysis import claims_methods, statistics
-from analysis.arms import Arm
+from analysis.arms import arms_of
 from analysis.claims_methods import Evidence
 from analysis.load import TRIAL_SCHEMA
 from analysis.methods import settings
@@ -21,7 +23,10 @@ KINDS = {
 }
 
 
-def evidence(score, *, arms=tuple(KINDS), sides=(16,), seeds=5, noise=0.0005, wobble=0.0, native=32):
+COMPUTE_OF = {"ce_long": "horkd"}
+
+
+def evidence(score, *, arms=tuple(KINDS), sides=(16,), seeds=5, noise=0.0005, wobble=0.0, native=32, compute_of=None):
     """Arms by planted scores: `score(arm, side)`; `wobble` moves `horkd` below 32 pixels up and down by seed."""
     generator = np.random.default_rng(0)
     cells, rows = [], []
@@ -33,16 +38,19 @@ def evidence(score, *, arms=tuple(KINDS), sides=(16,), seeds=5, noise=0.0005, wo
                 value = score(arm, side) + float(generator.normal(0, noise))
                 value += wobble * (-1) ** seed * (arm == "horkd" and side < 32)
                 known = {"cell": cell, "label": cell, "seed": seed, "status": "completed", "arm": arm, "score": value}
-                rows.append(dict.fromkeys(TRIAL_SCHEMA) | known | {"resolution": side, "key": f"{cell}-{seed}"})
+                known |= {"resolution": side, "key": f"{cell}-{seed}"}
+                known |= {"train_seconds": 20.0 if arm == "ce_long" else 15.0}
+                rows.append(dict.fromkeys(TRIAL_SCHEMA) | known)
     frame = pl.DataFrame(
         cells,
         schema={"cell": pl.String, "label": pl.String, "orders": pl.String, "parameters": pl.String},
         orient="row",
     )
-    run = {"arms": {name: {"title": name.upper(), "kind": KINDS[name]} for name in arms}, "reference": "ce"}
+    of = COMPUTE_OF if compute_of is None else compute_of
+    words = {name: {"title": name.upper(), "kind": KINDS[name], "compute_of": of.get(name)} for name in arms}
+    run = {"arms": words, "reference": "ce"}
     trials = pl.DataFrame(rows, schema=TRIAL_SCHEMA, orient="row")
-    known = {name: Arm(name=name, title=name.upper(), kind=KINDS[name]) for name in arms}
-    return Evidence(settings=settings(run, frame, trials), arms=known, native=native, on="on digits")
+    return Evidence(settings=settings(run, frame, trials), arms=arms_of(run, trials), native=native, on="on digits")
 
 
 def planted(**gains):
@@ -65,6 +73,43 @@ def test_one_arm_against_another_is_judged_by_the_paired_interval(name, better, 
     assert check(evidence(planted(**{better: 0.02}), seeds=1)).verdict == "inconclusive"
     lacking = check(evidence(planted(), arms=[arm for arm in KINDS if arm != worse]))
     assert (lacking.verdict, lacking.n) == ("inconclusive", 0) and "no arm" in lacking.estimate
+
+
+def test_equal_compute_is_told_as_multiply_adds_with_the_time_it_took():
+    claim = claims_methods.distillation_survives_equal_compute(evidence(planted(horkd=0.02)))
+    assert claim.estimate.endswith("; equal multiply-adds, mean training 15.0 s against 20.0 s")
+
+
+def test_the_claim_of_equal_compute_names_what_is_lacking():
+    check = claims_methods.distillation_survives_equal_compute
+    other = check(evidence(planted(), compute_of={"ce_long": "kd"}, arms=["ce", "ce_long", "horkd"]))
+    assert (other.verdict, other.estimate) == ("inconclusive", "the study has no arm with the multiply-adds of 'horkd'")
+    assert check(evidence(planted(), arms=["ce", "horkd"])).estimate == "the study has no arm of kind equal_compute"
+    assert check(evidence(planted(), arms=["ce", "ce_long"])).estimate == "the study has no arm of ours"
+
+
+def test_a_study_of_direct_students_alone_is_about_horkd_without_an_assistant(monkeypatch):
+    monkeypatch.setitem(KINDS, "horkd_direct", "method")
+    found = evidence(
+        planted(horkd_direct=0.03), arms=["ce", "ce_long", "kd", "horkd_direct"], compute_of={"ce_long": "horkd_direct"}
+    )
+    assert found.ours == "horkd_direct"
+    claim = claims_methods.distillation_survives_equal_compute(found)
+    assert claim.verdict == "supported" and claim.value == pytest.approx(0.03, abs=0.001)
+    rivals = claims_methods.ours_beats_baselines(found)
+    assert rivals.verdict == "supported" and "KD" in rivals.estimate and "DIRECT" not in rivals.estimate
+
+
+def test_some_orders_of_ours_are_no_rival():
+    found = evidence(planted(horkd=0.03, at=0.09))
+    # As if the arm were distilled by the orders of HORKD alone.
+    arms = {
+        name: replace(arm, parameters={"student.method": "horkd" if name in ("horkd", "at") else "kd"})
+        for name, arm in found.arms.items()
+    }
+    claim = claims_methods.ours_beats_baselines(replace(found, arms=arms))
+    assert claim.verdict == "supported" and "AT" not in claim.estimate
+    assert claims_methods.ours_beats_baselines(found).verdict == "not supported"
 
 
 def test_a_difference_over_settings_is_the_mean_per_seed():

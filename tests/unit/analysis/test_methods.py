@@ -7,7 +7,7 @@ import synthetic
 from scipy import stats
 
 from analysis import methods
-from analysis.arms import arms_of
+from analysis.arms import Arm, arms_of, our_arm
 from analysis.load import cell_table, load_run, trial_table
 
 
@@ -50,19 +50,81 @@ def test_gains_equal_a_loop_over_seeds_and_holm_counts_the_trained_methods_only(
     assert row(setting, "pixels")["p_holm"] is None
 
 
-def test_each_distilled_arm_is_held_against_its_own_equal_compute(tmp_path):
-    folder = synthetic.methods(tmp_path / "run", sides=(16,), arms=["ce", "ce_long", "ce_kd", "kd", "at", "horkd"])
+def with_arms(folder, **arms):
+    """A run whose arms are changed or added to."""
     run = json.loads((folder / "run.json").read_text())
-    run["arms"]["ce_kd"] = {"title": "labels, as KD", "kind": "equal_compute", "compute_of": "kd"}
+    for name, words in arms.items():
+        run["arms"][name] = run["arms"].get(name, {}) | words
     synthetic.save(folder, run)
-    _, trials, (setting,) = read(folder)
-    ours, base = scores(trials, "kd-16"), scores(trials, "ce_kd-16")
-    told = row(setting, "kd")
-    assert told["compute_against"] == "labels, as KD"
-    assert told["compute_gain"] == pytest.approx(sum(ours[s] - base[s] for s in base) / 5, abs=1e-12)
-    # Where no arm was made for a method, the first one stands in.
-    assert row(setting, "at")["compute_against"] == "labels alone, equal compute"
-    assert setting.compute_tests == 3
+    return read(folder)
+
+
+def control(of, **parameters):
+    route = {"route": "assistant" if of == "horkd" else "direct"}
+    words = {"title": f"labels, as {of}", "kind": "equal_compute", "parameters": parameters}
+    return words | {"compute_of": of, "compute_parameters": route}
+
+
+def test_each_distilled_arm_is_held_against_what_has_its_route_and_networks(tmp_path):
+    names = ["ce", "ce_long", "ce_direct", "ce_kd", "kd", "at", "horkd_direct", "horkd"]
+    folder = synthetic.methods(tmp_path / "run", sides=(16,), arms=names)
+    _, trials, (setting,) = with_arms(folder, ce_direct=control("horkd_direct"), ce_kd=control("kd"))
+    against = {name: row(setting, name)["compute_against"] for name in names}
+    assert against == {
+        "ce": None,
+        "ce_long": None,
+        "ce_direct": None,
+        "ce_kd": None,
+        "kd": "labels, as kd",
+        "at": "labels, as horkd_direct",  # The first of the two that go its route.
+        "horkd_direct": "labels, as horkd_direct",
+        "horkd": "labels alone, equal compute",
+    }
+    assert setting.compute_tests == 4
+    ours, base = scores(trials, "at-16"), scores(trials, "ce_direct-16")
+    assert row(setting, "at")["compute_gain"] == pytest.approx(sum(ours[s] - base[s] for s in base) / 5, abs=1e-12)
+
+
+def test_without_a_fitting_control_there_is_neither_gain_nor_test_at_equal_compute(tmp_path):
+    _, _, (setting,) = made(tmp_path, sides=(16,))
+    for arm in ("kd", "at", "horkd_direct"):
+        told = row(setting, arm)
+        assert told["compute_gain"] is None and told["compute_p_holm"] is None and told["compute_against"] is None
+        assert told["gain"] is not None
+    # The family is of one, so Holm changes nothing.
+    told = row(setting, "horkd")
+    assert setting.compute_tests == 1 and told["compute_p_holm"] == told["compute_p"]
+
+
+@pytest.mark.parametrize("name", ["student.architecture", "student.width", "assistant.width", "width"])
+def test_an_arm_with_other_networks_does_not_fit(tmp_path, name):
+    folder = synthetic.methods(tmp_path / "run", sides=(16,), arms=["ce", "ce_long", "horkd", "horkd_other"])
+    parameters = {"route": "assistant", "student.method": "horkd"}
+    _, _, (setting,) = with_arms(folder, horkd_other={"kind": "ours", "parameters": parameters | {name: 0.5}})
+    assert row(setting, "horkd_other")["compute_against"] is None
+    again = {"kind": "ours", "parameters": parameters | {"student.init_from_assistant": True}}
+    _, _, (setting,) = with_arms(folder, horkd_other=again)
+    assert row(setting, "horkd_other")["compute_against"] == "labels alone, equal compute"
+
+
+def test_a_control_may_have_the_compute_of_an_arm_that_was_not_run(tmp_path):
+    folder = synthetic.methods(tmp_path / "run", sides=(16,), arms=["ce", "ce_direct", "kd", "horkd"])
+    _, _, (setting,) = with_arms(folder, ce_direct=control("horkd_direct"))
+    assert row(setting, "kd")["compute_against"] == "labels, as horkd_direct"
+    assert row(setting, "horkd")["compute_against"] is None
+    _, _, (setting,) = with_arms(folder, ce_direct=control("nobody"))
+    assert row(setting, "kd")["compute_against"] is None
+
+
+def test_the_training_times_of_both_sides_of_a_gain_at_equal_compute_are_means_over_seeds(tmp_path):
+    folder = synthetic.methods(tmp_path / "run", sides=(16,), arms=["ce", "ce_long", "horkd"])
+    for seconds, arm in ((1.0, "horkd"), (2.0, "ce_long")):
+        for seed, path in enumerate(sorted((folder / "records").glob(f"student-n-{arm}-16-*.parquet"))):
+            _rewrite(path, pl.read_parquet(path).with_columns(pl.lit(seconds * (seed + 1)).alias("seconds")))
+    _, _, (setting,) = read(folder)
+    told = row(setting, "horkd")
+    assert (told["train_seconds"], told["compute_seconds"]) == (pytest.approx(3.0), pytest.approx(6.0))
+    assert row(setting, "ce")["compute_seconds"] is None
 
 
 def test_an_arm_that_an_axis_means_nothing_to_is_in_every_setting(tmp_path):
@@ -187,3 +249,18 @@ def test_a_score_that_is_no_number_counts_as_failed(tmp_path):
     assert set(trials.filter(arm="kd")["status"]) == {"failed"}
     told = setting.rows.filter(arm="kd").row(0, named=True)
     assert (told["n"], told["n_failed"], told["mean"]) == (0, 5, None)
+
+
+@pytest.mark.parametrize(
+    "kinds, ours",
+    [
+        ({"ce": "plain", "mine": "ours", "horkd": "ours"}, "horkd"),
+        ({"ce": "plain", "horkd_direct": "method", "mine": "ours"}, "mine"),
+        ({"ce": "plain", "kd": "method", "horkd_direct": "method"}, "horkd_direct"),
+        ({"ce": "plain", "kd": "method"}, None),
+    ],
+)
+def test_ours_is_horkd_else_of_that_kind_else_horkd_without_assistant(kinds, ours):
+    arms = {name: Arm(name=name, title=name, kind=kind) for name, kind in kinds.items()}
+    assert our_arm(arms, list(kinds)) == ours
+    assert our_arm(arms, ["ce"]) is None

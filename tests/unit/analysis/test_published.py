@@ -69,6 +69,44 @@ def test_a_difference_is_told_on_the_whole_data_set_of_the_paper_only(tmp_path):
     assert (other.data, other.difference, other.ours.n) == ("other data", None, 2)
 
 
+LFW = {"name": "lfw", "classes": 5749, "train_images": 13_233, "test_images": 0, "height": 64, "width": 64}
+UCCS = {"name": "uccs", "classes": 180, "train_images": 0, "test_images": 4825, "height": 64, "width": 64}
+
+
+@pytest.mark.parametrize(
+    "data, dataset, parameters, relation",
+    [
+        (LFW, "LFW", {}, "the paper's data"),
+        (LFW, "LFW", {"folds": []}, "the paper's data"),
+        (LFW, "LFW", {"folds": list(range(1, 11))}, "the paper's data"),
+        (LFW, "LFW", {"folds": [1, 2, 3]}, "part of it"),
+        (LFW, "LFW", {"teacher.folds": [1]}, "part of it"),
+        (UCCS, "UCCS", {"subjects": 0}, "the paper's data"),
+        (UCCS, "UCCS", {"subjects": 180}, "the paper's data"),  # All that there are.
+        (UCCS, "UCCS", {"subjects": 20}, "part of it"),
+    ],
+)
+def test_fewer_folds_or_people_are_a_part_of_the_papers_data(data, dataset, parameters, relation):
+    assert published.data_relation({"data": data, "parameters": parameters}, dataset) == relation
+
+
+def test_no_difference_is_told_of_some_folds(tmp_path):
+    asked = [entry("SKD", table="Tab. 2", dataset="LFW", resolution=16)]
+    options = {"published": asked, "data": LFW, "task": "verification", "metric": "verification_accuracy"}
+    (whole,) = beside(tmp_path / "a", **options)
+    assert whole.difference == pytest.approx(100 * whole.ours.mean - 85.87)
+    (part,) = beside(tmp_path / "b", **options, parameters={"folds": [1, 2, 3]})
+    assert (part.data, part.difference) == ("part of it", None)
+
+
+def test_the_data_tested_are_held_against_the_papers_not_those_trained_on():
+    run = {"data": {"name": "umdfaces", "classes": 8000, "train_images": 360_000}, "test_data": UCCS}
+    assert published.data_relation(run, "UCCS") == "the paper's data"
+    assert published.data_words(run) == "on uccs"
+    assert published.data_relation(run | {"test_data": UCCS | {"test_images": 100}}, "UCCS") == "part of it"
+    assert published.data_relation(run | {"test_data": None}, "UCCS") == "other data"
+
+
 def test_on_other_data_a_side_is_matched_by_its_share_of_the_largest(tmp_path):
     asked = [
         entry(f"OUR-{side}-R", table="Tab. 4", dataset="Cars196", resolution=side) for side in (256, 224, 160, 128)

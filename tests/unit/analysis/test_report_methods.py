@@ -81,7 +81,8 @@ def test_the_whole_page(tmp_path):
     told = next(row for row in numbers["settings"][0]["rows"] if row["arm"] == "horkd")
     gain, mean = f"{100 * told['gain']:+.2f}", f"{100 * told['mean']:.2f}"
     assert f"HORKD reaches {mean} % top-1 accuracy: {gain} points" in summary.sentence
-    assert f"At equal compute it is {100 * told['compute_gain']:+.2f} points" in summary.sentence
+    assert f"At equal multiply-adds it is {100 * told['compute_gain']:+.2f} points" in summary.sentence
+    assert "equal compute, which trained 12.0 s where it trained 12.0 s." in summary.sentence
     assert gain in (tmp_path / "out" / "figures" / "forest_1.svg").read_text()
     drawn = pl.read_csv(tmp_path / "out" / "figures" / "resolution.csv").filter(arm="horkd", resolution=32)
     assert drawn["mean"][0] == pytest.approx(told["mean"], abs=1e-12)
@@ -108,7 +109,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
             "verification_accuracy",
             "% verification accuracy",
             {"tpr_at_fpr_0.1": 0.8, "eer": 0.1, "auc": 0.95},
-            "TPR@FPR 0.1 %",
+            "TPR % at FPR 0.1",
         ),
         ("retrieval", "recall_at_1", "% Recall@1", {"recall_at_2": 0.8, "recall_at_4": 0.9}, "Recall@4 %"),
         ("identification", "top1", "% top-1 accuracy", {"top5": 0.9}, "top-1 error %"),
@@ -190,7 +191,126 @@ def test_no_run_is_too_poor_for_a_page(tmp_path, options):
 def test_a_study_without_equal_compute_says_so(tmp_path):
     summary, *_ = report(tmp_path, arms=["ce", "kd", "horkd"], sides=(16,), seeds=(0, 1))
     assert any("no arm on labels alone with the compute" in caution for caution in summary.cautions)
-    assert "equal compute" not in summary.sentence
+    assert "equal compute" not in summary.sentence and "multiply-adds" not in summary.sentence
+
+
+def test_what_has_no_fitting_control_is_named_once_below_the_tables(tmp_path):
+    _, text, _ = report(tmp_path, sides=(16, 8), seeds=(0, 1), arms=["ce", "ce_long", "kd", "at", "horkd"])
+    assert text.count("No gain at equal compute, and no part in its tests: KD, AT.") == 1
+    assert "which is equal multiply-adds and not equal time" in text
+    header, *rows = (tmp_path / "out" / "tables" / "methods_1.csv").read_text().splitlines()
+    assert "training, both" in header and any('"12.0 s, 12.0 s"' in line for line in rows if line.startswith("HORKD"))
+
+
+def test_where_every_method_has_its_control_nothing_is_said_of_it(tmp_path):
+    _, text, _ = report(tmp_path, sides=(16,), seeds=(0, 1), arms=["ce", "ce_long", "horkd"])
+    assert "no part in its tests" not in text
+
+
+def changed(folder, stages, **columns):
+    """The same run with columns of some stages' records changed."""
+    from analysis.records import SCHEMA, write_record
+
+    for path in (folder / "records").glob("*.parquet"):
+        row = pl.read_parquet(path).row(0, named=True)
+        if row["stage"] in stages:
+            write_record(path, {name: row[name] for name in SCHEMA.names if name in row} | columns)
+    return folder
+
+
+def mixed(folder, **options):
+    options = {"sides": (16,), "seeds": (0, 1), "arms": ("ce", "kd", "horkd")} | options
+    return synthetic.methods(folder, **options)
+
+
+def test_testing_on_other_data_is_no_mix_of_fingerprints_unless_one_kind_mixes(tmp_path):
+    elsewhere = {"name": "lfw", "fingerprint": "fedcba9876543210", "classes": 20, "test_images": 100}
+    told = {"test_data": elsewhere}
+    found = {}
+    for name, options, stages in (
+        ("by design", told, ("evaluation",)),
+        ("undeclared", {}, ("evaluation",)),
+        ("trained on two", told, ("evaluation", "teacher")),
+    ):
+        folder = changed(mixed(tmp_path / name, **options), stages, data="fedcba9876543210")
+        summary = write_report(folder, tmp_path / f"{name} out")
+        found[name] = any("data fingerprints" in caution for caution in summary.cautions)
+    assert found == {"by design": False, "undeclared": True, "trained on two": True}
+    text = (tmp_path / "by design out" / "index.html").read_text(encoding="utf-8")
+    assert "tested on lfw" in text and "Tested: lfw, fingerprint fedcba9876543210." in text
+
+
+@pytest.mark.parametrize(
+    "count, words",
+    [(0, ""), (1, "1 tested class has the name of a class"), (3, "3 tested classes have the name of a class")],
+)
+def test_classes_that_were_trained_on_under_the_same_name_are_told(tmp_path, count, words):
+    folder = mixed(tmp_path / "run", numbers={"classes_also_trained_on": count})
+    summary = write_report(folder, tmp_path / "out")
+    told = [caution for caution in summary.cautions if "trained on" in caution]
+    assert len(told) == bool(words) and all(caution.startswith(words) for caution in told)
+
+
+def test_the_mean_of_the_students_leaves_out_teachers_and_floors(tmp_path):
+    arms = ("teacher", "ce", "kd", "pixels")
+    _, text, numbers = report(tmp_path, arms=arms, sides=(16, 8), seeds=(0, 1), tests=(None, 8))
+    trials = pl.read_parquet(tmp_path / "out" / "data" / "trials.parquet").filter(pl.col("arm").is_in(["ce", "kd"]))
+    networks = {row["network"]: row["validation_score"] for row in trials.iter_rows(named=True)}
+    students = numbers["validation"]["students"]
+    assert students["n"] == len(networks)
+    assert students["mean"] == pytest.approx(sum(networks.values()) / len(networks))
+    assert numbers["validation"]["teachers"]["n"] == 2
+
+
+def test_one_network_tested_at_two_sides_counts_once(tmp_path):
+    folder = mixed(tmp_path / "run", tests=(None, 8), arms=("ce", "kd"))
+    for path in (folder / "records").glob("evaluation-*.parquet"):
+        row = pl.read_parquet(path).row(0, named=True)
+        shared = [row["parents"][0].replace("-16-8-", "-16-None-")]
+        changed_row = {name: value for name, value in row.items() if name != "schema"} | {"parents": shared}
+        synthetic.write_record(path, changed_row)
+    write_report(folder, tmp_path / "out")
+    numbers = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert numbers["validation"]["students"]["n"] == 4  # Two arms, two seeds.
+
+
+def test_a_floor_above_ours_is_said_plainly(tmp_path):
+    def score(arm, side, noise):
+        return 0.95 if arm == "pixels" else synthetic.method_score(arm, side, noise)
+
+    arms = ("teacher", "ce", "horkd", "pixels")
+    summary, *_ = report(tmp_path, arms=arms, sides=(32, 16), seeds=(0, 1), score=score)
+    words = "raw pixels, nearest neighbour: 95.00 %"
+    assert f"{words} untrained, above every trained network here." in summary.sentence
+    # The pixels are read at full size, whatever the setting.
+    told = [caution for caution in summary.cautions if words in caution]
+    assert told == [f"At 16×16 pixels, {words} of 32×32 images untrained, above every trained network here."]
+
+
+def test_a_floor_between_ours_and_others_is_above_ours_alone(tmp_path):
+    def score(arm, side, noise):
+        return 0.5 if arm == "pixels" else {"ce": 0.4, "kd": 0.6, "horkd": 0.45, "teacher": 0.7}[arm] + noise
+
+    summary, *_ = report(tmp_path / "a", arms=("ce", "kd", "horkd", "pixels"), sides=(16,), seeds=(0, 1), score=score)
+    assert "50.00 % of 32×32 images untrained, above HORKD." in summary.sentence
+    summary, *_ = report(
+        tmp_path / "b", arms=("teacher", "ce", "horkd", "pixels"), sides=(16,), seeds=(0, 1), score=score
+    )
+    assert "untrained, above every method compared here." in summary.sentence
+
+
+def test_the_rows_for_a_terminal_hold_floors_and_chance_setting_by_setting(tmp_path):
+    summary, *_ = report(
+        tmp_path, task="identification", sides=(16, 8), seeds=(0, 1), arms=("ce", "kd", "horkd", "pixels")
+    )
+    for title in ("16×16 pixels", "8×8 pixels"):
+        own = [row for row in summary.rows if row["setting"] == title]
+        assert [row["mean"] for row in own] == sorted((row["mean"] for row in own), reverse=True)
+        assert {row["kind"] for row in own} == {"plain", "method", "ours", "floor", "chance"}
+        assert [row["method"] for row in own if row["reference"]] == ["labels alone (reference)"]
+        for row in own:
+            if row["kind"] != "chance":
+                assert row["beside"]["mean"] == pytest.approx(1 - row["mean"])
 
 
 def test_ours_ahead_on_fewer_seeds_is_not_called_lower_than_the_best(tmp_path):
