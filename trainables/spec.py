@@ -37,6 +37,7 @@ COMPONENTS: dict[str, int] = {
     "augment": 1,
     "batches": 1,
     "loop": 1,
+    "guide": 2,  # The images it sees, as its own training normalised them; 1 was counted in `loop`.
     "loss.cross_entropy": 1,
     "loss.point": 1,
     "loss.pair": 1,
@@ -699,8 +700,9 @@ class DistillationSpec(TrainingSpec):
         return (*super().unused(), *names)
 
     def components(self) -> dict[str, int]:
-        """Those of training, and one for each loss switched on; HORKD counts by order."""
-        names = [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
+        """Those of training, the guide if it is read, and one for each loss switched on; HORKD counts by order."""
+        names = ["guide"] if self.distils else []
+        names += [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
         if "horkd" in methods_of(self.method):
             names += [ORDER_LOSS[order] for order in orders_of(self.horkd.orders)]
         return dict(sorted((super().components() | {name: COMPONENTS[name] for name in names}).items()))

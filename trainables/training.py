@@ -29,7 +29,7 @@ from trainables import metrics
 from trainables import spec as specs
 from trainables.artifacts import Artifact
 from trainables.data.augment import augment
-from trainables.data.batches import epoch_batches, generator, load, normalise, statistics, to_float
+from trainables.data.batches import epoch_batches, generator, load, normalise, remembered_statistics, to_float
 from trainables.data.degrade import degrade, enlarge
 from trainables.data.packed import Packed, PackedInfo, open_packed
 from trainables.data.protocols import Cut, cut_for, require_unseen
@@ -42,8 +42,9 @@ from trainables.models.network import Network, Outputs, Pixels
 from trainables.spec import DistillationSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 
-RESIDENT_BYTES = 1 << 30  # Splits up to this size are copied out of the map, or onto the device.
+RESIDENT_BYTES = 1 << 30  # Splits up to this size are copied out of the map, or, eight times as large, onto a GPU.
 VALIDATION_SCORES = ("top1", "verification_accuracy", "recall_at_1")  # As a history names them, `validation/` before.
+STRUCTURE = ("architecture", "width", "embedding", "stem")  # Of a spec: what the shapes of its weights rest on.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -165,8 +166,10 @@ class Guide:
         # A guide that has seen the tested people or images would hand them on.
         require_unseen(splits.packed, cut, splits.cut, task)
         self.classes = cut.classes
+        # It reads images as in its own training, whatever part of the data its student sees.
+        mean, std = (value.float().to(device) for value in remembered_statistics(splits.packed, cut.train))
         self.network = network.to(device).eval().requires_grad_(False)
-        self.view = View(self.spec, splits.packed.info, splits.mean, splits.std)
+        self.view = View(self.spec, splits.packed.info, mean, std)
         self.width = network.embedding_width
 
     def __call__(self, images: Tensor, maps: bool = False) -> Outputs:
@@ -177,15 +180,28 @@ class Guide:
         return Outputs(outputs.embedding.clone(), outputs.logits.clone(), tuple(map_.clone() for map_ in outputs.maps))
 
 
+class Mapped:
+    """Images of a split that stays in the memory map: what is indexed is copied out of it, as from a tensor."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, packed: Packed, indices: np.ndarray) -> None:
+        self.packed, self.indices = packed, indices
+
+    def __getitem__(self, where: Tensor | slice) -> Tensor:
+        """uint8 [b, C, H, W]."""
+        return load(self.packed, self.indices[where if isinstance(where, slice) else where.numpy()])[0]
+
+
 @dataclass
 class Splits:
-    """The images a training sees, on the device or in the map."""
+    """The images a training sees: in memory, on the device or in the map; labels are on the device."""
 
     packed: Packed
     cut: Cut
-    train_images: Tensor
+    train_images: Tensor | Mapped
     train_labels: Tensor
-    validation_images: Tensor
+    validation_images: Tensor | Mapped
     validation_labels: Tensor
     mean: Tensor
     std: Tensor
@@ -195,7 +211,7 @@ class Splits:
         """Training and validation split of the packed data set."""
         packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
         cut = cut_for(packed, spec)
-        mean, std = statistics(packed, cut.train)
+        mean, std = remembered_statistics(packed, cut.train)
         train_images, train_labels = _resident(packed, cut.train, device)
         validation_images, validation_labels = _resident(packed, cut.validation, device)
         logit_of = torch.from_numpy(cut.label_of).to(device)
@@ -214,11 +230,13 @@ class Splits:
         )
 
 
-def _resident(packed: Packed, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    images, labels = load(packed, indices)
-    if images.numel() <= RESIDENT_BYTES * (8 if device.type == "cuda" else 1):
-        images = images.to(device)
-    return images, labels.to(device)
+def _resident(packed: Packed, indices: np.ndarray, device: torch.device) -> tuple[Tensor | Mapped, Tensor]:
+    """Images and labels of a split; images that are too many stay in the map, and batches are gathered on the CPU."""
+    size = len(indices) * packed.info.channels * packed.info.height * packed.info.width
+    if size <= RESIDENT_BYTES * (8 if device.type == "cuda" else 1):
+        images, labels = load(packed, indices)
+        return images.to(device), labels.to(device)
+    return Mapped(packed, indices), torch.from_numpy(packed.labels[indices].astype(np.int64)).to(device)
 
 
 def learning_rate(spec: TrainingSpec, progress: float, epoch: float) -> float:
@@ -275,7 +293,7 @@ class Trainer:
         assert isinstance(network, Network)
         self.network = network.to(device)
         if start is not None:
-            self.network.load_state_dict(start.state_dict())
+            self._begin_with(start)
         self.view = View(spec, info, splits.mean, splits.std)
         self.macs = count_macs(self.network, channels=info.channels, side=self.view.side)
         self.loss: Distiller | None = None
@@ -306,6 +324,24 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.epoch = 0
         self.batch_size = min(spec.batch_size, len(splits.train_labels))
+
+    def _begin_with(self, start: Network) -> None:
+        """Take the guide's weights.
+
+        Raises:
+            UsageError: If it has another structure.
+        """
+        try:
+            self.network.load_state_dict(start.state_dict())
+        except RuntimeError as error:
+            theirs = self.guide.spec if self.guide is not None else self.spec
+            pairs = {name: (getattr(theirs, name), getattr(self.spec, name)) for name in STRUCTURE}
+            pairs["classes"] = (start.classifier.out_features, self.classes)
+            differ = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
+            raise UsageError(
+                "A network that begins with its guide's weights must have the guide's structure, but the guide has "
+                f"{', '.join(differ) or str(error)[:300]}. Make them equal, or set init_from_assistant=false."
+            ) from error
 
     @property
     def label_weight(self) -> float:
@@ -540,7 +576,7 @@ class Trainer:
 
 
 def predict(
-    network: nn.Module, view: View, images: Tensor, labels: Tensor, batch_size: int
+    network: nn.Module, view: View, images: Tensor | Mapped, labels: Tensor, batch_size: int
 ) -> Generator[tuple[Outputs, Tensor], None, None]:
     """(outputs, labels [b]) of a split in evaluation mode, in order."""
     network.eval()

@@ -5,8 +5,10 @@ Whole numbers are pinned exactly. Floats are pinned to four digits, because thei
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trainables.artifacts import Store
 from trainables.data.augment import augment
 from trainables.data.batches import epoch_batches, generator
 from trainables.data.degrade import degrade
 from trainables.data.draws import draw_pairs, split_gallery
-from trainables.data.packed import open_packed, split_indices
+from trainables.data.packed import Items, open_packed, split_indices, write_packed
 from trainables.losses import Distiller, HorkdLoss, triplet_loss
 from trainables.metrics.identification import identify, softmax_scores
 from trainables.metrics.retrieval import recall_at
@@ -26,8 +29,20 @@ from trainables.metrics.similarity import pair_similarity
 from trainables.metrics.verification import best_threshold, equal_error_rate, over_folds, tpr_at_fpr
 from trainables.models import build
 from trainables.models.network import Outputs
-from trainables.spec import ARCHITECTURES, AUGMENTATIONS, COMPONENTS, FILTERS, DistillationSpec, HorkdSpec
-from trainables.training import learning_rate
+from trainables.spec import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    COMPONENTS,
+    FILTERS,
+    DistillationSpec,
+    HorkdSpec,
+    StudentSpec,
+    UntrainedSpec,
+    stage_key,
+    to_plain,
+)
+from trainables.stages.base import Context, attempt
+from trainables.training import Guide, Splits, learning_rate
 
 
 def numbers(*shape: int, purpose: str = "pin") -> torch.Tensor:
@@ -157,6 +172,36 @@ def of_loop() -> list[float]:
     ]
 
 
+def of_guide() -> list[float]:
+    """A guide that was made for twelve images, beside a student that sees six."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        store.prepare()
+        (store.root / "data").mkdir(exist_ok=True)
+        light = torch.linspace(0.2, 1, 24)[:, None, None, None] * 255
+        pixels = (numbers(24, 3, 16, 16, purpose="packed") * light).byte()
+        info = write_packed(
+            store.root / "data",
+            "noise",
+            Items(
+                images=pixels.numpy(),
+                labels=np.arange(24, dtype=np.int32) % 3,
+                split=(np.arange(24) >= 18).astype(np.uint8),
+                names=[str(number) for number in range(24)],
+                classes=("a", "b", "c"),
+            ),
+        )
+        made: dict[str, Any] = {"data": info.fingerprint, "validation_fraction": 0.0}
+        drawn = UntrainedSpec(architecture="resnet_thin", width=0.25, train_images=12, **made)
+        key = stage_key(drawn, {})
+        *_, last = attempt("untrained", to_plain(drawn), {}, Context(store=store, key=key))
+        assert last["outcome"] == "done", last
+        splits = Splits.open(StudentSpec(train_images=6, **made), Context(store=store, key=""), torch.device("cpu"))
+        guide = Guide(store.get(key), splits, torch.device("cpu"), "classification")
+        seen, view = splits.train_images[:], guide.view
+        return [*view.mean.tolist(), *view.std.tolist(), weigh(view(seen)), weigh(guide(seen).embedding)]
+
+
 def people() -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings [90, 5] of nine people, ten of each, and who they are."""
     labels = torch.arange(90) % 9
@@ -194,6 +239,7 @@ RUNS: dict[str, Callable[[], list[float]]] = {
     "augment": of_augment,
     "batches": of_batches,
     "loop": of_loop,
+    "guide": of_guide,
     "loss.cross_entropy": of_cross_entropy,
     "loss.point": of_loss("1"),
     "loss.pair": of_loss("2"),
@@ -222,6 +268,7 @@ PINNED: dict[str, tuple[int, list[float]]] = {
     "augment": (1, [-3415.924, -5264.097, -6000.309, -2478.732]),
     "batches": (1, [10.80192, 106.2736]),
     "loop": (1, [0.0248461, 0.03969463, 0.01030537, 0.0003077915, 0.025, 0.05, 0.005, 5e-05, 0.025, 0.05, 0.05, 0.05]),
+    "guide": (2, [0.2346163, 0.2328495, 0.2358635, 0.1666823, 0.1686255, 0.1700039, -49.75295, 1.62402]),
     "loss.cross_entropy": (1, [1.568306, 1.576209]),
     "loss.point": (1, [1.454783, 1.454783, 23.51902, 1.454783, 1.454783, 23.51902]),
     "loss.pair": (1, [0.004654832, 0.2327416, 0.9937236, 0.004654832, 0.2327416, 0.9937236]),

@@ -20,7 +20,7 @@ from trainables import training
 from trainables.artifacts import Artifact, Store
 from trainables.data.batches import epoch_batches, normalise, statistics, to_float
 from trainables.data.packed import TEST, TRAIN, open_packed, split_indices
-from trainables.errors import ArtifactError, MachineError, NonFiniteError
+from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
 from trainables.spec import (
     ARCHITECTURES,
     AssistantSpec,
@@ -34,7 +34,7 @@ from trainables.spec import (
     to_plain,
 )
 from trainables.stages.base import Context, attempt, runner
-from trainables.training import Guide, Splits, Trainer, learning_rate, make_network
+from trainables.training import Guide, Mapped, Splits, Trainer, learning_rate, make_network
 
 TINY: dict[str, Any] = {
     "architecture": "resnet_thin",
@@ -270,6 +270,24 @@ def test_the_guide_is_bit_for_bit_itself_after_an_epoch_of_distillation(
     assert all(not torch.equal(value, started[name]) for name, value in student.state_dict().items())
 
 
+@pytest.mark.parametrize("student", [{"train_images": 40}, {"validation_fraction": 0.4}, {"train_images": 0}])
+def test_the_guide_sees_images_as_its_own_training_normalised_them(
+    student: dict[str, Any], place: Callable[[], Store], teacher: Artifact, data: str
+) -> None:
+    one = trainer(place(), AssistantSpec(data=data, horkd=ALL, **TINY | student), teacher)
+    assert one.guide is not None
+    packed = one.splits.packed
+    own = split_indices(packed, "train", validation_fraction=0.1, split_seed=0, train_images=100)
+    mean, std = statistics(packed, own)
+    assert one.guide.view.mean.tolist() == mean.float().tolist() != one.view.mean.tolist()
+    assert one.guide.view.std.tolist() == std.float().tolist()
+    images = one.splits.train_images[:20]
+    network = training.load_network(teacher, packed)[0].eval()
+    with torch.no_grad():
+        expected = network(normalise(to_float(images), mean.float(), std.float())).embedding
+    torch.testing.assert_close(one.guide(images).embedding, expected)
+
+
 def test_running_centres_are_those_of_the_guide_over_the_training_split(
     place: Callable[[], Store], teacher: Artifact, data: str
 ) -> None:
@@ -277,7 +295,7 @@ def test_running_centres_are_those_of_the_guide_over_the_training_split(
     assert one.guide is not None
     assert one.loss is not None
     assert one.loss.horkd is not None
-    features = one.guide(one.splits.train_images).embedding.double()
+    features = one.guide(one.splits.train_images[:]).embedding.double()
     for label in range(10):
         expected = features[one.splits.train_labels == label].mean(0).float()
         torch.testing.assert_close(one.loss.horkd.teacher_centers[label], expected)
@@ -334,6 +352,27 @@ def test_a_student_may_begin_with_the_weights_of_its_assistant(place: Callable[[
     assert not same(weights(kept), weights(fresh))
 
 
+@pytest.mark.parametrize(
+    ("assistant", "differs"),
+    [
+        ({"width": 0.5}, "width 0.5 instead of 0.25"),
+        ({"architecture": "vgg11", "width": 0.06}, "architecture vgg11 instead of resnet_thin, width 0.06 instead of"),
+        ({"embedding": 8}, "embedding 8 instead of 0"),
+        ({"task": "retrieval", "held_out": 0.6}, "classes 2 instead of 3"),
+    ],
+)
+def test_a_guide_of_another_structure_gives_no_weights_to_begin_with(
+    assistant: dict[str, Any], differs: str, place: Callable[[], Store], data: str
+) -> None:
+    store = place()
+    tiny = TINY | {"epochs": 1, "train_images": 40}
+    task = {"task": assistant.get("task", "classification")}
+    made = run(store, TeacherSpec(data=data, **tiny | assistant))
+    spec = StudentSpec(data=data, init_from_assistant=True, horkd=ALL, **tiny | task)
+    with pytest.raises(UsageError, match=f"the guide has {differs}.*set init_from_assistant=false"):
+        list(runner("student")(spec, {"guide": made}, Context(store=store, key="0" * 16)))
+
+
 @pytest.mark.parametrize("damage", ["garbage", "empty", "cut", "other names", "other shapes"])
 def test_altered_weights_are_never_used(
     damage: str, place: Callable[[], Store], teacher: Artifact, data: str
@@ -354,12 +393,64 @@ def test_altered_weights_are_never_used(
         training.load_network(dataclasses.replace(teacher, manifest={"kind": "sleep", "spec": {}}), packed)
 
 
+# Splits too large for memory.
+
+
+MAPPED: dict[str, dict[str, Any]] = {
+    "running centres": {"horkd": ALL},
+    "epoch centres, a memory bank": {"horkd": dataclasses.replace(ALL, centers="epoch"), "method": "horkd+crd"},
+    "no augmentation": {"horkd": ALL, "augment": "none", "batch_size": 4096},
+    **{task: {"task": task, "horkd": ALL} for task in ("verification", "identification", "retrieval")},
+}
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_a_split_that_stays_in_the_map_gives_the_bits_of_one_in_memory(
+    name: str, place: Callable[[], Store], data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = TINY | {"epochs": 2} | MAPPED[name]
+    store = place()
+    labels = {key: value for key, value in fields.items() if key not in ("horkd", "method")}
+    guide = run(store, TeacherSpec(data=data, **labels | {"width": 0.5, "epochs": 1}))
+    spec = AssistantSpec(data=data, select="best", **fields)
+    resident = run(store, spec, teacher=guide)
+    monkeypatch.setattr(training, "RESIDENT_BYTES", 0)
+    asked: list[int] = []
+    load = training.load
+    monkeypatch.setattr(training, "load", lambda packed, items: (asked.append(len(items)), load(packed, items))[1])
+    other = place()
+    shutil.copytree(guide.path, other.path(guide.key), dirs_exist_ok=True)
+    mapped = run(other, spec, teacher=guide)
+    assert same(weights(mapped), weights(resident))
+    assert history(mapped) == history(resident)
+    assert mapped.digest == resident.digest
+    assert max(asked) <= max(256, min(spec.batch_size, 100))
+
+
+def test_a_split_stays_in_the_map_only_where_it_is_larger_than_the_bound(
+    place: Callable[[], Store], data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, spec, device = place(), TeacherSpec(data=data, **TINY), torch.device("cpu")
+    resident = Splits.open(spec, Context(store=store, key="0" * 16), device)
+    monkeypatch.setattr(training, "RESIDENT_BYTES", 100 * 64)  # The training split to the byte; validation has more.
+    splits = Splits.open(spec, Context(store=store, key="0" * 16), device)
+    assert isinstance(splits.train_images, Tensor)
+    assert isinstance(splits.validation_images, Mapped)
+    for where in (slice(3, 9), slice(None), torch.tensor([7, 2, 2])):
+        assert torch.equal(splits.validation_images[where], resident.validation_images[where])
+    assert torch.equal(splits.validation_labels, resident.validation_labels)
+    monkeypatch.setattr(training, "RESIDENT_BYTES", 100 * 64 - 1)
+    assert isinstance(Splits.open(spec, Context(store=store, key="0" * 16), device).train_images, Mapped)
+
+
 # The test split.
 
 
+@pytest.mark.parametrize("bound", [0, 1 << 30])
 def test_training_never_opens_the_test_split(
-    place: Callable[[], Store], teacher: Artifact, data: str, monkeypatch: pytest.MonkeyPatch
+    bound: int, place: Callable[[], Store], teacher: Artifact, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "RESIDENT_BYTES", bound)
     loaded: list[np.ndarray] = []
     load = training.load
     monkeypatch.setattr(
@@ -368,7 +459,7 @@ def test_training_never_opens_the_test_split(
     for split in ("last", "best"):
         spec = AssistantSpec(data=data, horkd=ALL, select=split, **TINY | {"epochs": 1})
         run(place(), spec, teacher=teacher)
-    assert len(loaded) == 4
+    assert len(loaded) == 4 if bound else len(loaded) > 4
     assert all((where == TRAIN).all() for where in loaded)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.data.packed import Packed
+from trainables.data.packed import Packed, open_packed
 from trainables.errors import UsageError
 
 _BLOCK = 256  # Images summed at once, which bounds the memory.
+_REMEMBERED = 32  # Splits whose statistics a process keeps; one bit for each item of the data, and a few numbers.
 
 
 def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
@@ -69,6 +72,23 @@ def statistics(packed: Packed, indices: np.ndarray) -> tuple[Tensor, Tensor]:
     mean = torch.tensor([t / (255 * pixels) for t, _ in sums], dtype=torch.float64)
     spread = [(pixels * q - t * t) / (255 * pixels) ** 2 for t, q in sums]
     return mean, torch.tensor(spread, dtype=torch.float64).sqrt().clamp(min=1 / 255)
+
+
+def remembered_statistics(packed: Packed, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+    """What `statistics` gives, read from the images once in a process: all stages of a study normalise by few splits.
+
+    The file counts, not the arrays at hand: `packed` must be as `open_packed` gives it.
+    """
+    chosen = np.zeros(len(packed.labels), dtype=bool)
+    chosen[indices] = True
+    mean, std = _statistics_of(packed.info.path, packed.info.fingerprint, np.packbits(chosen).tobytes())
+    return mean.clone(), std.clone()
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _statistics_of(path: Path, fingerprint: str, chosen: bytes) -> tuple[Tensor, Tensor]:
+    packed = open_packed(path)
+    return statistics(packed, np.flatnonzero(np.unpackbits(np.frombuffer(chosen, np.uint8), count=len(packed.labels))))
 
 
 def normalise(images: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:

@@ -77,7 +77,9 @@ def cut(
     `held_out` 0 tests nothing here, not even pairs that come with the data: for networks that `whole` tests on other
     data.
     The last of the remaining ones validate, a share of `validation_fraction` but two at least; if that left fewer than
-    two to train on, nothing validates. `train_images` limits what is left, stratified; 0 takes all.
+    two to train on, nothing validates. Two classes, which is what few people leave, are a weak judge: a guess is right
+    every other time, and networks that differ among many people may look alike there, so hardly anything can be chosen
+    by them. A larger `validation_fraction` helps. `train_images` limits what is left, stratified; 0 takes all.
 
     Raises:
         UsageError: If the task is unknown, a number is out of range, or too few classes, images or pairs remain.

@@ -6,15 +6,16 @@ matrices add up in an order that depends on the place in the matrix, and equal e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 SIMILARITIES = ("cosine", "euclidean")
 CELLS = 1 << 22  # Similarities held at once: 32 MiB.
+HELD = 1 << 25  # Numbers of embeddings held in float64 at once: 256 MiB.
 QUANTUM = 2.0**-32  # Of the largest squared length; errors of float64 are a millionth of that.
 
 
@@ -28,9 +29,10 @@ def pair_similarity(
         first: Positions [P].
         second: Positions [P].
         similarity: cosine or euclidean.
-        block: Pairs computed at once.
+        block: Pairs computed at once, at most; fewer where their embeddings would fill more than 256 MiB.
     """
     _check(embeddings, similarity)
+    block = min(block, _most(embeddings))
     found = [torch.empty(0, dtype=torch.float64)]
     for start in range(0, len(first), block):
         # Copied, because torch objects to positions in a read-only map.
@@ -40,10 +42,7 @@ def pair_similarity(
             ].double()
             for where in (first, second)
         )
-        if similarity == "cosine":
-            value = (_unit(one) * _unit(two)).sum(1)
-        else:
-            value = -(one - two).square().sum(1)
+        value = (_unit_(one) * _unit_(two)).sum(1) if similarity == "cosine" else -(one - two).square().sum(1)
         found.append(value.cpu())
     return torch.cat(found).float().numpy()
 
@@ -53,26 +52,45 @@ def blocks(
 ) -> Iterator[tuple[int, Tensor]]:
     """(first query, scores [c, M] float64) of successive queries: larger is more alike, comparable within a row only.
 
+    Whatever N, M and D, it holds less than 1 GiB besides what it is given: 32 MiB of scores in up to three stages, and
+    256 MiB each of queries and items in float64 and, for a moment, of squares; only a single row may be larger.
+    Measured on 700 images of 196,608 numbers: 0.6 GiB. Where queries and items are one tensor that fits, there is one
+    copy. Items that do not fit are copied again for each block of queries, a third of the time with those images.
+
     Args:
         queries: Float [N, D].
-        items: Float [M, D]; besides a block of scores, a float64 copy of both is held.
+        items: Float [M, D].
         similarity: cosine or euclidean.
-        chunk: Queries per block; 0 takes what fills 32 MiB.
+        chunk: Queries per block, at most; 0 takes what fills 32 MiB with scores.
     """
     _check(queries, similarity)
-    queries, items = queries.double(), items.double()
-    if similarity == "cosine":
-        queries, items, lengths, scale = _unit(queries), _unit(items), None, 1.0
-    else:
+    most = _most(items)
+    chunk = min(most, chunk or max(1, CELLS // max(1, len(items))))
+    parts = [slice(start, start + most) for start in range(0, len(items), most)]
+    lengths, scale = None, 1.0
+    place = _unit_
+    if similarity == "euclidean":
         # Squared distances without the query's own length, which ranks nothing. Far from the origin they would vanish
         # beside the lengths, so the origin moves to the middle of the items.
-        middle = items.mean(0)
-        queries, items = queries - middle, items - middle
-        lengths = items.square().sum(1)
-        scale = float(torch.cat([lengths, queries.square().sum(1)]).max()) or 1.0
-    chunk = chunk or max(1, CELLS // max(1, len(items)))
+        middle = torch.zeros(items.shape[1], dtype=torch.float64, device=items.device)
+        for part in parts:
+            middle += items[part].double().sum(0)
+        middle /= len(items)
+        place = functools.partial(torch.Tensor.sub_, other=middle)
+    known = _placed(items, place, most)
+    asked = known if queries is items else _placed(queries, place, most)
+    if similarity == "euclidean":
+        lengths = torch.cat([known(part).square().sum(1) for part in parts])
+        scale = float(lengths.max())
+        if queries is not items:
+            for start in range(0, len(queries), most):
+                scale = max(scale, float(asked(slice(start, start + most)).square().sum(1).max()))
+        scale = scale or 1.0
     for start in range(0, len(queries), chunk):
-        scores = queries[start : start + chunk] @ items.T
+        rows = asked(slice(start, start + chunk))
+        scores = rows.new_empty(len(rows), len(items))
+        for part in parts:
+            torch.matmul(rows, known(part).T, out=scores[:, part])
         if lengths is not None:
             scores = 2 * scores - lengths
         yield start, (scores / (scale * QUANTUM)).round_()
@@ -84,8 +102,22 @@ def nearest(queries: Tensor, items: Tensor, similarity: str = "cosine", *, chunk
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
 
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
+def _most(embeddings: Tensor) -> int:
+    """Embeddings that may be held in float64 at once."""
+    return max(1, HELD // max(1, embeddings.shape[1]))
+
+
+def _placed(rows: Tensor, place: Callable[[Tensor], Tensor], most: int) -> Callable[[slice], Tensor]:
+    """Stretches of `rows` in float64, changed by `place`, which writes into its copy; all made once if they fit."""
+    if len(rows) > most:
+        return lambda part: place(rows[part].to(torch.float64, copy=True))
+    kept = place(rows.to(torch.float64, copy=True))
+    return lambda part: kept[part]
+
+
+def _unit_(rows: Tensor) -> Tensor:
+    """Rows of length 1, written over `rows`."""
+    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(torch.finfo(rows.dtype).tiny))
 
 
 def _check(embeddings: Tensor, similarity: str) -> None:

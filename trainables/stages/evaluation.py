@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainables import metrics
 from trainables.artifacts import Artifact
-from trainables.data.batches import load, statistics
+from trainables.data.batches import load, remembered_statistics
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Packed, item_names, open_packed
 from trainables.data.protocols import Cut, whole
@@ -70,10 +70,20 @@ class Reader:
         Raises:
             NonFiniteError: If one is not finite.
         """
-        found = torch.cat([outputs.embedding.float() for outputs, _ in self.outputs(items)])
-        if flip:
-            found = found + torch.cat([outputs.embedding.float() for outputs, _ in self.outputs(items, mirrored=True)])
-        if not metrics.finite(found):
+        found: Tensor | None = None
+        for mirrored in (False, True) if flip else (False,):
+            start = 0
+            for outputs, batch in self.outputs(items, mirrored=mirrored):
+                rows = outputs.embedding.float()
+                # Written into their place: joined at the end, raw pixels would be held twice.
+                if found is None:
+                    found = rows.new_empty(len(items), rows.shape[1])
+                stretch = slice(start, start + len(batch))
+                found[stretch] = found[stretch] + rows if mirrored else rows
+                start += len(batch)
+        if found is None:
+            raise ValueError("`items` must name an image at least, but got none.")
+        if not all(metrics.finite(part) for part in found.split(self.batch_size)):
             raise NonFiniteError("Embeddings must be finite, but some are not. Train with a lower learning_rate.")
         return found
 
@@ -98,11 +108,12 @@ def run(spec: EvaluationSpec, parents: Mapping[str, Artifact], context: Context)
             "another task's test may hold what it was trained on. Train it with that task."
         )
     # Pixels are normalised as in training.
-    mean, std = statistics(own, cut.train)
+    mean, std = remembered_statistics(own, cut.train)
     packed, more = own, {}
     if spec.data != trained.data:
         packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
-        known, cut = set(cut.classes), elsewhere(packed, own, trained)
+        validated = {own.info.classes[index] for index in np.unique(own.labels[cut.validation])}
+        known, cut = set(cut.classes) | validated, elsewhere(packed, own, trained)
         # Two data sets may show one person under one name; how often is told, not hidden.
         more = {"classes_also_trained_on": len(known & set(cut.tested))}
     if len(cut.test) == 0:

@@ -112,7 +112,7 @@ def test_a_control_may_have_the_compute_of_an_arm_that_was_not_run(tmp_path):
     _, _, (setting,) = with_arms(folder, ce_direct=control("horkd_direct"))
     assert row(setting, "kd")["compute_against"] == "labels, as horkd_direct"
     assert row(setting, "horkd")["compute_against"] is None
-    _, _, (setting,) = with_arms(folder, ce_direct=control("nobody"))
+    _, _, (setting,) = with_arms(folder, ce_direct=control("nobody") | {"compute_parameters": {}})
     assert row(setting, "kd")["compute_against"] is None
 
 

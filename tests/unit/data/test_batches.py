@@ -1,8 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from trainables.data import batches
+from trainables.data.packed import open_packed
 from trainables.errors import UsageError
 
 
@@ -65,6 +68,38 @@ def test_statistics_equal_numpy_and_ignore_the_order(make_packed):
     np.testing.assert_allclose(std.numpy(), pixels.std(axis=(0, 2, 3)), rtol=1e-12)
     again = batches.statistics(packed, chosen[::-1].copy())
     assert torch.equal(again[0], mean) and torch.equal(again[1], std)
+
+
+def test_statistics_are_read_once_for_each_file_and_split(packed_digits, tmp_path, monkeypatch):
+    read = []
+    plain = batches.statistics
+    monkeypatch.setattr(
+        batches, "statistics", lambda packed, chosen: (read.append(chosen.tolist()), plain(packed, chosen))[1]
+    )
+    batches._statistics_of.cache_clear()
+    packed, chosen = open_packed(packed_digits.path), np.arange(0, 1001, 7)
+    expected = plain(packed, chosen)
+    for order in (chosen, chosen[::-1].copy(), chosen):
+        mean, std = batches.remembered_statistics(open_packed(packed_digits.path), order)
+        assert torch.equal(mean, expected[0]) and torch.equal(std, expected[1])
+        mean.zero_()  # What is given out is nobody else's.
+    assert read == [chosen.tolist()]
+    other = batches.remembered_statistics(packed, chosen[:-1])
+    assert torch.equal(other[0], plain(packed, chosen[:-1])[0])
+    copied = tmp_path / packed_digits.path.name
+    shutil.copyfile(packed_digits.path, copied)
+    batches.remembered_statistics(open_packed(copied), chosen)
+    assert len(read) == 3
+    for last in range(100):
+        batches.remembered_statistics(packed, chosen[last:])
+    assert batches._statistics_of.cache_info().currsize == batches._REMEMBERED
+    batches._statistics_of.cache_clear()
+
+
+def test_statistics_of_the_last_items_alone_are_theirs(packed_digits):
+    packed = open_packed(packed_digits.path)
+    chosen = np.array([len(packed.labels) - 1])
+    assert torch.equal(batches.remembered_statistics(packed, chosen)[0], batches.statistics(packed, chosen)[0])
 
 
 def test_normalised_images_have_mean_zero_and_deviation_one(make_packed):

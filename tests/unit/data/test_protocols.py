@@ -290,7 +290,7 @@ def test_subjects_that_cannot_be_had_are_refused(subjects: int, message: str) ->
     [
         ({"task": "retreival"}, "Did you mean 'retrieval'"),
         ({"task": "retrieval", "validation_fraction": 1.0}, "`0 <= validation_fraction < 1`"),
-        ({"task": "retrieval", "held_out": 0.0}, "At least 2 classes must be tested.*gives 0. Raise it"),
+        ({"task": "retrieval", "held_out": 0.1}, "At least 2 classes must be tested.*gives 0. Raise it"),
         ({"task": "retrieval", "held_out": 0.9}, "at least 2 classes of 2 images.*leaves 0 when 4"),
         ({"task": "retrieval", "min_images": 5}, "at least 2 classes of 5 images.*Lower `held_out` or `min_images`"),
     ],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.metrics.retrieval import recall_at
 from trainables.metrics.similarity import blocks, nearest, pair_similarity
@@ -85,6 +88,67 @@ def test_a_block_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> N
     embeddings, _ = drawn()
     shapes = [tuple(scores.shape) for _, scores in blocks(embeddings, embeddings)]
     assert shapes == [(3, 40)] * 13 + [(1, 40)]
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest float64 tensor held that was made meanwhile."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.dtype == torch.float64:
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+@pytest.mark.parametrize("held", [1, 60, 75, 199])
+def test_embeddings_are_widened_a_part_at_a_time_and_answer_the_same(
+    held: int, similarity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings, labels = drawn()
+    queries, _ = drawn(33, seed=4)
+    pairs = (np.arange(30), np.arange(30)[::-1].copy())
+
+    def answers() -> list[Any]:
+        found = recall_at(embeddings, labels, similarity=similarity)
+        alike = pair_similarity(embeddings, *pairs, similarity)
+        scores = [row.tolist() for _, scores in blocks(queries, embeddings, similarity) for row in scores]
+        near = nearest(queries, embeddings, similarity)
+        return [found.recalls, scores, *(x.tolist() for x in (found.hits, found.neighbours, alike, near))]
+
+    before = embeddings.clone()
+    whole = answers()
+    monkeypatch.setattr("trainables.metrics.similarity.HELD", held)
+    monkeypatch.setattr("trainables.metrics.similarity.CELLS", 60)
+    with Largest() as largest:
+        assert answers() == whole
+    # 40 embeddings of 5 numbers would be 200; one alone, and a row of scores, must fit.
+    assert largest.numbers <= max(held, 60)
+    assert torch.equal(embeddings, before)
+
+
+def test_queries_that_are_the_items_share_one_copy() -> None:
+    embeddings, _ = drawn(1000, 50)
+    copies = []
+    for items in (embeddings, embeddings.clone()):
+        with Copies() as counted:
+            list(blocks(embeddings, items))
+        copies.append(counted.rows)
+    assert copies == [1000, 2000]
+
+
+class Copies(TorchDispatchMode):
+    """Counts rows of float32 that were copied to float64."""
+
+    rows = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and made.dtype == torch.float64:
+            self.rows += len(made)
+        return made
 
 
 def test_lone_queries_are_misses_and_counted() -> None:

@@ -13,7 +13,6 @@ from trainables.metrics.verification import (
     area_under_curve,
     best_threshold,
     equal_error_rate,
-    grid_threshold,
     over_folds,
     roc,
     t_quantile,
@@ -173,31 +172,6 @@ def test_a_single_fold_takes_the_threshold_it_is_given() -> None:
     assert found.interval() == wilson(int(found.correct.sum()), 40)
 
 
-@pytest.mark.parametrize(
-    ("gap", "chosen", "unseen"), [(0.3, 0.0015, 0.003), (0.6, 0.001, 0.003), (1.2, 0.0002, 0.0005)]
-)
-@pytest.mark.parametrize("seed", range(3))
-def test_the_grid_of_public_code_is_never_better_on_what_it_chose_and_always_near(
-    seed: int, gap: float, chosen: float, unseen: float
-) -> None:
-    similarity, same = drawn(6000, seed, gap=gap)
-    fold = np.arange(6000) // 600
-    exact, grid = (over_folds(similarity, same, fold, mode=mode).accuracy for mode in ("exact", "grid"))
-    assert abs(exact - grid) <= unseen
-    assert 0 <= best_threshold(similarity, same)[1] - grid_threshold(similarity, same)[1] <= chosen
-
-
-def test_the_grid_takes_the_first_of_the_best_squared_distances() -> None:
-    similarity, same = np.array([0.0, 0.2, 0.9, 1.0]), np.array([False, False, True, True])
-    right = []
-    for step in range(400):
-        distance = 2 - 2 * similarity
-        right.append(sum((distance < step / 100) == same))
-    threshold, score = grid_threshold(similarity, same)
-    assert threshold == pytest.approx(1 - right.index(max(right)) / 100 / 2)
-    assert score == max(right) / 4
-
-
 # The curve.
 
 
@@ -258,11 +232,6 @@ def test_a_curve_of_one_kind_is_refused() -> None:
 def test_arrays_that_do_not_fit_are_refused(similarity: list[float], same: list[bool], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         best_threshold(np.array(similarity), np.array(same, dtype=bool))
-
-
-def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(ValueError, match="exact or grid"):
-        over_folds(np.zeros(2), np.array([True, False]), np.array([1, 2]), mode="fine")
 
 
 # Intervals.
