@@ -99,7 +99,7 @@ class Projector:
         for name in NUMBERS:
             row[name] = metrics.get(name)
         if node.role == "evaluation":
-            row["task"] = spec.protocol  # type: ignore[attr-defined]
+            row["task"] = getattr(spec, "protocol", None)  # Stages that only sleep have none.
             row["metrics"] = json.dumps(metrics, sort_keys=True)
             row["metric"] = metrics.get("metric", "top1")
             row["score"] = metrics.get("score", metrics.get("top1"))
