@@ -92,6 +92,25 @@ CIFAR_PAPER: dict[str, Any] = {
     "weight_decay": 5e-4,
     **PAPER_WEIGHTS,
 }
+# Metric learning on photographs: ResNet-50 at 256 pixels, embeddings of 512; optimiser and epochs are common practice.
+METRIC_PAPER: dict[str, Any] = {
+    "teacher.architecture": "resnet50",
+    "architecture": "resnet18",
+    "stem": "large",
+    "teacher.resolution": 256,
+    "assistant.resolution": 256,
+    "embedding": 512,
+    "augment": "crop_flip",
+    "pad": 16,
+    "epochs": 80,
+    "teacher.epochs": 40,
+    "batch_size": 128,
+    "optimizer": "adamw",
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-5,
+    "triplet.weight": 1.0,
+    **PAPER_WEIGHTS,
+}
 # Faces: the teacher of the paper is a ResNet-50 at 224 pixels, the student a ResNet-34 cut short, 7.8 M parameters.
 FACES_PAPER: dict[str, Any] = {
     "teacher.architecture": "resnet50",
