@@ -86,7 +86,9 @@ def equal_compute_of(arm: Arm, arms: Mapping[str, Arm]) -> str | None:
         if control.compute_of == arm.name:
             return control.name
     for control in controls:
-        spent = arms[str(control.compute_of)].costs if control.compute_of in arms else _costs(control.compute_parameters)
+        spent = (
+            arms[str(control.compute_of)].costs if control.compute_of in arms else _costs(control.compute_parameters)
+        )
         if spent and spent == arm.costs:
             return control.name
     return None

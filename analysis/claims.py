@@ -72,18 +72,21 @@ def check(trials: pl.DataFrame, data_name: str, asked: Sequence[Any] = ()) -> li
         if name in KNOWN:
             rows.append(KNOWN[name](scores, on))
         else:
-            rows.append(
-                Claim(
-                    name=name,
-                    claim=text or name,
-                    test="no test is written for this claim",
-                    estimate="",
-                    verdict=NOT_CHECKED,
-                    n=0,
-                    source=source,
-                )
-            )
+            rows.append(not_checked(name, text, source))
     return rows
+
+
+def not_checked(name: str, text: str, source: str) -> Claim:
+    """The row of a claim that nobody has written a test for."""
+    return Claim(
+        name=name,
+        claim=text or name,
+        test="no test is written for this claim",
+        estimate="",
+        verdict=NOT_CHECKED,
+        n=0,
+        source=source,
+    )
 
 
 def read_asked(item: Any) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from analysis import statistics
 from analysis.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, METHOD, TEACHER, Arm, equal_compute_of, our_arm
-from analysis.claims import INCONCLUSIVE, NOT_CHECKED, NOT_SUPPORTED, SUPPORTED, Claim, read_asked
+from analysis.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, not_checked, read_asked
 from analysis.methods import Setting, is_side
 from analysis.statistics import Summary
 from analysis.tables import p_value, points
@@ -325,15 +325,5 @@ def check(evidence: Evidence, asked: Sequence[Any]) -> list[Claim]:
             found = KNOWN[name](evidence)
             rows.append(found.told(text, source))
         else:
-            rows.append(
-                Claim(
-                    name=name,
-                    claim=text or name,
-                    test="no test is written for this claim",
-                    estimate="",
-                    verdict=NOT_CHECKED,
-                    n=0,
-                    source=source,
-                )
-            )
+            rows.append(not_checked(name, text, source))
     return rows

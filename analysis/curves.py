@@ -42,10 +42,7 @@ def loss_terms(points: pl.LazyFrame, cell: str) -> pl.LazyFrame:
     name = pl.col("name").str.strip_prefix("train/")
     labelled = part.lazy().with_columns(
         name.str.strip_suffix("_weighted").alias("term"),
-        pl.when(name.str.ends_with("_weighted"))
-        .then(pl.lit("weighted"))
-        .otherwise(pl.lit("raw"))
-        .alias("kind"),
+        pl.when(name.str.ends_with("_weighted")).then(pl.lit("weighted")).otherwise(pl.lit("raw")).alias("kind"),
     )
     return (
         labelled.filter(pl.col("term").is_in(TERMS))
@@ -63,9 +60,7 @@ def validation_by_group(points: pl.LazyFrame, groups: Mapping[str, str], metric:
         groups: Group of each cell; the students of a cell that is not named are left out.
         metric: Of the run; a task that validates by another one (identification) is found out.
     """
-    table = pl.LazyFrame(
-        {"cell": list(groups), "group": list(groups.values())}, schema_overrides={"cell": pl.String}
-    )
+    table = pl.LazyFrame({"cell": list(groups), "group": list(groups.values())}, schema_overrides={"cell": pl.String})
     logged = points.collect()
     name = validation_name(set(logged["name"].unique()), metric)
     wanted = logged.lazy().filter(pl.col("name") == pl.lit(name, dtype=pl.String)).join(table, on="cell").collect()

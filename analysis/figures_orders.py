@@ -19,9 +19,7 @@ WIDTH = 10.2
 JITTER = (0.18, -0.2, 0.1, -0.1, 0.24)  # Of a row, by seed, so that equal gains do not hide one another.
 
 
-def forest(
-    panel: Panel, *, name: str, title: str, factors: Sequence[str] | None, caption: str, alt: str
-) -> Drawn:
+def forest(panel: Panel, *, name: str, title: str, factors: Sequence[str] | None, caption: str, alt: str) -> Drawn:
     """Draw one row per cell: which orders are on, the gain over the reference, and the numbers.
 
     Without a reference the rows show the score itself. A cell without a result keeps its row.
@@ -43,9 +41,7 @@ def forest(
         gains = figure.add_axes((gain_left / WIDTH, box[0], gain_wide / WIDTH, box[1]))
         text = figure.add_axes((6.63 / WIDTH, box[0], (WIDTH - 6.63 - 0.12) / WIDTH, box[1]))
         figure.text(left / WIDTH, 1 - 0.24 / height, spaced(title), size=12.5, weight="bold", va="center")
-        figure.text(
-            left / WIDTH, 1 - 0.5 / height, spaced(_key(panel)), size=9, color=theme.MUTED, va="center"
-        )
+        figure.text(left / WIDTH, 1 - 0.5 / height, spaced(_key(panel)), size=9, color=theme.MUTED, va="center")
         for axes in (marks, gains, text):
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_yticks([])
@@ -130,9 +126,7 @@ def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel
         own = [r for r in seeds.iter_rows(named=True) if (r["cell"] in best) is chosen and r["cell"] in place]
         own = [r for r in own if not (paired and r["cell"] == panel.baseline)]
         y = [place[r["cell"]] + JITTER[order[r["seed"]] % len(JITTER)] for r in own]
-        axes.plot(
-            [100 * r["value"] for r in own], y, "o", ms=3.4, mfc=colour, mec="none", alpha=0.4, zorder=2
-        )
+        axes.plot([100 * r["value"] for r in own], y, "o", ms=3.4, mfc=colour, mec="none", alpha=0.4, zorder=2)
     for index, row in enumerate(rows):
         colour = theme.VERMILLION if row["best"] else theme.GREY if row.get("apart") else theme.BLUE
         if paired and row["reference"]:
@@ -218,9 +212,7 @@ def p_text(row: dict[str, Any]) -> str:
     return "undef." if (row["pairs"] or 0) > 1 and not row.get("apart") else "–"
 
 
-def effects(
-    result: FactorialEffects, *, words: str, name: str, title: str, caption: str, alt: str
-) -> Drawn:
+def effects(result: FactorialEffects, *, words: str, name: str, title: str, caption: str, alt: str) -> Drawn:
     """Draw main effects above a rule, interactions below; hollow and pale when the interval covers 0."""
     rows = result.effects
     mains = sum(1 for effect in rows if len(effect.factors) == 1)

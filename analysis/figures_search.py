@@ -76,9 +76,7 @@ def _slice(axes: Axes, search: Search, weight: str) -> None:
             zorder=5,
         )
     best = rows.filter(pl.col("cell") == pl.lit(search.best, dtype=pl.String))
-    axes.plot(
-        best[weight], 100 * best["value"], "D", ms=9, mfc=theme.VERMILLION, mec=theme.VERMILLION, zorder=6
-    )
+    axes.plot(best[weight], 100 * best["value"], "D", ms=9, mfc=theme.VERMILLION, mec=theme.VERMILLION, zorder=6)
     low, high = (float(value) for value in (rows[weight].min() or 0.0, rows[weight].max() or 0.0))  # type: ignore[arg-type]
     if low > 0 and high / low > 20:
         log_axis(axes, "x")

@@ -82,9 +82,7 @@ def load_run(run_folder: Path) -> RunData:
     except (ValueError, OSError) as error:
         raise NothingToReport(f"{RUN_FILE} of '{folder.name}' cannot be read: {error}.") from error
     if not isinstance(run, dict):
-        raise NothingToReport(
-            f"{RUN_FILE} of '{folder.name}' must hold an object, but holds {type(run).__name__}."
-        )
+        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' must hold an object, but holds {type(run).__name__}.")
     paths = sorted((folder / RECORDS_FOLDER).glob("*.parquet"))
     tables: list[pa.Table] = []
     unreadable: dict[str, str] = {}

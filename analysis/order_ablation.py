@@ -151,10 +151,7 @@ def order_effects(trials: pl.LazyFrame, factors: Sequence[str], *, score: str = 
     """Main effect of each order and their pairwise interactions, over the cells whose orders are known."""
     frame = trials.filter(pl.col("orders").is_not_null()).collect()
     names = dict(frame.select("cell", "orders").unique().iter_rows())
-    cells = {
-        frozenset(split_orders(names[cell])): by_seed
-        for cell, by_seed in scores_by_cell(frame, score).items()
-    }
+    cells = {frozenset(split_orders(names[cell])): by_seed for cell, by_seed in scores_by_cell(frame, score).items()}
     return statistics.factorial_effects(cells, factors)
 
 
@@ -179,15 +176,11 @@ def forest_rows(accuracy: pl.LazyFrame, gains: pl.LazyFrame, baseline: str | Non
     most = pl.col("n").max()
     leading = pl.when((pl.col("n") == most) & (pl.col("n") > 0)).then(pl.col("mean"))
     return rows.with_columns(
-        ((leading == leading.max()) & ((leading == leading.max()).cum_sum() == 1))
-        .fill_null(False)
-        .alias("best")
+        ((leading == leading.max()) & ((leading == leading.max()).cum_sum() == 1)).fill_null(False).alias("best")
     )
 
 
-def panels(
-    run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame, *, score: str = "score"
-) -> list[Panel]:
+def panels(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame, *, score: str = "score") -> list[Panel]:
     """One panel per combination of the axes beside the orders, in the cells' order.
 
     The reference of a panel is the run's baseline when it is in it, else its cell without distillation, else

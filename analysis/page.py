@@ -97,9 +97,7 @@ def answer(headline: str, rest: str) -> str:
 
 
 def tiles(items: Sequence[tuple[str, str]]) -> str:
-    inner = "".join(
-        f'<div class="tile"><b>{text(value)}</b><span>{text(words)}</span></div>' for value, words in items
-    )
+    inner = "".join(f'<div class="tile"><b>{text(value)}</b><span>{text(words)}</span></div>' for value, words in items)
     return f'<div class="tiles">{inner}</div>'
 
 

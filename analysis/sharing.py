@@ -14,16 +14,12 @@ from analysis.load import RunData
 _PATH = re.compile(
     r"(?<![\w.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\\"'<>|:,;]+[/\\]+)+([^\s/\\\"'<>|:,;]*)|~/([^\s\"'<>|:,;]+)"
 )
-_PRIVATE = re.compile(
-    r"host|user|node|login|token|secret|password|path|folder|home|cwd|environ", re.IGNORECASE
-)
+_PRIVATE = re.compile(r"host|user|node|login|token|secret|password|path|folder|home|cwd|environ", re.IGNORECASE)
 
 
 def shareable(data: RunData) -> RunData:
     """The same run with paths cut to their last part, hosts masked, private entries of run.json dropped."""
-    hosts = sorted(
-        {host for host in data.records["host"].drop_nulls() if len(host) > 2}, key=len, reverse=True
-    )
+    hosts = sorted({host for host in data.records["host"].drop_nulls() if len(host) > 2}, key=len, reverse=True)
     home = str(data.folder.resolve())
 
     def clean(text: str) -> str:

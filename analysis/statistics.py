@@ -151,9 +151,7 @@ def paired_gain(
     if s.n == 0:
         return Gain(pairs=0, note="; ".join([*notes, "no seed in common"]))
     if s.n == 1 or s.sd is None or s.mean is None:
-        return Gain(
-            pairs=1, mean=s.mean, differences=differences, note="; ".join([*notes, "n=1: no interval"])
-        )
+        return Gain(pairs=1, mean=s.mean, differences=differences, note="; ".join([*notes, "n=1: no interval"]))
     p = effect_size = None
     if s.sd == 0:
         notes.append("all differences are equal: p is undefined")
@@ -224,9 +222,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def factorial_effects(
-    cells: Mapping[frozenset[str], Mapping[int, float]], factors: Sequence[str]
-) -> FactorialEffects:
+def factorial_effects(cells: Mapping[frozenset[str], Mapping[int, float]], factors: Sequence[str]) -> FactorialEffects:
     """Main effects and pairwise interactions of a 2^k design per seed, with a t-interval over seeds.
 
     For a seed with all 2^k cells, E_T = 2^-(k-1) sum_c x_c prod_{t in T} (+1 if t in c else -1). A main

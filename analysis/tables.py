@@ -73,9 +73,7 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow([_inert(column.heading) for column in table.columns])
     for row in table.rows:
-        writer.writerow(
-            [_inert(value) if isinstance(value, str) else "" if value is None else value for value in row]
-        )
+        writer.writerow([_inert(value) if isinstance(value, str) else "" if value is None else value for value in row])
     return target.getvalue()
 
 
@@ -151,9 +149,7 @@ def to_html(table: Table) -> str:
     head = "".join(f"<th{_side(c)}>{html.escape(c.heading)}</th>" for c in table.columns)
     body = []
     for index, row in enumerate(table.texts()):
-        cells = "".join(
-            f"<td{_side(c)}>{html.escape(t)}</td>" for c, t in zip(table.columns, row, strict=True)
-        )
+        cells = "".join(f"<td{_side(c)}>{html.escape(t)}</td>" for c, t in zip(table.columns, row, strict=True))
         body.append(f"<tr{' class=best' if index in table.best else ''}>{cells}</tr>")
     return (
         '<div class="scroll" tabindex="0" role="region" '

@@ -27,9 +27,7 @@ def beside_score(run: Mapping[str, Any], setting: Setting, numbers: pl.DataFrame
     return other, dict(own.select("arm", "mean").iter_rows())
 
 
-def of_setting(
-    setting: Setting, several: bool, beside: Beside | None, chance: float | None
-) -> list[dict[str, object]]:
+def of_setting(setting: Setting, several: bool, beside: Beside | None, chance: float | None) -> list[dict[str, object]]:
     """One dictionary per arm of a setting, the highest mean first, and one for chance where it is known."""
     rows: list[dict[str, object]] = []
     for row in setting.rows.iter_rows(named=True):

@@ -16,9 +16,7 @@ from analysis.order_ablation import Panel
 from analysis.tables import p_value, percent, points
 from analysis.weight_search import Search
 
-FEW_SEEDS = (
-    5  # Below this, 15 comparisons after Holm find next to nothing (29 % power at a gain of 2 SD for n=5).
-)
+FEW_SEEDS = 5  # Below this, 15 comparisons after Holm find next to nothing (29 % power at a gain of 2 SD for n=5).
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +43,7 @@ def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
     seeds = n_words(best["n"])
     rest = []
     if panel.baseline is None:
-        interval = (
-            "" if best["low"] is None else f", 95% CI {percent(best['low'])} to {percent(best['high'])}"
-        )
+        interval = "" if best["low"] is None else f", 95% CI {percent(best['low'])} to {percent(best['high'])}"
         headline = f"{start}{named} has the highest mean, {mean} ({seeds}{interval})."
         rest.append("There is no reference cell, so no gain is shown.")
     else:
@@ -55,17 +51,14 @@ def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
         if best["reference"]:
             headline = f"{start}no other cell has a higher mean than {reference}, {mean} ({seeds})."
         elif best["gain"] is None:
-            headline = (
-                f"{start}{named} has the highest mean, {mean} ({seeds}); it has no pair with {reference}."
-            )
+            headline = f"{start}{named} has the highest mean, {mean} ({seeds}); it has no pair with {reference}."
         else:
             headline = f"{start}{named} has the highest mean, {mean}: {gain_words(best)} over {reference}."
         rest.append(_tally(panel, reference))
     incomplete = panel.rows.filter(pl.col("n") < best["n"], pl.col("mean") > best["mean"])
     for row in incomplete.iter_rows(named=True):
         rest.append(
-            f"{_cell_name(row)} is higher ({percent(row['mean'])} %) but has {row['n']} of "
-            f"{row['n_expected']} seeds."
+            f"{_cell_name(row)} is higher ({percent(row['mean'])} %) but has {row['n']} of {row['n_expected']} seeds."
         )
     for claim in claims:
         if claim.name == "best_is_not_the_full_set" and claim.verdict != NOT_CHECKED:
@@ -117,16 +110,10 @@ def search_answer(search: Search) -> Answer:
     rest = [f"It was chosen among {completed} completed cells; {pruned} were pruned."]
     t = search.test
     if t.mean is not None:
-        interval = (
-            "no interval"
-            if t.low is None or t.high is None
-            else f"95% CI {percent(t.low)} to {percent(t.high)}"
-        )
+        interval = "no interval" if t.low is None or t.high is None else f"95% CI {percent(t.low)} to {percent(t.high)}"
         rest.append(f"Its test {search.measure.words} is {percent(t.mean)} % ({interval}, {n_words(t.n)}).")
     if search.gain:
-        rest.append(
-            f"On the test set that is {gain_words(search.gain).replace('Holm p', 'p')} over the reference."
-        )
+        rest.append(f"On the test set that is {gain_words(search.gain).replace('Holm p', 'p')} over the reference.")
     return Answer(headline=headline, rest=" ".join(rest))
 
 
@@ -149,10 +136,7 @@ def tiles(
 
     The noise floor is that of the `scored` trials, of all when they are not given.
     """
-    count = {
-        status: int((trials["status"] == status).sum())
-        for status in ("completed", "failed", "pruned", "missing")
-    }
+    count = {status: int((trials["status"] == status).sum()) for status in ("completed", "failed", "pruned", "missing")}
     words = [f"trials finished, {count['failed']} failed"]
     words += [f"{count[status]} {status}" for status in ("pruned", "missing") if count[status]]
     found = [(f"{count['completed']} / {trials.height}", ", ".join(words))]
@@ -235,9 +219,7 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
     if len(seeds) and int(seeds.max()) < FEW_SEEDS:  # type: ignore[arg-type]
         most = int(seeds.max())  # type: ignore[arg-type]
         text = f"At most {n_words(most)} per cell."
-        text += (
-            " One seed has no interval and no test." if most == 1 else " Read the effects, not the p-values."
-        )
+        text += " One seed has no interval and no test." if most == 1 else " Read the effects, not the p-values."
         found.append(text)
     for panel in panels[:1]:
         if power := detectable_gains(panel):
@@ -250,8 +232,7 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
     if any(lacking.values()):
         text = " and ".join(f"{count} {status}" for status, count in lacking.items() if count)
         found.append(
-            f"{text} of {trials.height} trials: means are over those that finished, and failing may not be "
-            "chance."
+            f"{text} of {trials.height} trials: means are over those that finished, and failing may not be chance."
         )
     finished = data.records.filter(pl.col("status") == "completed")
     # What is tested is another set than what is trained on, where the run says so: then each must be one.
@@ -267,9 +248,7 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
         found.append(text)
     withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
     if withheld:
-        found.append(
-            f"{withheld} cells hang from another teacher than their reference; their gains are withheld."
-        )
+        found.append(f"{withheld} cells hang from another teacher than their reference; their gains are withheld.")
     if data.unreadable:
         found.append(
             f"{len(data.unreadable)} of {data.files_listed} record files could not be read: "
@@ -279,9 +258,7 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
         )
     if data.odd:
         found.append(
-            "Strange record files: "
-            + "; ".join(f"{f} ({why})" for f, why in list(data.odd.items())[:5])
-            + "."
+            "Strange record files: " + "; ".join(f"{f} ({why})" for f, why in list(data.odd.items())[:5]) + "."
         )
     return found
 

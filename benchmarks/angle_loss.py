@@ -108,12 +108,8 @@ def compare(batch: int, rounds: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--batch", type=int, default=256, help="batch size of the closing ratios (default 256)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=256, help="batch size of the closing ratios (default 256)")
     parser.add_argument("--quick", action="store_true", help="three rounds instead of seven")
     parser.add_argument("--measure-memory", choices=tuple(SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()

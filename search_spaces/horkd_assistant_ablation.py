@@ -44,8 +44,16 @@ STUDY = Study(
         ),
     },
     claims=(
-        Claim(name="assistant_helps", text="The assistant helps (3.03 points in metric learning)", source="HORKD, Sec. 4.4"),
-        Claim(name="init_helps", text="Beginning from the assistant's weights helps", source="ours; not stated in the paper"),
+        Claim(
+            name="assistant_helps",
+            text="The assistant helps (3.03 points in metric learning)",
+            source="HORKD, Sec. 4.4",
+        ),
+        Claim(
+            name="init_helps",
+            text="Beginning from the assistant's weights helps",
+            source="ours; not stated in the paper",
+        ),
         Claim(
             name="accuracy_falls_with_resolution",
             text="Accuracy falls with the student's resolution",

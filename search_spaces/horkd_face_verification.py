@@ -44,7 +44,10 @@ STUDY = Study(
             data="lfw",
             data_size=64,
             note="LFW for two cores: tested on folds 1 to 3, trained on people of no pair in them, thin networks",
-            axes={"arm": ("teacher", "ce", "ce_equal_compute_direct", "horkd_direct", *_FLOORS), "resolution": (32, 16, 8)},
+            axes={
+                "arm": ("teacher", "ce", "ce_equal_compute_direct", "horkd_direct", *_FLOORS),
+                "resolution": (32, 16, 8),
+            },
             parameters=ranges.LFW_SMALL,
         ),
         "tuning": Preset(

@@ -97,8 +97,20 @@ STUDY = Study(
             text="Recall falls with the student's resolution",
             source="HORKD, Tab. 4",
         ),
-        Claim(name="assistant_helps", text="The assistant adds to direct distillation (3.03 points)", source="HORKD, Sec. 4.4"),
-        Claim(name="ours_beats_baselines", text="HORKD is better than PKT, DarkRank, MKD and MKD+AT", source="HORKD, Tab. 4"),
-        Claim(name="student_above_teacher", text="Overall, the student is better than the teacher", source="HORKD, Sec. 4.3"),
+        Claim(
+            name="assistant_helps",
+            text="The assistant adds to direct distillation (3.03 points)",
+            source="HORKD, Sec. 4.4",
+        ),
+        Claim(
+            name="ours_beats_baselines",
+            text="HORKD is better than PKT, DarkRank, MKD and MKD+AT",
+            source="HORKD, Tab. 4",
+        ),
+        Claim(
+            name="student_above_teacher",
+            text="Overall, the student is better than the teacher",
+            source="HORKD, Sec. 4.3",
+        ),
     ),
 )

@@ -1,7 +1,7 @@
 """What can go wrong with a cluster, said to people; the command line gives each its exit code.
 
-    ClusterError              3   SLURM, a node or the run's folder is not fit for it
-    └── ClusterUsageError     2   something impossible was asked for (also a ValueError)
+ClusterError              3   SLURM, a node or the run's folder is not fit for it
+└── ClusterUsageError     2   something impossible was asked for (also a ValueError)
 """
 
 from __future__ import annotations

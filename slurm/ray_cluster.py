@@ -154,7 +154,9 @@ class Meeting:
     def say(self, job: str, **content: Any) -> None:
         """What the worker of a job is doing, for people."""
         with contextlib.suppress(OSError):  # It is for people; a full disk must not end a worker.
-            self._write(f"workers/{job}.json", {"job": job, "host": socket.gethostname(), "time": time.time(), **content})
+            self._write(
+                f"workers/{job}.json", {"job": job, "host": socket.gethostname(), "time": time.time(), **content}
+            )
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """What each worker last said, by job."""
@@ -214,7 +216,9 @@ def node_address(interface: str | None = None) -> str:
 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                packed = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", interface.encode()[:15]))  # SIOCGIFADDR
+                packed = fcntl.ioctl(
+                    probe.fileno(), 0x8915, struct.pack("256s", interface.encode()[:15])
+                )  # SIOCGIFADDR
             except OSError:
                 names = ", ".join(name for _, name in socket.if_nameindex())
                 raise ClusterError(
@@ -335,7 +339,9 @@ def offer(interface: str | None = None) -> NodeOffer:
         (int(v) for n in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE") if (v := os.environ.get(n, "")).isdigit()), 1
     )
     memory = os.environ.get("SLURM_MEM_PER_NODE", "")
-    return NodeOffer(cpus, count, int(memory) << 20 if memory.isdigit() and int(memory) else None, node_address(interface))
+    return NodeOffer(
+        cpus, count, int(memory) << 20 if memory.isdigit() and int(memory) else None, node_address(interface)
+    )
 
 
 class WorkerNode:
@@ -389,7 +395,15 @@ class WorkerNode:
         (self.room / "leave").touch()
         # The head is asked from a process of its own: it may be gone, and then an answer takes a minute.
         self._drainer = subprocess.Popen(
-            [sys.executable, "-m", "slurm.ray_cluster", "drain", self.head.address, self.name, str(int(seconds * 1000))],
+            [
+                sys.executable,
+                "-m",
+                "slurm.ray_cluster",
+                "drain",
+                self.head.address,
+                self.name,
+                str(int(seconds * 1000)),
+            ],
             env={**os.environ, **environment(self.meeting, self.temp)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

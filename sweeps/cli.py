@@ -49,7 +49,9 @@ Examples:
 def study_flags(function: Any) -> Any:
     """Adds what run and show share."""
     flags = [
-        click.option("--preset", metavar="NAME", help="demo (unless the data has a `small` one), small, tuning, paper or tiny."),
+        click.option(
+            "--preset", metavar="NAME", help="demo (unless the data has a `small` one), small, tuning, paper or tiny."
+        ),
         click.option("--data", metavar="NAME", help="A name of `data list`, or folder:PATH."),
         click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
         click.option("--data-size", type=int, metavar="PIXELS", help="Side at which image files are packed."),
@@ -321,9 +323,7 @@ def _dry_run(request: Any, place: Any, as_json: bool) -> None:
     narrate("Nothing was started (dry run).")
 
 
-def _begin(
-    request: Any, place: Any, *, as_json: bool, quiet: bool, no_report: bool, wait: bool, **more: Any
-) -> None:
+def _begin(request: Any, place: Any, *, as_json: bool, quiet: bool, no_report: bool, wait: bool, **more: Any) -> None:
     """Train here, or submit; both end in the same words."""
     quiet = quiet or as_json
     if request.on == "local":

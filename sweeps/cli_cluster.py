@@ -88,7 +88,9 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
                             return int(over.get("code", 1))
                         if array_is_through(run, place):
                             return 0
-                        narrate(f"No job of {run.id} is in the queue any more. Resume: python -m sweeps resume {run.id}")
+                        narrate(
+                            f"No job of {run.id} is in the queue any more. Resume: python -m sweeps resume {run.id}"
+                        )
                         return 1
                 except ClusterError as error:
                     narrate(f"SLURM cannot be asked: {error}")
@@ -153,7 +155,9 @@ def say_dry_run(found: Any) -> None:
 @click.option("--profile", metavar="NAME", help="Profile of the new ones [default: the first of the run].")
 @place_flags
 @json_flag
-def scale(run: str | None, workers: int, profile: str | None, out: str | None, store: str | None, as_json: bool) -> None:
+def scale(
+    run: str | None, workers: int, profile: str | None, out: str | None, store: str | None, as_json: bool
+) -> None:
     """Give a living run on SLURM more workers, or fewer."""
     from sweeps.clusters import scale as change
     from sweeps.runs import Place, find_run

@@ -117,13 +117,13 @@ def fitting_profiles(ready: Prepared, profiles: Sequence[tuple[Profile, int]]) -
     """
     request = ready.request
     wanted = needs.parse(request.needs, ready.study.recipe.roles, request.gpu_share if request.gpus else 0.0)
-    has = [
-        {"CPU": float(p.cpus), "GPU": float(p.gpus), "memory": (p.memory_gb or 1e9) * 2**30} for p, _ in profiles
-    ]
+    has = [{"CPU": float(p.cpus), "GPU": float(p.gpus), "memory": (p.memory_gb or 1e9) * 2**30} for p, _ in profiles]
     for role, spec in ready.survey.examples.items():
         asked = wanted.of_role(role, spec)
         if not any(machines.fitting(node, asked) for node in has):
-            said = ", ".join(f"{k} {v / 2**30 if k == 'memory' else v:g}{' GB' if k == 'memory' else ''}" for k, v in asked.items())
+            said = ", ".join(
+                f"{k} {v / 2**30 if k == 'memory' else v:g}{' GB' if k == 'memory' else ''}" for k, v in asked.items()
+            )
             given = "; ".join(
                 f"{p.name}: {p.cpus} cpus, {p.gpus} gpus" + (f", {p.memory_gb:g} GB" if p.memory_gb else "")
                 for p, _ in profiles
@@ -408,7 +408,9 @@ def scale(run: RunFolder, workers: int, place: Place, profile: str | None = None
         if role == "array":
             queue.cancel([job.id for job in leave if not job.waiting], signal="USR2")
     waiting = sum(job.waiting for job in leave)
-    return [f"{run.id}: {waiting} waiting workers cancelled, {len(leave) - waiting} running ones finish their epoch and leave."]
+    return [
+        f"{run.id}: {waiting} waiting workers cancelled, {len(leave) - waiting} running ones finish their epoch and leave."
+    ]
 
 
 def _grow(

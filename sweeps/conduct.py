@@ -240,9 +240,7 @@ def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) 
     return catalog.locate(name, data_root=Path(root).expanduser() if root else None, size=size)
 
 
-def _packed(
-    source: catalog.Source, place: Place, store: Store, say: Say, *, pack: bool
-) -> catalog.PackedInfo | None:
+def _packed(source: catalog.Source, place: Place, store: Store, say: Say, *, pack: bool) -> catalog.PackedInfo | None:
     """The packed file of a source; made when it is not there and `pack` allows."""
     folder = store.root / "data"
     info = catalog.find_packed(source, folder)
@@ -384,7 +382,9 @@ def _conduct(
     before = read_json(run.path / "run.json") or {}
     revision = provenance.revision()
     if machine is None:
-        run.stop_file.unlink(missing_ok=True)  # On a cluster that was done at the submission: a stop may be meant for us.
+        run.stop_file.unlink(
+            missing_ok=True
+        )  # On a cluster that was done at the submission: a stop may be meant for us.
     content = describe(ready, run, before, revision)
     graph = StageGraph()
     listener: GridCells | SampledCells
@@ -416,7 +416,9 @@ def _conduct(
 
         gpus = request.gpus if request.gpus is not None else find_gpus()
         slots = _slots(request)
-        where = f"{'GPU' if gpus else 'CPU'}, {slots} at a time" if machine is None else f"{request.on}, as workers join"
+        where = (
+            f"{'GPU' if gpus else 'CPU'}, {slots} at a time" if machine is None else f"{request.on}, as workers join"
+        )
         title = (
             f"{study.name} · {resolved.preset_name}: {resolved.cell_count} cells x {len(resolved.seeds)} seeds on "
             f"{data['name']}, {where}"

@@ -118,9 +118,7 @@ class EngineState:
 class StageQueue:
     """The searcher's logic without Ray: what to run next and what became of it."""
 
-    def __init__(
-        self, state: EngineState, store: Store, run: RunFolder, listener: Listener, *, revision: str
-    ) -> None:
+    def __init__(self, state: EngineState, store: Store, run: RunFolder, listener: Listener, *, revision: str) -> None:
         self.state, self.store, self.run, self.listener = state, store, run, listener
         self.revision = revision
         self.observer = LeaseObserver()

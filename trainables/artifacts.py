@@ -365,7 +365,9 @@ class Artifact:
             raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.key)}")
         entry = self.manifest["files"][name]
         if verify and sha256_of(path) != (entry.get("sha256") if isinstance(entry, dict) else None):
-            raise ArtifactError(f"The file '{name}' of artifact {self.key} is not what was published.{_discard(self.key)}")
+            raise ArtifactError(
+                f"The file '{name}' of artifact {self.key} is not what was published.{_discard(self.key)}"
+            )
         return path
 
 

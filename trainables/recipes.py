@@ -186,7 +186,9 @@ def _place(steps: tuple[Step, ...], route: str) -> tuple[Placed, ...]:
     placed = []
     for step in steps:
         if step.role in there:
-            first = {inside: next((role for role in roles if role in there), None) for inside, roles in step.parents.items()}
+            first = {
+                inside: next((role for role in roles if role in there), None) for inside, roles in step.parents.items()
+            }
             placed.append(Placed(step, {inside: role for inside, role in first.items() if role is not None}))
     return tuple(placed)
 

@@ -596,7 +596,9 @@ class TrainingSpec(StageSpec):
     folds: tuple[int, ...] = later(())  # Verification: tested folds, whose people are not trained on; () means all.
     min_images: int = later(0, low=0)  # Classes with fewer images are not trained on.
     subjects: int = later(0, low=0)  # Identification: number of people tested; 0 means all that are held out.
-    stem: str = later("small", options=STEMS)  # 3x3 of stride 1, or 7x7 of stride 2 and pooling, for 96 pixels and more.
+    stem: str = later(
+        "small", options=STEMS
+    )  # 3x3 of stride 1, or 7x7 of stride 2 and pooling, for 96 pixels and more.
     upsample_to: int | None = later(None, low=4, high=1024)  # Enlarge to this side after the loss of resolution.
     triplet: TripletSpec = later(TripletSpec())
 

@@ -646,7 +646,9 @@ def train(
     if value is not None:
         measured["validation_score"] = value
         measured["validation_images"] = len(splits.validation_labels)
-        measured["best_validation_score"] = max(v for row in trainer.history if (v := validation_value(row)) is not None)
+        measured["best_validation_score"] = max(
+            v for row in trainer.history if (v := validation_value(row)) is not None
+        )
     if "validation/top1" in kept:
         measured["validation_top1"] = kept["validation/top1"]
     return Result(

@@ -46,7 +46,13 @@ LEVELS = {
 
 # Library -> files that may import it, anywhere in them.
 DOORS = {
-    "ray": ("trainables/tune.py", "sweeps/engine.py", "sweeps/searcher.py", "sweeps/machines.py", "slurm/ray_cluster.py"),
+    "ray": (
+        "trainables/tune.py",
+        "sweeps/engine.py",
+        "sweeps/searcher.py",
+        "sweeps/machines.py",
+        "slurm/ray_cluster.py",
+    ),
     "optuna": ("sweeps/sampling.py",),
     "submitit": ("slurm/submit.py",),
     "seaborn": ("analysis/figures*.py", "analysis/theme.py"),

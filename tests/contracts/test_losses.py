@@ -56,9 +56,7 @@ def _point_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, distance:
             "squared_l2": lambda gap=gap: gap.dot(gap),
             "l2": lambda gap=gap: gap.dot(gap).sqrt(),
             "cosine": lambda s=s, t=t: 1 - s.dot(t) / (s.dot(s) * t.dot(t)).sqrt(),
-            "smooth_l1": lambda gap=gap: (
-                sum(g * g / 2 if abs(g) < 1 else abs(g) - 0.5 for g in gap) / len(gap)
-            ),
+            "smooth_l1": lambda gap=gap: sum(g * g / 2 if abs(g) < 1 else abs(g) - 0.5 for g in gap) / len(gap),
         }[distance]()
     return float(total / len(student))
 
@@ -174,9 +172,7 @@ def _darkrank_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, soft: 
 
 def _mkd_relative_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, form: str = "mean") -> float:
     pairs = list(permutations(range(len(student)), 2))
-    gaps = [
-        float(_distance(student[i], student[j]) - _distance(teacher[i], teacher[j])) for i, j in pairs
-    ]
+    gaps = [float(_distance(student[i], student[j]) - _distance(teacher[i], teacher[j])) for i, j in pairs]
     if form == "reference":
         return math.sqrt(sum(gap * gap for gap in gaps))
     return sum(abs(gap) for gap in gaps) / len(pairs)
@@ -186,9 +182,7 @@ def _triplet_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, mining:
     rows = [row / row.norm() for row in student]
     hinges = []
     for a, anchor in enumerate(rows):
-        same = [
-            float(_distance(anchor, row)) for p, row in enumerate(rows) if p != a and labels[p] == labels[a]
-        ]
+        same = [float(_distance(anchor, row)) for p, row in enumerate(rows) if p != a and labels[p] == labels[a]]
         other = [float(_distance(anchor, row)) for n, row in enumerate(rows) if labels[n] != labels[a]]
         if mining == "hard" and same and other:
             same, other = [max(same)], [min(other)]
@@ -286,9 +280,7 @@ LOSSES = {
     "fitnet": Case(lambda s, t, y: fitnet_loss(_maps(s), _maps(t)), _fitnet_oracle),
     "at": Case(lambda s, t, y: at_loss([_maps(s)], [_maps(t)]), _at_oracle),
     "at_cubed": Case(lambda s, t, y: at_loss([_maps(s)], [_maps(t)], power=3.0), partial(_at_oracle, power=3.0)),
-    "rkd_distance": Case(
-        lambda s, t, y: rkd_distance_loss(s, t), partial(_pair_oracle, huber=True), relational=True
-    ),
+    "rkd_distance": Case(lambda s, t, y: rkd_distance_loss(s, t), partial(_pair_oracle, huber=True), relational=True),
     "rkd_angle": Case(lambda s, t, y: rkd_angle_loss(s, t), _angle_oracle, relational=True),
     "pkt": Case(lambda s, t, y: pkt_loss(s, t), _pkt_oracle, any_width=True, members=2),
     "sp": Case(lambda s, t, y: sp_loss(s, t), _sp_oracle, any_width=True, members=2),
@@ -307,9 +299,7 @@ LOSSES = {
         members=2,
     ),
     "mkd_absolute": Case(lambda s, t, y: mkd_absolute_loss(s, t), partial(_point_oracle, distance="l2")),
-    "mkd_relative": Case(
-        lambda s, t, y: mkd_relative_loss(s, t), _mkd_relative_oracle, any_width=True, members=2
-    ),
+    "mkd_relative": Case(lambda s, t, y: mkd_relative_loss(s, t), _mkd_relative_oracle, any_width=True, members=2),
     "mkd_relative_reference": Case(
         lambda s, t, y: mkd_relative_loss(s, t, form="reference"),
         partial(_mkd_relative_oracle, form="reference"),
@@ -330,9 +320,7 @@ LOSSES = {
 }
 
 
-def _draw(
-    batch: int = 7, width: int = 6, dtype: torch.dtype = torch.float64
-) -> tuple[Tensor, Tensor, Tensor]:
+def _draw(batch: int = 7, width: int = 6, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     student, teacher = torch.randn(2, batch, width, generator=generator, dtype=torch.float64).to(dtype)
     return student.requires_grad_(), teacher, torch.arange(batch) % 3
@@ -436,9 +424,9 @@ def test_it_equals_the_loop_written_from_the_equation(name: str) -> None:
 class TestEveryRelation:
     def test_it_ignores_scale_rotation_and_shift(self, name: str) -> None:
         student, teacher, labels = _draw()
-        rotation = torch.linalg.qr(
-            torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-        )[0]
+        rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))[
+            0
+        ]
         moved = 30 * student @ rotation + 100
         loss = LOSSES[name].loss
         torch.testing.assert_close(loss(moved, teacher, labels), loss(student, teacher, labels))
@@ -502,9 +490,7 @@ class TestPublicValues:
         ],
     )
     def test_angles(self, reduction: str, expected: float) -> None:
-        assert angle_loss(self.student, self.teacher, reduction=reduction).item() == pytest.approx(
-            expected, abs=1e-10
-        )
+        assert angle_loss(self.student, self.teacher, reduction=reduction).item() == pytest.approx(expected, abs=1e-10)
 
     @pytest.mark.parametrize(
         ("options", "expected"),
@@ -519,7 +505,6 @@ class TestPublicValues:
         ours, theirs = (class_centers(x, self.labels, 3)[0] for x in (self.student, self.teacher))
         value = center_loss(self.student, self.teacher, ours, theirs, **options)
         assert value.item() == pytest.approx(expected, abs=1e-10)
-
 
     @pytest.mark.parametrize(("temperature", "expected"), [(4.0, 0.814718127264226), (1.0, 0.698778657708994)])
     def test_probabilities(self, temperature: float, expected: float) -> None:

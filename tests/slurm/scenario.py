@@ -23,7 +23,18 @@ SLEEP_STUDY = "_engine_check"
 FEW = ["--preset", "tiny", "--set", "student.label=s00,s01", "--set", "evaluation.seconds=0.1"]
 SLEEP = [*FEW, "--set", "epochs=6", "--set", "seconds=1"]
 # Long enough to be hurt six times: 15 stages of 16 seconds.
-LONG = ["--preset", "tiny", "--seeds", "3", "--set", "evaluation.seconds=0.1", "--set", "epochs=16", "--set", "seconds=1"]
+LONG = [
+    "--preset",
+    "tiny",
+    "--seeds",
+    "3",
+    "--set",
+    "evaluation.seconds=0.1",
+    "--set",
+    "epochs=16",
+    "--set",
+    "seconds=1",
+]
 JOBS = {"cpus": "1", "memory_gb": "1", "driver.memory_gb": "1", "time": "30", "warning_seconds": "30"}
 
 

@@ -103,7 +103,8 @@ def of_method(method: str, *variants: dict[str, Any]) -> Callable[[], list[float
 
     def outputs(side: int, widths: tuple[int, int, int], purpose: str) -> Outputs:
         maps = tuple(
-            numbers(8, width, side // 2**i, side // 2**i, purpose=f"{purpose} {i}") for i, width in enumerate(widths[1:])
+            numbers(8, width, side // 2**i, side // 2**i, purpose=f"{purpose} {i}")
+            for i, width in enumerate(widths[1:])
         )
         wanted = [numbers(8, widths[0], purpose=purpose), numbers(8, 5, purpose=f"{purpose} logits"), *maps]
         embedding, logits, *maps = (x.requires_grad_(purpose == "student") for x in wanted)

@@ -53,7 +53,9 @@ def test_an_evaluations_row_tells_of_the_network_it_read(project: Callable[..., 
     network = {"validation_score": 0.75, "macs": 1234, "parameters_count": 56}
     numbers = {"metric": "verification_accuracy", "score": 0.625, "chance": 0.5}
     rows = project(
-        "horkd_face_verification", {"student": network, "untrained": {"macs": 0}, "evaluation": numbers}, "arm=ce,horkd,pixels"
+        "horkd_face_verification",
+        {"student": network, "untrained": {"macs": 0}, "evaluation": numbers},
+        "arm=ce,horkd,pixels",
     )
     assert set(rows["task"]) == {"verification"}
     evaluations = rows.filter(pl.col("stage") == "evaluation").sort("macs")

@@ -138,7 +138,9 @@ def test_a_word_for_one_stage_outranks_the_word_for_all() -> None:
 
 
 def test_the_evaluation_reads_what_the_network_it_measures_reads() -> None:
-    made = DISTILLATION.specs({"resolution": 8, "student.resolution": 4, "student.filter": "area", "student.blur": 1.5}, "d")
+    made = DISTILLATION.specs(
+        {"resolution": 8, "student.resolution": 4, "student.filter": "area", "student.blur": 1.5}, "d"
+    )
     seen = made["evaluation"]
     assert (seen.resolution, seen.filter, seen.blur) == (4, "area", 1.5)  # type: ignore[attr-defined]
 
@@ -390,7 +392,10 @@ def test_two_trials_never_share_what_their_seeds_change(store: Store) -> None:
     ("settings", "message"),
     [
         (["resolution=16"], "resolution must be at most 8, the size of digits, got 16 for the teacher"),
-        (["stem=large", "architecture=vgg11"], "stem=large is for resnet18, resnet34, resnet50, got vgg11 for the teacher"),
+        (
+            ["stem=large", "architecture=vgg11"],
+            "stem=large is for resnet18, resnet34, resnet50, got vgg11 for the teacher",
+        ),
         (["resolution=8", "upsample_to=6"], "upsample_to must be at least the resolution, 8, got 6 for the teacher"),
         (["train_images=1133"], "train_images must be at most 1132, what validation leaves of digits, got 1133"),
         (["train_images=9"], "train_images must be at least 10"),

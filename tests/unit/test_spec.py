@@ -251,11 +251,27 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
     "sleep": (SleepSpec(label="ö", seed=1), {}, "a1ee7e10db1e80f1"),
     "untrained": (UntrainedSpec(data=DATA, architecture="resnet_thin", task="retrieval"), {}, "1adf40c41ef684e8"),
     "untrained pixels": (UntrainedSpec(data=DATA, task="identification"), {}, "553f0e105c99fad5"),
-    "teacher of faces": (TeacherSpec(data=DATA, task="verification", triplet=TripletSpec(weight=1)), {}, "b2880f4474c47e18"),
-    "student by every loss": (StudentSpec(data=DATA, method="+".join(sp.METHODS)), {"guide": PARENT}, "6bac24181e056f7f"),
+    "teacher of faces": (
+        TeacherSpec(data=DATA, task="verification", triplet=TripletSpec(weight=1)),
+        {},
+        "b2880f4474c47e18",
+    ),
+    "student by every loss": (
+        StudentSpec(data=DATA, method="+".join(sp.METHODS)),
+        {"guide": PARENT},
+        "6bac24181e056f7f",
+    ),
     "student on labels": (StudentSpec(data=DATA, method="none"), {}, "39f7e5ffadc57460"),
-    "evaluation of faces": (EvaluationSpec(data=DATA, protocol="verification"), {"network": PARENT}, "887a4eda6f66a4d7"),
-    "evaluation of people": (EvaluationSpec(data=DATA, protocol="identification"), {"network": PARENT}, "71b5a573404cd7e8"),
+    "evaluation of faces": (
+        EvaluationSpec(data=DATA, protocol="verification"),
+        {"network": PARENT},
+        "887a4eda6f66a4d7",
+    ),
+    "evaluation of people": (
+        EvaluationSpec(data=DATA, protocol="identification"),
+        {"network": PARENT},
+        "71b5a573404cd7e8",
+    ),
     "evaluation by neighbours": (EvaluationSpec(data=DATA, reader="nearest"), {"network": PARENT}, "a41d7a523aac3902"),
 }
 

@@ -374,9 +374,7 @@ def test_a_guide_of_another_structure_gives_no_weights_to_begin_with(
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "cut", "other names", "other shapes"])
-def test_altered_weights_are_never_used(
-    damage: str, place: Callable[[], Store], teacher: Artifact, data: str
-) -> None:
+def test_altered_weights_are_never_used(damage: str, place: Callable[[], Store], teacher: Artifact, data: str) -> None:
     store = place()
     path = store.path(teacher.key) / "weights.safetensors"
     kept = weights(teacher)

@@ -50,8 +50,5 @@ def build(
     if stem == "small":
         return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding)
     if stem != "large" or name not in LARGE_STEMS:
-        raise UsageError(
-            f"`stem` must be small, or large for {', '.join(LARGE_STEMS)}, but got {stem!r} for {name}."
-        )
+        raise UsageError(f"`stem` must be small, or large for {', '.join(LARGE_STEMS)}, but got {stem!r} for {name}.")
     return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding, stem=stem)
-

@@ -58,23 +58,17 @@ class Bottleneck(nn.Module):
         return F.relu(self.body(x) + self.shortcut(x))
 
 
-def resnet18(
-    *, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small"
-) -> Network:
+def resnet18(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small") -> Network:
     """ResNet-18, 11,220,132 parameters at 3 channels and 100 classes; HORKD's student on CIFAR."""
     return _resnet(BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512), channels, classes, width, embedding, stem)
 
 
-def resnet34(
-    *, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small"
-) -> Network:
+def resnet34(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small") -> Network:
     """ResNet-34, 21,328,292 parameters at 3 channels and 100 classes."""
     return _resnet(BasicBlock, (3, 4, 6, 3), (64, 128, 256, 512), channels, classes, width, embedding, stem)
 
 
-def resnet50(
-    *, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small"
-) -> Network:
+def resnet50(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0, stem: str = "small") -> Network:
     """ResNet-50, 23,705,252 parameters at 3 channels and 100 classes; HORKD's teacher on CIFAR."""
     return _resnet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), channels, classes, width, embedding, stem)
 

@@ -104,9 +104,7 @@ def ablation(
                 rows = history(name, top1, epochs)
                 write(folder, "student", stages["student"], validation_top1=top1, history=rows, **ours)
                 count = {"top1": top1, "items": ITEMS, "validation_top1": top1 + 0.002}
-                write(
-                    folder, "evaluation", stages["evaluation"], seconds=0.4, cpu_seconds=0.3, **ours, **count
-                )
+                write(folder, "evaluation", stages["evaluation"], seconds=0.4, cpu_seconds=0.3, **ours, **count)
     axes: dict[str, Any] = {"orders": sets} | ({"resolution": list(resolutions)} if resolutions else {})
     run = base_run() | {"cells": cells, "seeds": list(seeds), "axes": axes, "trials": trials}
     run["baseline"] = cells[0]["id"] if sets and sets[0] == "none" else None
@@ -138,12 +136,8 @@ def weight_search(folder: Path, *, count: int = 24, seeds: Sequence[int] = (0, 1
                     rows = history("1+2", value - 0.1, 3)
                     write(folder, "student", f"s{key}", status="pruned", history=rows, **ours)
                 continue
-            write(
-                folder, "student", f"s{key}", validation_top1=value, history=history("1+2", value, 6), **ours
-            )
-            write(
-                folder, "evaluation", f"e{key}", top1=value - 0.01, validation_top1=value, items=ITEMS, **ours
-            )
+            write(folder, "student", f"s{key}", validation_top1=value, history=history("1+2", value, 6), **ours)
+            write(folder, "evaluation", f"e{key}", top1=value - 0.01, validation_top1=value, items=ITEMS, **ours)
     changes = {
         "study": "horkd_weights",
         "factors": None,

@@ -33,10 +33,7 @@ def test_claims_hold_when_they_were_planted():
     found = verdicts(
         trials(
             lambda n: (
-                0.8
-                + 0.01 * len(terms(n))
-                + 0.003 * sum("123C".index(o) for o in terms(n))
-                - 0.08 * (n == "1+2+3+C")
+                0.8 + 0.01 * len(terms(n)) + 0.003 * sum("123C".index(o) for o in terms(n)) - 0.08 * (n == "1+2+3+C")
             )
         )
     )
@@ -49,10 +46,7 @@ def test_claims_fail_when_the_opposite_was_planted():
     found = verdicts(
         trials(
             lambda n: (
-                0.9
-                - 0.01 * len(terms(n))
-                - 0.003 * sum("123C".index(o) for o in terms(n))
-                + 0.2 * (n == "1+2+3+C")
+                0.9 - 0.01 * len(terms(n)) - 0.003 * sum("123C".index(o) for o in terms(n)) + 0.2 * (n == "1+2+3+C")
             )
         )
     )
@@ -63,15 +57,14 @@ def test_claims_fail_when_the_opposite_was_planted():
 def test_slopes_equal_the_planted_ones():
     found = verdicts(trials(lambda n: 0.8 + 0.01 * len(terms(n)), noise=0))
     assert (
-        abs(found["more_orders_help"].value - 0.01) < 1e-12
-        and abs(found["higher_order_at_equal_size"].value) < 1e-12
+        abs(found["more_orders_help"].value - 0.01) < 1e-12 and abs(found["higher_order_at_equal_size"].value) < 1e-12
     )
 
 
 def test_one_seed_or_one_cell_is_inconclusive():
-    assert {
-        c.verdict for c in claims.check(trials(lambda n: 0.8 + 0.01 * len(terms(n)), seeds=1), "digits")
-    } == {"inconclusive"}
+    assert {c.verdict for c in claims.check(trials(lambda n: 0.8 + 0.01 * len(terms(n)), seeds=1), "digits")} == {
+        "inconclusive"
+    }
     assert {c.verdict for c in claims.check(trials(lambda n: 0.8, sets=["1"]), "digits")} == {"inconclusive"}
 
 

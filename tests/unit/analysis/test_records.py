@@ -15,9 +15,7 @@ ROW = {"stage": "evaluation", "key": "k", "status": "completed"}
 
 def test_a_record_reads_back_as_written(tmp_path):
     history = [{"epoch": 1, "name": "train/loss", "value": 0.5}]
-    write_record(
-        tmp_path / "r" / "a.parquet", ROW | {"top1": 0.9, "history": history, "correct_bits": b"\x80"}
-    )
+    write_record(tmp_path / "r" / "a.parquet", ROW | {"top1": 0.9, "history": history, "correct_bits": b"\x80"})
     table = pq.read_table(tmp_path / "r" / "a.parquet")
     assert table.schema.equals(SCHEMA)
     assert table.to_pylist()[0] | {"top1": 0.9, "history": history, "schema": 1} == table.to_pylist()[0]
@@ -59,9 +57,7 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_read(tmp_path):
     pq.write_table(typed.set_column(place, "top1", pa.array([1], pa.int64())), records / "typed.parquet")
     newer = pa.Table.from_pylist([row | {"schema": 2, "key": "newer"}], schema=SCHEMA)
     pq.write_table(newer, records / "newer.parquet")
-    extra = pa.Table.from_pylist([row | {"key": "extra"}], schema=SCHEMA).append_column(
-        "mood", pa.array(["good"])
-    )
+    extra = pa.Table.from_pylist([row | {"key": "extra"}], schema=SCHEMA).append_column("mood", pa.array(["good"]))
     pq.write_table(extra, records / "extra.parquet")
     data = load_run(folder)
     assert set(data.unreadable) == {f"{n}.parquet" for n in ("cut", "empty", "foreign", "typed", "newer")}
@@ -71,9 +67,7 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_read(tmp_path):
 
 
 def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_yet(tmp_path):
-    folder = synthetic.ablation(
-        tmp_path, seeds=(0, 1), orders=["none", "1"], missing=[("1", 0)], failed=[("1", 1)]
-    )
+    folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"], missing=[("1", 0)], failed=[("1", 1)])
     rows = {(row["cell"], row["seed"]): row for row in trial_table(load_run(folder)).iter_rows(named=True)}
     assert rows["1", 0]["status"] == "missing"
     assert (rows["1", 1]["status"], rows["1", 1]["failed_stage"]) == ("failed", "student")
@@ -81,9 +75,7 @@ def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_ye
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path):
-    folder = synthetic.ablation(
-        tmp_path, seeds=(0,), orders=["none"], score=lambda orders, noise: float("nan")
-    )
+    folder = synthetic.ablation(tmp_path, seeds=(0,), orders=["none"], score=lambda orders, noise: float("nan"))
     row = trial_table(load_run(folder)).row(0, named=True)
     assert (row["status"], row["score"], row["error_type"]) == ("failed", None, "NonFinite")
 

@@ -110,9 +110,7 @@ def test_all_promised_files_are_there(ablation_report):
         or b"TrueType" in pdf
     )
     listed = json.loads((folder / "report.json").read_text())["files"]
-    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == set(
-        listed
-    )
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == set(listed)
 
 
 def test_the_same_records_give_the_same_bytes(ablation_report, tmp_path):
@@ -127,20 +125,14 @@ def test_the_same_records_give_the_same_bytes(ablation_report, tmp_path):
 def test_cells_without_results_keep_their_rows(tmp_path, monkeypatch):
     quick(monkeypatch)
     missing = [("1+2", 0), ("1+2", 3)]
-    folder = synthetic.ablation(
-        tmp_path / "run", missing=missing, failed=[("C", s) for s in range(5)], epochs=0
-    )
+    folder = synthetic.ablation(tmp_path / "run", missing=missing, failed=[("C", s) for s in range(5)], epochs=0)
     summary = write_report(folder, tmp_path / "out")
     svg = (tmp_path / "out" / "figures" / "forest.svg").read_text()
     assert "n=3 of 5" in svg and "no result (5 failed)" in svg
     assert (summary.finished, summary.failed, summary.missing) == (73, 5, 2)
     text = " ".join(Page(read(summary)).words)
     assert "least squares" in text.lower() and "C (seeds 0, 1, 2, 3, 4)" in text
-    assert (
-        "5 failed and 2 missing of 80" in text
-        and "loss is nan at …/train.py" in text
-        and "logs/a.log" in text
-    )
+    assert "5 failed and 2 missing of 80" in text and "loss is nan at …/train.py" in text and "logs/a.log" in text
 
 
 def test_one_seed_has_no_intervals_and_says_so(tmp_path, monkeypatch):
@@ -165,9 +157,7 @@ def test_a_study_of_few_cells_or_no_reference_still_answers(tmp_path, monkeypatc
 def test_other_axes_make_a_forest_each_and_the_rest_is_counted(tmp_path, monkeypatch):
     quick(monkeypatch)
     orders = ["none", "1", "2"]
-    folder = synthetic.ablation(
-        tmp_path / "run", seeds=(0, 1), orders=orders, resolutions=(4, 6, 8, 12, 16), epochs=0
-    )
+    folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=orders, resolutions=(4, 6, 8, 12, 16), epochs=0)
     summary = write_report(folder, tmp_path / "out")
     text = " ".join(Page(read(summary)).words)
     assert len(list((tmp_path / "out" / "figures").glob("forest_?.svg"))) == 4
@@ -188,9 +178,7 @@ def test_cells_of_another_teacher_get_no_gain(tmp_path, monkeypatch):
 
 def test_equal_scores_have_no_p_value(tmp_path, monkeypatch):
     quick(monkeypatch)
-    folder = synthetic.ablation(
-        tmp_path / "run", orders=["none", "1"], score=lambda orders, noise: 0.5, epochs=0
-    )
+    folder = synthetic.ablation(tmp_path / "run", orders=["none", "1"], score=lambda orders, noise: 0.5, epochs=0)
     write_report(folder, tmp_path / "out")
     assert "undef." in (tmp_path / "out" / "figures" / "forest.svg").read_text()
 
@@ -209,8 +197,7 @@ def test_a_sampled_study_chooses_by_validation_and_marks_the_pruned(tmp_path, mo
 def test_a_grid_without_orders_is_drawn_by_label(tmp_path, monkeypatch):
     quick(monkeypatch)
     cells = [
-        {"id": i, "parameters": {"student.width": w}, "label": f"width {w} $<b>&_"}
-        for i, w in (("a", 1), ("b", 2))
+        {"id": i, "parameters": {"student.width": w}, "label": f"width {w} $<b>&_"} for i, w in (("a", 1), ("b", 2))
     ]
     folder, axes = tmp_path / "run", {"student.width": [1, 2]}
     trials = []
@@ -255,9 +242,7 @@ def test_without_a_finished_trial_there_is_nothing_to_report(tmp_path, failed):
 
 def test_a_new_report_removes_the_old_ones_files_and_no_others(tmp_path, monkeypatch):
     quick(monkeypatch)
-    folder = synthetic.ablation(
-        tmp_path / "run", seeds=(0, 1), orders=["none", "1"], resolutions=(4, 8), epochs=0
-    )
+    folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=["none", "1"], resolutions=(4, 8), epochs=0)
     write_report(folder, tmp_path / "out")
     (tmp_path / "out" / "mine.txt").write_text("keep")
     (tmp_path / "run" / "records").rename(tmp_path / "old")

@@ -115,11 +115,7 @@ def test_an_incomplete_grid_is_fitted_by_least_squares_and_names_what_is_missing
     del cells[frozenset("3")][2]
     found = s.factorial_effects(cells, list("123C"))
     assert found.method == "least squares"
-    assert (
-        (frozenset("12"), 0) in found.missing
-        and (frozenset("3"), 2) in found.missing
-        and len(found.missing) == 6
-    )
+    assert (frozenset("12"), 0) in found.missing and (frozenset("3"), 2) in found.missing and len(found.missing) == 6
     for effect in found.effects:
         assert effect.mean == pytest.approx(true.get(effect.factors, 0), abs=1e-12)
 

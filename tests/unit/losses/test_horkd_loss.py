@@ -227,9 +227,7 @@ def test_training_goes_through_the_warm_up_of_running_centres_and_learns(seed: i
     torch.manual_seed(seed)
     classes, epochs = 10, 15
     labels = torch.arange(320) % classes
-    images = torch.randn(classes, 16, generator=generator)[labels] + 0.7 * torch.randn(
-        320, 16, generator=generator
-    )
+    images = torch.randn(classes, 16, generator=generator)[labels] + 0.7 * torch.randn(320, 16, generator=generator)
     teacher = torch.relu(images @ torch.randn(16, 24, generator=generator))
     body = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 12), nn.ReLU())
     head = nn.Linear(12, classes)

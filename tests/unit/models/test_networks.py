@@ -33,7 +33,9 @@ def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> 
     assert sum(weight.numel() for weight in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet18", 11_227_812), ("resnet34", 21_335_972), ("resnet50", 23_712_932)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet18", 11_227_812), ("resnet34", 21_335_972), ("resnet50", 23_712_932)]
+)
 def test_the_large_stem_is_that_of_imagenet(name: str, parameters: int) -> None:
     network = build(name, channels=3, classes=100, stem="large")
     assert sum(weight.numel() for weight in network.parameters()) == parameters
