@@ -11,7 +11,15 @@ from sweeps import cost
 from sweeps.plan import Planner, Resolved, examples
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for
-from trainables.spec import TEACHER_OUTPUTS, DistillationSpec, OutputsSpec, TrainingSpec, methods_of, orders_of
+from trainables.spec import (
+    MOST_VIEWS,
+    TEACHER_OUTPUTS,
+    DistillationSpec,
+    OutputsSpec,
+    TrainingSpec,
+    methods_of,
+    orders_of,
+)
 
 MOST_TRIALS = 20_000  # Beyond, only what was asked for is counted.
 READ_SECONDS = 2e-6  # Of one kept output, mapped and warm.
@@ -30,6 +38,7 @@ class Forecast:
         bytes: Of what is kept.
         seconds: Of one core, for frozen networks and reading.
         live_anyway: Outputs asked for by stages that read feature maps, which are not kept.
+        unbounded: Whether there are too many views to keep, so that `cached` keeps what epochs draw.
     """
 
     way: str
@@ -38,6 +47,7 @@ class Forecast:
     bytes: float = 0.0
     seconds: float = 0.0
     live_anyway: int = 0
+    unbounded: bool = False
 
     @property
     def hits(self) -> float:
@@ -50,10 +60,11 @@ class Forecast:
         time = f"{self.seconds / 3600:,.2f} core hours"
         if self.way == "live":
             return f"{self.computed / 1e6:,.2f} M outputs computed, {time}"
+        drawn = f", by epochs: an augmentation has more than {MOST_VIEWS:,} views" if self.unbounded else ""
         more = f"; {self.live_anyway / 1e6:,.2f} M live, for feature maps" if self.live_anyway else ""
         return (
             f"{self.computed / 1e6:,.2f} M computed for {self.asked / 1e6:,.2f} M asked for (hits {100 * self.hits:.1f} %), "
-            f"{self.bytes / 1e6:,.0f} MB kept, {time}{more}"
+            f"{self.bytes / 1e6:,.0f} MB kept, {time}{drawn}{more}"
         )
 
 
@@ -122,6 +133,7 @@ class _Counter:
         images, classes = self._cut(spec)
         rows = int(cost.rows_of(spec, images))
         result.computed += rows
+        result.unbounded |= result.way == "cached" and spec.part == "epochs"
         result.bytes += cost.outputs_bytes(spec, guide, images, classes)
         result.seconds += rows * self._seconds(guide, spec.batch_size if spec.part == "epochs" else cost.FILL_BATCH)
 

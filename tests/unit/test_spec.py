@@ -284,7 +284,11 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
         {"guide": PARENT, "base": PARENT},
         "aff249ba2ffaabfa",
     ),
-    "student by kept outputs": (StudentSpec(data=DATA, teacher_outputs="cached"), {"guide": PARENT}, "0cae08dbbcd43303"),
+    "student by kept outputs": (
+        StudentSpec(data=DATA, teacher_outputs="cached"),
+        {"guide": PARENT},
+        "0cae08dbbcd43303",
+    ),
     "evaluation by neighbours": (EvaluationSpec(data=DATA, reader="nearest"), {"network": PARENT}, "a41d7a523aac3902"),
 }
 
