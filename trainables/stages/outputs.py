@@ -16,6 +16,7 @@ from trainables.data.batches import epoch_batches, generator
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError, DrainedError
+from trainables.models.network import fold
 from trainables.recipes import OUTPUTS
 from trainables.spec import OutputsSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result, attempt
@@ -34,6 +35,7 @@ def run(spec: OutputsSpec, parents: Mapping[str, Artifact], context: Context) ->
     device = prepare(spec, context)
     splits = Splits.open(spec, context, device)
     guide = Guide(parents["guide"], splits, device, spec.task)
+    fold(guide.network)
     if spec.part == "base":
         return (yield from _base(guide, splits, device))
     base = load_file(parents["base"].file(BASE_FILE, verify=True))
@@ -140,6 +142,7 @@ def forward_seconds(packed: Packed, spec: TrainingSpec, side: int, batch: int, l
     """CPU seconds that one image costs a frozen network of `spec` on one thread, measured for about `least` seconds."""
     torch.set_num_threads(1)
     network = make_network(spec, packed.info, len(cut_for(packed, spec).classes)).eval()
+    fold(network)
     seen = spec.upsample_to or spec.resolution or side
     images = torch.zeros(batch, packed.info.channels, seen, seen).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
