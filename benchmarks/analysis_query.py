@@ -105,14 +105,16 @@ class _RayStates:
         from ray.tune.experiment import Trial
 
         trial = Trial("sweep", config=config, trial_id=name, storage=self.storage, stub=True)
-        trial.placement_group_factory = PlacementGroupFactory([{"CPU": 1}])
+        trial.__dict__["placement_group_factory"] = PlacementGroupFactory([{"CPU": 1}])  # Its declared type is None.
         trial.status = Trial.TERMINATED
+        assert trial.storage is not None
         trial.storage.trial_dir_name = f"sweep_{name}"
-        (self.root / trial.storage.trial_dir_name).mkdir()
+        own = self.root / trial.storage.trial_dir_name
+        own.mkdir()
         lines = [{**row, **self._added(name, config, number)} for number, row in enumerate(rows, start=1)]
         trial.run_metadata.last_result = lines[-1]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (self.root / trial.storage.trial_dir_name / "result.json").write_text(text)
+        (own / "result.json").write_text(text)
         self.states.append(trial.get_json_state())
 
     def _added(self, name: str, config: dict[str, Any], number: int) -> dict[str, Any]:
@@ -147,7 +149,9 @@ def through_result_grid(folder: Path) -> TABLE:
     from ray.tune import ExperimentAnalysis, ResultGrid
 
     frames = []
-    for result in ResultGrid(ExperimentAnalysis(str(folder / EXPERIMENT))):
+    grid = ResultGrid(ExperimentAnalysis(str(folder / EXPERIMENT)))
+    for number in range(len(grid)):
+        result = grid[number]
         frame = result.metrics_dataframe
         assert frame is not None and result.config is not None
         frames.append(frame.assign(orders=result.config["horkd"]["orders"], resolution=result.config["resolution"]))
@@ -162,7 +166,7 @@ def through_json(folder: Path) -> TABLE:
 
     paths = sorted((folder / EXPERIMENT).glob("*/result.json"))
     config = pl.Struct({"horkd": pl.Struct({"orders": pl.String}), "resolution": pl.Int64})
-    wanted = {"epoch": pl.Int64, "validation/top1": pl.Float64, "config": config}
+    wanted: Any = {"epoch": pl.Int64, "validation/top1": pl.Float64, "config": config}
     rows = pl.scan_ndjson(paths, schema=wanted).select(
         pl.col("config").struct.field("horkd").struct.field("orders"),
         pl.col("config").struct.field("resolution"),
