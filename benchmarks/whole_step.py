@@ -1,11 +1,11 @@
-"""A whole training step: reference style with its teacher beside it, against ours on stored outputs (goal G4).
+"""A whole training step: reference style with its teacher beside it, against ours on kept outputs (goal G4).
 
     python -m benchmarks.whole_step [--teacher resnet50] [--side 16] [--batch 64] [--width 1] [--quick] [--json FILE]
 
 A student (ResNet-18) at `--side` pixels learns from a teacher at 32 pixels by labels, KL, pairs, angles and centres.
 Reference: each image augmented with Pillow, the teacher run in evaluation mode under `no_grad`, losses as the formulas
 read, the loss and the accuracy read back after every step. Ours: the product's own epoch (`Trainer.train_epoch`), once
-with the teacher live, once with its outputs from a memory-mapped file of float16, and in bfloat16 where the processor
+with the teacher live, once with its outputs from a filled, memory-mapped cache, and in bfloat16 where the processor
 has the instructions. Weights are as drawn: no step's time depends on them.
 """
 
@@ -21,16 +21,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks import augmentation, direct, measure
 from benchmarks.measure import Row
+from trainables.artifacts import Artifact, sha256_of
 from trainables.data.augment import view_count
 from trainables.data.batches import epoch_batches, generator
 from trainables.models import Network, Outputs, build
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
 from trainables.training import Guide, Splits, Trainer, View
+from trainables.views import BASE_FILE, PARTS, KeptOutputs, Shard
 
 CLASSES = 100
 WANTED = {"float32": 6.0, "bfloat16": 10.0}  # Of a ResNet-50 teacher, a student at 16 pixels and widths of 1.
@@ -66,7 +69,8 @@ def splits(images: np.ndarray, labels: Tensor) -> Splits:
 class Live(Guide):
     """A guide with a network at hand instead of an artifact."""
 
-    def __init__(self, network: Network, data: Splits) -> None:
+    def __init__(self, network: Network, data: Splits, kept: KeptOutputs | None = None) -> None:
+        self.kept = kept
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.spec = TeacherSpec(resolution=data.train_images[:1].shape[-1])
         self.classes = data.cut.classes
@@ -74,26 +78,33 @@ class Live(Guide):
         self.width = network.embedding_width
 
 
-class Stored(Live):
-    """Stands for a filled cache: rows of a memory-mapped file of float16, one for each image and view."""
+def filled(folder: Path, images: int, classes: int, width: int, per_shard: int = 9) -> KeptOutputs:
+    """A filled cache of every view of some images, written and read by the product; what is in it costs nothing."""
+    draws = torch.Generator().manual_seed(2)
+    views = view_count("crop_flip", PAD)
+    base = {"embedding": torch.randn(width, generator=draws), "logits": torch.randn(classes, generator=draws)}
+    sums = {
+        "class_sums": torch.randn(classes, width, generator=draws),
+        "class_counts": torch.ones(classes, dtype=torch.int64),
+    }
+    save_file(base | sums, folder / BASE_FILE)
+    shards = []
+    for start in range(0, views, per_shard):
+        stop = min(start + per_shard, views)
+        own = folder / f"{start:03d}"
+        shard = Shard(own, "0", images, stop - start, base)
+        for column in range(stop - start):
+            said = [torch.randn(images, size, generator=draws) for size in (width, classes)]
+            shard.put(torch.arange(images), column, Outputs(said[0], said[1]))
+        shard.move(own)
+        files = {f"{part}.npy": {"sha256": sha256_of(own / f"{part}.npy")} for part in PARTS}
+        shards.append(_artifact(own, files, {"part": "views", "start": start, "stop": stop}))
+    files = {BASE_FILE: {"sha256": sha256_of(folder / BASE_FILE)}}
+    return KeptOutputs(_artifact(folder, files, {"part": "base"}), shards, torch.device("cpu"))
 
-    def __init__(self, problem: Problem, data: Splits, folder: Path) -> None:
-        super().__init__(copy.deepcopy(problem.teacher), data)
-        self.columns = self.width + CLASSES
-        count = len(problem.images) * view_count("crop_flip", PAD)
-        path = folder / f"outputs-{count}-{self.columns}.f16"
-        if not path.exists():
-            np.random.default_rng(2).standard_normal((count, self.columns), np.float32).astype(np.float16).tofile(path)
-        self.rows = torch.from_file(str(path), shared=True, size=count * self.columns, dtype=torch.float16).view(
-            count, -1
-        )
-        self.mean = torch.randn(self.columns)
-        self.draws = torch.Generator().manual_seed(0)
 
-    def __call__(self, images: Tensor, maps: bool = False) -> Outputs:
-        """Outputs of random rows, as many as images; what is in them costs nothing."""
-        read = self.rows[torch.randint(len(self.rows), (len(images),), generator=self.draws)].float() + self.mean
-        return Outputs(read[:, : self.width], read[:, self.width :])
+def _artifact(folder: Path, files: dict[str, Any], spec: dict[str, Any]) -> Artifact:
+    return Artifact(folder.name, folder, {"kind": "outputs", "files": files, "spec": spec})
 
 
 class Problem:
@@ -108,11 +119,11 @@ class Problem:
         assert isinstance(network, Network)
         self.teacher = network
 
-    def trainer(self, precision: str = "float32", guide: Guide | None = None) -> Trainer:
-        """The product's trainer, ready for its first epoch."""
+    def trainer(self, precision: str = "float32", kept: KeptOutputs | None = None) -> Trainer:
+        """The product's trainer, ready for its first epoch; its teacher is live, or read where its outputs are kept."""
         data = splits(self.images, self.labels)
         spec = student_spec(self.side, self.batch, self.width, precision)
-        made = Trainer(spec, data, torch.device("cpu"), guide or Live(copy.deepcopy(self.teacher), data))
+        made = Trainer(spec, data, torch.device("cpu"), Live(copy.deepcopy(self.teacher), data, kept))
         with measure.as_stages_run():
             made.begin()
         return made
@@ -182,12 +193,10 @@ def rows(options: argparse.Namespace, rounds: int, folder: Path) -> list[Row]:
     problem = Problem(options.teacher, options.side, options.batch, options.width)
     live = problem.trainer()
     reference = problem.reference(live)
-    trainers = {
-        "ours, teacher live": live,
-        "ours, outputs stored": problem.trainer(guide=Stored(problem, splits(problem.images, problem.labels), folder)),
-    }
+    kept = filled(folder, len(problem.images), CLASSES, problem.teacher.embedding_width)
+    trainers = {"ours, teacher live": live, "ours, outputs kept": problem.trainer(kept=kept)}
     if measure.has_bf16():
-        trainers["ours, outputs stored, bf16"] = problem.trainer("bfloat16", trainers["ours, outputs stored"].guide)
+        trainers["ours, outputs kept, bf16"] = problem.trainer("bfloat16", kept)
     sides: dict[str, Any] = {"reference": reference.step}
 
     def epoch(trainer: Trainer) -> None:
@@ -203,7 +212,7 @@ def rows(options: argparse.Namespace, rounds: int, folder: Path) -> list[Row]:
     made = []
     for name in trainers:
         wanted = None
-        if full and "stored" in name:
+        if full and "kept" in name:
             wanted = WANTED["bfloat16" if "bf16" in name else "float32"]
         made.append(
             measure.row("G4", f"whole step: {name}", setting, seconds["reference"], seconds[name], wanted=wanted)
