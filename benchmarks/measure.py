@@ -267,9 +267,9 @@ def table(rows: Sequence[Row]) -> str:
 def amount(value: float, unit: str) -> str:
     """`0.0021 s` as `2.10 ms`."""
     if unit != "s":
-        return f"{value:,.1f} {unit}"
+        return f"{value:,.1f} {unit}" if unit == "MiB" else f"{value:,g} {unit}"
     if value < 1:
-        return f"{1e3 * value:.3g} ms" if value < 0.1 else f"{1e3 * value:.0f} ms"
+        return f"{1e3 * value:.{2 if value < 0.01 else 1 if value < 0.1 else 0}f} ms"
     return f"{value:.2f} s" if value < 100 else f"{value:,.0f} s"
 
 

@@ -90,9 +90,9 @@ class Trial:
         self.process.communicate()
 
 
-def row(width: float, steps: int, rounds: int) -> Row:
-    """Two trials side by side against one after the other, by turns."""
-    alone = [Trial(width, steps, 2, rounds + 1) for _ in range(2)]
+def row(width: float, steps: int, rounds: int, threads: int = 2) -> Row:
+    """Two trials side by side, a thread each, against one after the other with `threads` each, by turns."""
+    alone = [Trial(width, steps, threads, rounds + 1) for _ in range(2)]
     packed = [Trial(width, steps, 1, rounds + 1) for _ in range(2)]
     everyone = (*alone, *packed)
 

@@ -126,11 +126,23 @@ class Problem:
         made = Trainer(spec, data, torch.device("cpu"), Live(copy.deepcopy(self.teacher), data, kept))
         with measure.as_stages_run():
             made.begin()
+        _settle(made)
         return made
 
     def reference(self, trainer: Trainer) -> Reference:
         """The reference-style loop, from the same weights, centres and loss weights as `trainer`."""
         return Reference(self, trainer)
+
+
+def _settle(trainer: Trainer) -> None:
+    """Centres as in the middle of a training, when every class has been seen."""
+    assert trainer.loss is not None and trainer.loss.horkd is not None
+    horkd, draws = trainer.loss.horkd, torch.Generator().manual_seed(3)
+    trainer.loss.set_teacher_centers(
+        torch.randn(horkd.teacher_centers.shape, generator=draws), torch.ones(CLASSES, dtype=torch.int64)
+    )
+    horkd.student_centers.copy_(torch.randn(horkd.student_centers.shape, generator=draws))
+    horkd.student_seen.fill_(True)
 
 
 class Reference:
@@ -220,8 +232,8 @@ def rows(options: argparse.Namespace, rounds: int, folder: Path) -> list[Row]:
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The words of the command line."""
     parser = measure.parser(__doc__)
     parser.add_argument("--teacher", default="resnet50", help="architecture of the teacher, which sees 32 pixels")
     parser.add_argument("--side", type=int, default=16, help="pixels of the student's images")
@@ -230,6 +242,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.width is None:
         options.width = 0.25 if options.quick else 1.0
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = options_of(arguments)
     found = measure.facts()
     with tempfile.TemporaryDirectory(prefix="whole-step-") as folder:
         made = rows(options, 2 if options.quick else 7, Path(folder))
