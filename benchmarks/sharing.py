@@ -6,8 +6,8 @@ Three real runs into three empty stores: everything shared with the assistants' 
 assistants live, and nothing shared (`--no-share`). A ResNet-50 teaches a ResNet-18 assistant at 32 pixels, which teaches
 ResNet-18 students at 16 pixels with other orders of relations; without `--data` on made-up photographs. What counts is the
 CPU time of all stages, as their manifests say. Practice is a chain for each trial under one shared teacher: the unshared
-run, each seed's teacher counted once (nobody trains it for every trial). All sides run our code; practice with losses as the formulas read and with
-Pillow costs more, as `whole_step` shows.
+run, each seed's teacher counted once (nobody trains it for every trial). All sides run our code; practice with losses as
+the formulas read and with Pillow costs more, as `whole_step` shows.
 
 From the measured stages two forecasts of 45 trials (15 sets of orders, 3 seeds) are added up: as measured, and for 100
 epochs under the 162 views of crops and flips. Trials whose numbers differ between the shared and the unshared run
