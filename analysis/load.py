@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,9 @@ def load_run(run_folder: Path) -> RunData:
     if not isinstance(run, dict):
         raise NothingToReport(f"{RUN_FILE} of '{folder.name}' must hold an object, but holds {type(run).__name__}.")
     paths = sorted((folder / RECORDS_FOLDER).glob("*.parquet"))
+    whole = _read_all(paths)
+    if whole is not None:
+        return RunData(folder=folder, run=run, records=whole, files_listed=len(paths), files_read=len(paths))
     tables: list[pa.Table] = []
     unreadable: dict[str, str] = {}
     odd: dict[str, str] = {}
@@ -116,6 +119,27 @@ def load_run(run_folder: Path) -> RunData:
         unreadable=unreadable,
         odd=odd,
     )
+
+
+def _read_all(paths: Sequence[Path]) -> pl.DataFrame | None:
+    """All records at once, several times faster than one by one; None where a single one is not as it should be.
+
+    Then they are read one by one, which tells what is wrong with which.
+    """
+    empty = pl.from_arrow(SCHEMA.empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    if not paths:
+        return None
+    try:
+        scan = pl.scan_parquet(
+            list(paths), schema=empty.schema, glob=False, missing_columns="raise", extra_columns="raise", rechunk=True
+        )
+        frame = scan.collect()
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    one_each = frame.height == len(paths) and frame["key"].n_unique() == frame.height
+    known = frame["schema"].eq(SCHEMA_VERSION).all() and not frame["key"].has_nulls() and not frame["stage"].has_nulls()
+    return frame.sort("stage", "key") if one_each and known else None
 
 
 def _read_record(path: Path) -> tuple[pa.Table, str]:
