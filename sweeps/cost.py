@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainables.artifacts import Store
-from trainables.compute import CONVOLUTIONS, forward_macs
+from trainables.compute import OF_FILES, forward_macs, layers_of
 from trainables.errors import ArtifactError
 from trainables.spec import (
     DistillationSpec,
     EvaluationSpec,
+    PretrainedSpec,
     SleepSpec,
     StageSpec,
     TrainingSpec,
@@ -36,7 +37,14 @@ CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
 
 
 def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
-    return forward_macs(spec, side), CONVOLUTIONS[spec.architecture][1] * CALL_SECONDS
+    return forward_macs(spec, side), layers_of(spec.architecture) * CALL_SECONDS
+
+
+def parameters_of(architecture: str) -> float:
+    """Weights of a network at width 1; a guess for those of other libraries."""
+    if architecture in OF_FILES:
+        return OF_FILES[architecture][2]
+    return PARAMETERS.get(architecture, PARAMETERS["resnet50"])
 
 
 def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None, *, gpu: bool = False) -> float:
@@ -47,6 +55,9 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
         return 0.2 + data["test_images"] * 2e-4
     if not isinstance(spec, TrainingSpec) or isinstance(spec, UntrainedSpec):
         return 0.1
+    if isinstance(spec, PretrainedSpec):
+        macs, _ = _passes(spec, data["height"])
+        return 1.0 + (1024 if spec.head == "keep" else 256) * macs / (GPU_RATE if gpu else CPU_RATE)
     images = spec.train_images or data["train_images"] * (1 - spec.validation_fraction)
     images = min(images, data["train_images"])
     held = data["train_images"] * spec.validation_fraction
@@ -62,14 +73,20 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
 
 def bytes_of(spec: StageSpec, data: dict[str, Any]) -> float:
     """Estimated bytes a stage leaves in the store."""
+    if isinstance(spec, PretrainedSpec):
+        return 20_000.0  # Its weights are in the store already.
     if isinstance(spec, TrainingSpec):
-        return PARAMETERS[spec.architecture] * spec.width**2 * 4 + 20_000 + spec.epochs * 200
+        return parameters_of(spec.architecture) * spec.width**2 * 4 + 20_000 + spec.epochs * 200
     return 20_000 + data.get("test_images", 0) * 9
 
 
 def working_bytes(specs: Iterable[StageSpec]) -> float:
     """Bytes of checkpoints while the largest two stages train."""
-    sizes = sorted(PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec))
+    sizes = sorted(
+        parameters_of(s.architecture) * s.width**2 * 8
+        for s in specs
+        if isinstance(s, TrainingSpec) and not isinstance(s, PretrainedSpec)
+    )
     return 3 * sum(sizes[-2:])
 
 
