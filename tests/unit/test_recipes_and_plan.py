@@ -86,7 +86,9 @@ def test_every_parameter_belongs_to_a_field_of_a_stage() -> None:
             role, _, rest = name.partition(".")
             steps = [s for s in recipe.steps if s.role == role] if role in recipe.roles else recipe.steps
             path = rest if role in recipe.roles else name
-            assert name == "route" or any(path in field_paths(step.spec) for step in steps), name
+            assert name == "route" or any(
+                path in field_paths(kind) for step in steps for kind in (step.spec, step.given) if kind is not None
+            ), name
 
 
 @pytest.mark.parametrize("recipe", [DISTILLATION, HORKD_ASSISTANT, SLEEP], ids=lambda r: f"{r.name} of {len(r.steps)}")

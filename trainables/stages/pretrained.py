@@ -119,6 +119,7 @@ def _judge(
         UsageError: If it guesses, or gets more right with red and blue exchanged.
     """
     count, chance = len(items), 1 / len(cut.classes)
+    guessing = count * (chance + SURE * math.sqrt(chance * (1 - chance) / count))
     assert view.preprocessing is not None
     told = view.preprocessing.order.upper()
     if view.preprocessing.channels == 3 and packed.info.channels == 3:
@@ -127,12 +128,12 @@ def _judge(
         swapped = _read(network, view, packed, cut, items, device)[1]
         view.preprocessing = given
         error = math.sqrt(max(right + swapped, 1))
-        if swapped - right > SURE * error:
+        if swapped > guessing and swapped - right > SURE * error:
             raise UsageError(
                 f"The teacher gets {swapped} of {count} images right when red and blue are exchanged, but {right} as "
                 f"{told}. Set teacher.order={'rgb' if told == 'BGR' else 'bgr'}."
             )
-    if right / count <= chance + SURE * math.sqrt(chance * (1 - chance) / count):
+    if right <= guessing:
         raise UsageError(
             f"The teacher's classifier gets {right} of {count} images of {packed.info.name} right, where guessing gets "
             f"{chance * count:.1f}: its classes are others, or in another order than {', '.join(cut.classes[:3])}, ... "
