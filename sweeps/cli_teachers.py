@@ -27,7 +27,8 @@ def teachers_check(file: Path, family: str | None, architecture: str | None, as_
     from trainables.spec import PretrainedSpec
 
     given = {name: value for name, value in (("family", family), ("architecture", architecture)) if value}
-    found = shelf.admit(str(file), Path(), PretrainedSpec(**given), write=False)
+    asked = PretrainedSpec(family=family or "auto", architecture=architecture or "auto")
+    found = shelf.admit(str(file), Path(), asked, write=False)
     about = found.about
     words = "".join(f" --set teacher.{name}={value}" for name, value in given.items())
     use = f"--set teacher.weights={file}{words}"

@@ -31,6 +31,15 @@ OF_FILES: dict[str, tuple[float, int, float]] = {
 }
 # Networks of other libraries are taken for one with the multiply-adds and size of a ResNet-50, unless we have the same.
 SAME = {f"torchvision:{name}": name for name in ("resnet18", "resnet34", "resnet50")}
+# Widths of the pooled features at width 1: channels of the last stage before widening, and what a block multiplies.
+POOLED: dict[str, tuple[int, int]] = {
+    "resnet18": (512, 1),
+    "resnet34": (512, 1),
+    "resnet50": (512, 4),
+    "resnet34_thin": (256, 1),
+    "resnet_thin": (64, 1),
+    "vgg11": (512, 1),
+}
 LARGE_STEM = 1 / 16  # Its stride and pooling leave a sixteenth of the pixels to every stage.
 BACKWARD = 2.0  # A backward pass takes about twice the forward pass.
 
@@ -60,6 +69,14 @@ def forward_macs(spec: TrainingSpec, side: int) -> float:
     if isinstance(spec, PretrainedSpec):
         read = spec.side or (224 if outside else read)
     return macs * spec.width**2 * (read / 32) ** 2 * (LARGE_STEM if spec.stem == "large" or outside else 1.0)
+
+
+def embedding_width(spec: TrainingSpec) -> int:
+    """Width of the embedding of a spec's network; of another library's a guess, as in `forward_macs`."""
+    if spec.architecture in OF_FILES:
+        return 2048 if spec.architecture.startswith("vggface2") else 512
+    channels, factor = POOLED[_known(spec.architecture)]
+    return spec.embedding or max(1, round(channels * spec.width)) * factor
 
 
 def training_macs(spec: TrainingSpec, guide: TrainingSpec | None, side: int) -> float:

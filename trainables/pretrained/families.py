@@ -132,6 +132,31 @@ def assemble(tensors: Mapping[str, Tensor], found: Found, *, keep_head: bool) ->
     return network.eval().requires_grad_(False)
 
 
+def drawn(spec: PretrainedSpec, channels: int) -> tuple[Network, int, int]:
+    """A network like the one of a spec with weights as they are drawn, and the channels and side of what it reads.
+
+    Side 0 stands for that of the data. It takes the time that the one from the file takes.
+    """
+    own = PREPROCESSING.get(spec.family)
+    if own is None:
+        made = build(
+            spec.architecture,
+            channels=channels,
+            classes=1,
+            width=spec.width,
+            embedding=spec.embedding,
+            stem=spec.stem,
+        )
+        assert isinstance(made, Network)
+        wanted = made.normal.side if isinstance(made, Outside) else 0
+        return made, channels, spec.side or wanted
+    if spec.family == "iresnet":
+        return IResNet(DEPTHS[spec.architecture]), own.channels, own.read_side(0)
+    if spec.family == "vggface2":
+        return CaffeResNet(squeeze=spec.architecture.endswith("senet50")), own.channels, own.read_side(0)
+    return InceptionResnetV1(), own.channels, own.read_side(0)
+
+
 def _recognise(shapes: Shapes, asked: PretrainedSpec, name: str, pickled: bool) -> tuple[str, str]:
     """Family and architecture, as asked or else by the names."""
     family, architecture = asked.family, asked.architecture

@@ -12,6 +12,7 @@ from typing import Any
 
 import layouts
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -169,6 +170,12 @@ def test_a_network_of_ours_is_normalised_by_the_training_split(place: Store, col
         expected = made((to_float(splits.train_images[:4]) - mean) / std).embedding
     torch.testing.assert_close(guide(splits.train_images[:4]).embedding, expected)
     assert not network.training
+
+
+def load_history(artifact: Artifact) -> dict[str, float]:
+    """The last epoch."""
+    with pa.memory_map(str(artifact.file("history.arrow"))) as source:
+        return dict(pa.ipc.open_file(source).read_all().to_pylist()[-1])
 
 
 # What the stage refuses.
@@ -418,3 +425,23 @@ def test_studies_without_files_never_look_at_torch() -> None:
     study = search_spaces.load(STUDY)
     resolved = plan.resolve(study, preset="tiny")
     assert not teachers.named(resolved) and resolved.teachers == {}
+
+
+def test_outputs_of_a_teacher_without_logits_are_kept_and_read(place: Store, colours: Any, tmp_path: Path) -> None:
+    from trainables.recipes import outputs_role
+    from trainables.spec import outputs_specs
+
+    spec = admitted(saved(linear_resnet(), tmp_path / "teacher.safetensors"), place, colours.fingerprint)
+    teacher = published(place, spec)
+    small = {"architecture": "resnet_thin", "width": 0.25, "epochs": 1, "batch_size": 15, "validation_fraction": 0.5}
+    live = StudentSpec(data=colours.fingerprint, resolution=8, augment="flip", **small)
+    kept = StudentSpec(**to_plain(live) | {"teacher_outputs": "cached"})
+    base, *shards = outputs_specs(kept)
+    first = published(place, base, guide=teacher)
+    parents = {"guide": teacher, outputs_role("student", 0): first}
+    for number, shard in enumerate(shards, start=1):
+        parents[outputs_role("student", number)] = published(place, shard, guide=teacher, base=first)
+    assert np.load(parents[outputs_role("student", 1)].file("logits.npy")).shape == (30, 2, 0)
+    found = [published(place, live, guide=teacher), published(place, kept, **parents)]
+    losses = [load_history(artifact)["train/point"] for artifact in found]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] > 0
