@@ -16,6 +16,7 @@ from trainables.data.batches import epoch_batches, generator
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError, DrainedError
+from trainables.models.network import fold
 from trainables.pretrained.families import drawn
 from trainables.recipes import OUTPUTS
 from trainables.spec import OutputsSpec, PretrainedSpec, TrainingSpec
@@ -35,6 +36,7 @@ def run(spec: OutputsSpec, parents: Mapping[str, Artifact], context: Context) ->
     device = prepare(spec, context)
     splits = Splits.open(spec, context, device)
     guide = Guide(parents["guide"], splits, device, spec.task)
+    fold(guide.network)
     if spec.part == "base":
         return (yield from _base(guide, splits, device))
     base = load_file(parents["base"].file(BASE_FILE, verify=True))
@@ -147,6 +149,7 @@ def forward_seconds(packed: Packed, spec: TrainingSpec, side: int, batch: int, l
         seen = wanted or seen
     else:
         network = make_network(spec, packed.info, len(cut_for(packed, spec).classes)).eval()
+    fold(network)
     images = torch.zeros(batch, channels, seen, seen).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         network(images)
