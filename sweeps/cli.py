@@ -29,6 +29,7 @@ from sweeps.cli_cluster import (
 from sweeps.cli_outcome import say_outcome, say_rows
 from sweeps.cli_parts import JSON_SCHEMA, Commands, answer, json_flag, narrate, near, place_flags, say_lines, table
 from sweeps.cli_shelves import data, store_group
+from sweeps.cli_teachers import teachers_group
 from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
 
 EXIT_CODES = """\b
@@ -599,6 +600,7 @@ def doctor(out: str | None, store: str | None, as_json: bool) -> None:
 
 cli.add_command(data)
 cli.add_command(store_group)
+cli.add_command(teachers_group)
 cli.add_command(scale)
 cli.add_command(drive)
 cli.add_command(work)

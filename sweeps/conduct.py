@@ -20,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, plan, provenance
+from sweeps import forecast, needs, plan, provenance, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -213,6 +213,10 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         )
     name = request.data or resolved.preset.data
     store = Store(place.store)
+    if teachers.named(resolved):
+        if pack:
+            place.prepare()
+        request.settings = teachers.admit(resolved, request.settings, store.root, say, write=pack)
     tested = tested_data(request, resolved.preset)
     try:
         source = _locate(request, name, resolved.preset)
@@ -246,6 +250,7 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         raise UsageError(f"--test-data must be another data set than the one trained on, but both are {info.name}.")
     if info is not None and (other is None or test_info is not None):
         plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
+        teachers.check_with_data(resolved, open_packed(info.path), planner)
     survey = plan.survey(resolved, data, store, planner)
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
     return Prepared(request, study, resolved, info, data, survey, store, test_data=tests)

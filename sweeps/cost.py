@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainables.artifacts import Store
-from trainables.compute import CONVOLUTIONS, embedding_width, forward_macs
+from trainables.compute import OF_FILES, embedding_width, forward_macs, layers_of
 from trainables.errors import ArtifactError
 from trainables.spec import (
     DistillationSpec,
     EvaluationSpec,
     OutputsSpec,
+    PretrainedSpec,
     SleepSpec,
     StageSpec,
     TrainingSpec,
@@ -38,7 +39,14 @@ CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
 
 
 def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
-    return forward_macs(spec, side), CONVOLUTIONS[spec.architecture][1] * CALL_SECONDS
+    return forward_macs(spec, side), layers_of(spec.architecture) * CALL_SECONDS
+
+
+def parameters_of(architecture: str) -> float:
+    """Weights of a network at width 1; a guess for those of other libraries."""
+    if architecture in OF_FILES:
+        return OF_FILES[architecture][2]
+    return PARAMETERS.get(architecture, PARAMETERS["resnet50"])
 
 
 def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None, *, gpu: bool = False) -> float:
@@ -53,6 +61,9 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
         return rows_of(spec, trained_images(spec, data)) * (macs / rate + call * call_share / FILL_BATCH)
     if not isinstance(spec, TrainingSpec) or isinstance(spec, UntrainedSpec):
         return 0.1
+    if isinstance(spec, PretrainedSpec):
+        macs, _ = _passes(spec, data["height"])
+        return 1.0 + (1024 if spec.head == "keep" else 256) * macs / (GPU_RATE if gpu else CPU_RATE)
     images = trained_images(spec, data)
     held = data["train_images"] * spec.validation_fraction
     batch = max(1, min(spec.batch_size, int(images)))
@@ -82,24 +93,31 @@ def rows_of(spec: OutputsSpec, images: float) -> float:
 
 def bytes_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None = None) -> float:
     """Estimated bytes a stage leaves in the store."""
+    if isinstance(spec, PretrainedSpec):
+        return 20_000.0  # Its weights are in the store already.
     if isinstance(spec, OutputsSpec) and guide is not None:
         return outputs_bytes(spec, guide, trained_images(spec, data), int(data.get("classes", 100)))
     if isinstance(spec, TrainingSpec):
-        return PARAMETERS[spec.architecture] * spec.width**2 * 4 + 20_000 + spec.epochs * 200
+        return parameters_of(spec.architecture) * spec.width**2 * 4 + 20_000 + spec.epochs * 200
     return 20_000 + data.get("test_images", 0) * 9
 
 
 def outputs_bytes(spec: OutputsSpec, guide: TrainingSpec, images: float, classes: int) -> float:
     """Bytes of the arrays of a stage of kept outputs."""
     width = embedding_width(guide)
+    logits = 0 if isinstance(guide, PretrainedSpec) and guide.head == "none" else classes
     if spec.part == "base":
-        return 4 * (width + classes) + (4 * width + 8) * classes
-    return 2 * images * (spec.stop - spec.start) * (width + classes)
+        return 4 * (width + logits) + (4 * width + 8) * classes
+    return 2 * images * (spec.stop - spec.start) * (width + logits)
 
 
 def working_bytes(specs: Iterable[StageSpec]) -> float:
     """Bytes of checkpoints while the largest two stages train."""
-    sizes = sorted(PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec))
+    sizes = sorted(
+        parameters_of(s.architecture) * s.width**2 * 8
+        for s in specs
+        if isinstance(s, TrainingSpec) and not isinstance(s, PretrainedSpec)
+    )
     return 3 * sum(sizes[-2:])
 
 

@@ -175,6 +175,7 @@ class _Counter:
             guide.embedding,
             guide.stem,
             guide.upsample_to,
+            getattr(guide, "side", 0),
             batch,
         )
         if mark not in self._times:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import cost
+from sweeps import cost, teachers
 from sweeps.graph import StageGraph, StageNode
 from trainables import spec as specs
 from trainables.artifacts import Store
@@ -73,6 +73,8 @@ class Resolved:
     side: int = 0  # Of the images; known when the data set is. Epochs at equal compute follow from it.
     test_fingerprint: str = ""  # Of the data set that is tested, where it is another one.
     share: bool = True  # Whether equal stages are trained once; else every trial has a chain of its own.
+    # Weights from a file -> what they turned out to be.
+    teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
     _cells: list[Cell] = field(default_factory=list, repr=False)
 
     @property
@@ -108,6 +110,8 @@ class Resolved:
         parameters = self.parameters | dict(point)
         if ARM in point:
             parameters |= self._of_arm(point)
+        if self.teachers:
+            parameters = teachers.described(parameters, self.teachers)
         return Cell(specs.short_hash({"study": self.study.name, "cell": parameters}), parameters, dict(point), number)
 
     def _of_arm(self, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -350,6 +354,7 @@ def resolve(
         else:
             parameters[full] = values[0]
             sources[full] = "--set"
+    mistakes += teachers.settle_words(study, parameters, sources, axes, given)
     if elsewhere and parameters.get("task", "classification") == "classification":
         mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about classification.")
     if elsewhere and "held_out" in given:
@@ -527,7 +532,9 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
             for role, key in keys.items():
                 spec = made[role]
                 own = 1 if others.get(role) == key else alike
-                times = own * (resolved.trials if drawn and not isinstance(spec, specs.TeacherSpec) else 1)
+                times = own * (
+                    resolved.trials if drawn and not isinstance(spec, (specs.TeacherSpec, specs.PretrainedSpec)) else 1
+                )
                 result.asked += alike * (resolved.trials if drawn else 1)
                 if key in seen:
                     continue
@@ -600,6 +607,7 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 mistakes[
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
+            teachers.check(role, spec, made, resolved.teachers, data, mistakes)
             if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
                 mistakes[
                     f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."

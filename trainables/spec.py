@@ -22,6 +22,13 @@ from typing import Any, ClassVar
 from trainables.errors import UsageError, did_you_mean
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet34_thin", "resnet_thin", "vgg11")
+OUTSIDE = ("torchvision:", "timm:")  # Beginnings of the names of other libraries' networks.
+FAMILIES = ("iresnet", "vggface2", "facenet", "plain")  # Of files of weights; see `trainables.pretrained`.
+OF_FAMILIES = {
+    "iresnet": ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200"),
+    "vggface2": ("vggface2_resnet50", "vggface2_senet50"),
+    "facenet": ("inception_resnet_v1",),
+}
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 STEMS = ("small", "large")
@@ -54,6 +61,10 @@ COMPONENTS: dict[str, int] = {
     "network.resnet_thin": 1,
     "network.vgg11": 1,
     "network.pixels": 1,
+    "network.iresnet": 1,
+    "network.vggface2": 1,
+    "network.facenet": 1,
+    "pretrained": 1,  # How files are read as weights, and images made what their networks want.
     "loss.kd": 1,
     "loss.fitnet": 1,
     "loss.at": 1,
@@ -69,6 +80,14 @@ COMPONENTS: dict[str, int] = {
     "protocol.identification": 1,
     "protocol.retrieval": 1,
 }
+
+
+def component(name: str) -> int:
+    """Version of a component; networks of other libraries are all at 1, their own versions stand in the manifest."""
+    if name.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
+        return 1
+    return COMPONENTS[name]
+
 
 ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
 
@@ -220,7 +239,7 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
 def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
     """Refuse a value outside a field's limits or options."""
     options = metadata.get("options")
-    if options and value not in options:
+    if options and value not in options and not _outside(value, metadata):
         raise UsageError(
             f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
         )
@@ -233,6 +252,12 @@ def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
             else:
                 span = f"of at least {_shown(low)}" if low is not None else f"of at most {_shown(high)}"
             raise UsageError(f"{name} must be {kind} {span}, got {_shown(value)}.")
+
+
+def _outside(value: Any, metadata: Mapping[str, Any]) -> bool:
+    """Whether a name is one that another library knows: what follows the colon is looked up when it is built."""
+    library, colon, name = str(value).partition(":")
+    return f"{library}{colon}" in metadata.get("prefixes", ()) and re.fullmatch(r"[\w.\-]+", name) is not None
 
 
 def _shown(number: Any) -> str:
@@ -575,7 +600,7 @@ class TrainingSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
     blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
     # Network.
-    architecture: str = choice("resnet18", ARCHITECTURES)
+    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE)
     width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
     embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
     # Optimisation.
@@ -624,7 +649,7 @@ class TrainingSpec(StageSpec):
             names.append(f"protocol.{self.task}")
         if self.triplet.weight > 0:
             names.append("loss.triplet")
-        return {name: COMPONENTS[name] for name in sorted(names)}
+        return {name: component(name) for name in sorted(names)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -646,7 +671,7 @@ class UntrainedSpec(TrainingSpec):
     """A network as it is drawn, or raw pixels: the floor that a trained one has to leave behind."""
 
     kind: ClassVar[str] = "untrained"
-    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"))
+    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE)
 
     def unused(self) -> tuple[str, ...]:
         """All of training; pixels have no seed either."""
@@ -660,7 +685,37 @@ class UntrainedSpec(TrainingSpec):
         names = [f"network.{self.architecture}"]
         if self.task != "classification":
             names.append(f"protocol.{self.task}")
-        return {name: COMPONENTS[name] for name in names}
+        return {name: component(name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSpec(TrainingSpec):
+    """A teacher whose weights come from a file: it is checked on the data, not trained, and has no seed."""
+
+    kind: ClassVar[str] = "pretrained"
+    weights: str = ""  # First 16 hex digits of the file's SHA-256; the command line takes the path.
+    family: str = choice("auto", ("auto", *FAMILIES))  # Layout of the file; auto: as recognised.
+    architecture: str = choice(
+        "auto", ("auto", *ARCHITECTURES, *(name for names in OF_FAMILIES.values() for name in names)), prefixes=OUTSIDE
+    )
+    head: str = choice("none", ("none", "keep"))  # keep: its logits, where they are of the data's own classes.
+    # What images it wants; each family has its own, which plain files may be given.
+    order: str = choice("auto", ("auto", "rgb", "bgr"))
+    mean: tuple[float, ...] = ()  # Of pixels from 0 to 1; () means the architecture's own.
+    std: tuple[float, ...] = ()
+    side: int = bounded(0, 0, 1024)  # Side in pixels that the network reads; 0 means the architecture's own.
+
+    def unused(self) -> tuple[str, ...]:
+        """All of training, the seed included."""
+        return (*super().unused(), *_OF_TRAINING, "seed")
+
+    def components(self) -> dict[str, int]:
+        """How files are read, the data path, the network, and the protocol that splits the classes."""
+        of = {name: family for family, names in OF_FAMILIES.items() for name in names}
+        names = ["degrade", "pretrained", f"network.{of.get(self.architecture, self.architecture)}"]
+        if self.task != "classification":
+            names.append(f"protocol.{self.task}")
+        return {name: component(name) for name in sorted(names) if name != "network.auto"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -867,7 +922,10 @@ class SleepSpec(StageSpec):
 
 SPECS: dict[str, type[StageSpec]] = {
     spec.kind: spec
-    for spec in (TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, OutputsSpec, EvaluationSpec, SleepSpec)
+    for spec in (
+        *(TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, PretrainedSpec),
+        *(OutputsSpec, EvaluationSpec, SleepSpec),
+    )
 }
 
 

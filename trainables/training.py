@@ -32,6 +32,7 @@ from trainables.data.augment import augment
 from trainables.data.batches import epoch_batches, generator, load, normalise, remembered_statistics, to_float
 from trainables.data.degrade import degrade, enlarge
 from trainables.data.packed import Packed, PackedInfo, open_packed
+from trainables.data.preprocess import Preprocessing
 from trainables.data.protocols import Cut, cut_for, require_unseen
 from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
 from trainables.losses.distiller import Distiller
@@ -39,7 +40,8 @@ from trainables.losses.ranking import triplet_loss
 from trainables.models import build
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Outputs, Pixels
-from trainables.spec import DistillationSpec, OutputsSpec, TrainingSpec
+from trainables.pretrained.frozen import load_frozen
+from trainables.spec import DistillationSpec, OutputsSpec, PretrainedSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.views import KeptOutputs, blocks
 
@@ -121,6 +123,8 @@ def load_network(artifact: Artifact, packed: Packed) -> tuple[Network | Pixels, 
     if not isinstance(spec, TrainingSpec):
         raise ArtifactError(f"Artifact {artifact.key} is a {artifact.kind}, which has no network.")
     cut = cut_for(packed, spec)
+    if isinstance(spec, PretrainedSpec):
+        return load_frozen(artifact, spec), spec, cut
     network = make_network(spec, packed.info, len(cut.classes))
     try:
         network.load_state_dict(load_file(artifact.file("weights.safetensors", verify=True)))
@@ -132,7 +136,11 @@ def load_network(artifact: Artifact, packed: Packed) -> tuple[Network | Pixels, 
 class View:
     """What a network reads: augmented uint8 images, degraded to its resolution and normalised."""
 
-    def __init__(self, spec: Any, info: PackedInfo, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, spec: Any, info: PackedInfo, mean: Tensor, std: Tensor, network: nn.Module | None = None
+    ) -> None:
+        """Args: resolutions, the data, its statistics; a network from a file brings what it wants its images to be."""
+        self.preprocessing: Preprocessing | None = getattr(network, "preprocessing", None)
         self.resolution = spec.resolution or info.height
         self.filter, self.blur = spec.filter, spec.blur
         self.seen = getattr(spec, "test_resolution", None)
@@ -142,7 +150,8 @@ class View:
     @property
     def side(self) -> int:
         """Side in pixels of what the network reads."""
-        return self.upsample_to or self.resolution
+        side = self.upsample_to or self.resolution
+        return self.preprocessing.read_side(side) if self.preprocessing is not None else side
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32 [B, C, r, r]."""
@@ -154,6 +163,8 @@ class View:
             low = enlarge(degrade(low, self.seen, filter=self.filter, blur=self.blur), self.resolution)
         if self.upsample_to is not None:
             low = enlarge(low, self.upsample_to)
+        if self.preprocessing is not None:
+            return self.preprocessing(low, self.mean, self.std)
         return normalise(low, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
 
@@ -168,12 +179,13 @@ class Guide:
             raise UsageError("Raw pixels cannot guide a network; the teacher must have an architecture.")
         # A guide that has seen the tested people or images would hand them on.
         require_unseen(splits.packed, cut, splits.cut, task)
-        self.classes = cut.classes
+        # A network from a file may have no classifier.
+        self.classes = cut.classes if network.classifier.out_features else ()
         # It reads images as in its own training, whatever part of the data its student sees.
         mean, std = (value.float().to(device) for value in remembered_statistics(splits.packed, cut.train))
         # With kept outputs it is never asked, and stays where it is.
         self.network = (network if kept is not None else network.to(device)).eval().requires_grad_(False)
-        self.view = View(self.spec, splits.packed.info, mean, std)
+        self.view = View(self.spec, splits.packed.info, mean, std, network)
         self.width = network.embedding_width
         self.kept = kept
 

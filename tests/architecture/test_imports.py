@@ -38,6 +38,7 @@ LEVELS = {
     "metrics": 4,
     "stages": 3,  # The table of stage kinds.
     "stages.base": 4,  # What drives a stage; the loop knows its context.
+    "pretrained": 5,
     "views": 5,
     "training": 6,
     "stages.*": 7,
@@ -62,6 +63,7 @@ DOORS = {
     "scipy": ("analysis/*", "trainables/data/fine_grained.py"),
     "torch": ("trainables/*",),
     "torchvision": ("trainables/*",),
+    "timm": ("trainables/models/outside.py",),
     "safetensors": ("trainables/*",),
     "streamlit": (),
     "pandas": (),
@@ -90,6 +92,9 @@ NO_TORCH = (
     "trainables/data/catalog.py",
     "trainables/data/readers.py",
     "trainables/data/folder.py",
+    "trainables/pretrained/__init__.py",
+    "trainables/pretrained/pickles.py",
+    "trainables/pretrained/shelf.py",
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from trainables.errors import UsageError, did_you_mean
 from trainables.models.network import Network, Pixels
+from trainables.models.outside import is_outside, outside
 from trainables.models.resnet import resnet18, resnet34, resnet34_thin, resnet50, resnet_thin
 from trainables.models.vgg import vgg11
 from trainables.spec import LARGE_STEMS
@@ -21,7 +22,8 @@ def build(
     """The network called `name`, freshly drawn from torch's global generator.
 
     Args:
-        name: One of `trainables.spec.ARCHITECTURES`, or pixels: no network, the embedding is the image.
+        name: One of `trainables.spec.ARCHITECTURES`, torchvision:NAME or timm:NAME, or pixels: no network, the
+            embedding is the image.
         channels: Of the images.
         classes: Number of logits.
         width: Multiplies every channel count (rounded, at least 1).
@@ -34,9 +36,17 @@ def build(
     """
     if name == "pixels":
         return Pixels(classes)
+    if is_outside(name):
+        if width != 1.0 or stem != "small":
+            raise UsageError(
+                f"`width` and `stem` are of our own networks; for {name} leave them at 1 and small, but got {width:g} "
+                f"and {stem}. Narrower networks have names of their own there."
+            )
+        return outside(name, channels=channels, classes=classes, embedding=embedding)
     if name not in BUILDERS:
         raise UsageError(
-            f"No architecture named '{name}'.{did_you_mean(name, BUILDERS)}\nKnown are {', '.join(BUILDERS)}."
+            f"No architecture named '{name}'.{did_you_mean(name, BUILDERS)}\nKnown are {', '.join(BUILDERS)}, "
+            "and with torchvision:NAME or timm:NAME those of these libraries."
         )
     for what, value, least in (
         ("channels", channels, 1),

@@ -6,6 +6,7 @@ STAGES: dict[str, str] = {
     "assistant": "trainables.stages.assistant:run",
     "student": "trainables.stages.student:run",
     "untrained": "trainables.stages.untrained:run",
+    "pretrained": "trainables.stages.pretrained:run",
     "outputs": "trainables.stages.outputs:run",
     "evaluation": "trainables.stages.evaluation:run",
     "sleep": "trainables.stages.sleep:run",

@@ -1,0 +1,239 @@
+"""Teachers from files, and networks of other libraries, when a study is planned: what can be refused is refused here.
+
+`--set teacher.weights=PATH` makes the teacher a stage that is checked instead of trained. The path is read once and
+replaced by the digits that its weights have in the store, so neither keys nor a later `resume` know of it. Torch is
+imported only where there is a file, or another library's network, to look at.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainables import spec as specs
+from trainables.data.protocols import cut_for
+from trainables.errors import UsageError
+from trainables.recipes import GIVEN
+from trainables.spec import DistillationSpec, EvaluationSpec, PretrainedSpec, StageSpec, TrainingSpec
+
+if TYPE_CHECKING:
+    from search_spaces.study import Study
+    from sweeps.plan import Planner, Resolved
+    from trainables.data.packed import Packed
+
+SUFFIX = ".weights"
+FOUND = ("family", "architecture", "width", "embedding", "stem")  # What a file says, unless the command line does.
+NEED_LOGITS = ("kd",)
+NEED_MAPS = ("fitnet", "at", "sp")
+OTHERS_WITH_MAPS = ("torchvision:resne", "torchvision:wide_resne")  # Other libraries' networks that have stages.
+
+
+def _roles(study: Study) -> list[str]:
+    """Stages of a study that can be given instead of trained."""
+    return [step.role for step in study.recipe.steps if step.given is not None]
+
+
+def settle_words(
+    study: Study,
+    parameters: dict[str, Any],
+    sources: Mapping[str, str],
+    axes: Mapping[str, tuple[Any, ...]],
+    given: Mapping[str, tuple[Any, ...]],
+) -> list[str]:
+    """Take out what a preset says of the training of a stage that is given; returns mistakes.
+
+    Args:
+        study: The study.
+        parameters: By canonical name; changed.
+        sources: Parameter -> where its value comes from.
+        axes: The axes.
+        given: What the command line says, by canonical name.
+    """
+    mistakes = []
+    for role in _roles(study):
+        if f"{role}{SUFFIX}" not in given:
+            alone = [name for name in given if name.startswith(f"{role}.") and name.split(".")[1] in OWN]
+            mistakes += [f"{name} is of a {role} from a file. Name it: --set {role}.weights=PATH." for name in alone]
+            continue
+        for name in [n for n in parameters if n.startswith(f"{role}.") and sources.get(n) != "--set"]:
+            del parameters[name]
+        taken = {f"{role}.{path}" for path in specs.field_paths(PretrainedSpec)}
+        spec = PretrainedSpec()
+        idle = set(spec.unused())
+        for name in given:
+            if name.startswith(f"{role}.") and (name not in taken or name.split(".")[1] in idle):
+                mistakes.append(
+                    f"{name} is of a {role} in training, but {role}.weights names one that is trained already."
+                )
+        mistakes += [
+            f"{name} takes one value where {role}.weights names a file."
+            for name in axes
+            if name.startswith(f"{role}.") and name.split(".")[1] in GIVEN and not name.endswith(SUFFIX)
+        ]
+    return mistakes
+
+
+OWN = tuple(name for name in specs.field_paths(PretrainedSpec) if name not in specs.field_paths(TrainingSpec))
+
+
+def named(resolved: Resolved) -> bool:
+    """Whether any stage is given by a file."""
+    return any(name.endswith(SUFFIX) for name in (*resolved.parameters, *resolved.axes))
+
+
+def admit(resolved: Resolved, settings: list[str], root: Path, say: Callable[[str], None], *, write: bool) -> list[str]:
+    """Read the files that a study names into the store; gives the settings with digits in place of their paths.
+
+    Raises:
+        UsageError: If a file is not what it must be.
+    """
+    from trainables.pretrained import shelf
+
+    digits: dict[str, str] = {}
+    for name in [n for n in (*resolved.parameters, *resolved.axes) if n.endswith(SUFFIX)]:
+        role = name.removesuffix(SUFFIX)
+        several = name in resolved.axes
+        for words in resolved.axes[name] if several else (resolved.parameters[name],):
+            path = Path(words).expanduser()
+            if path.is_file():
+                say(f"Reading the {role}'s weights {path.name} ...")
+            found = shelf.admit(str(words), root, asked(resolved.parameters, role), write=write)
+            digits[str(words)] = found.digits
+            resolved.teachers[found.digits] = found.about
+        if several:
+            resolved.axes[name] = tuple(digits[str(words)] for words in resolved.axes[name])
+        else:
+            resolved.parameters[name] = digits[str(resolved.parameters[name])]
+    return [_with_digits(text, digits) for text in settings]
+
+
+def _with_digits(setting: str, digits: Mapping[str, str]) -> str:
+    name, _, value = setting.partition("=")
+    if not name.strip().endswith(SUFFIX):
+        return setting
+    return f"{name.strip()}={','.join(digits.get(part.strip(), part.strip()) for part in value.split(','))}"
+
+
+def asked(parameters: Mapping[str, Any], role: str) -> PretrainedSpec:
+    """What the parameters say of a given stage."""
+    names = ("family", "architecture", "head", "order", "mean", "std", "side", "width")
+    return PretrainedSpec(**{n: parameters[f"{role}.{n}"] for n in names if f"{role}.{n}" in parameters})
+
+
+def described(parameters: Mapping[str, Any], teachers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The parameters of a cell, with what its files turned out to be."""
+    made = dict(parameters)
+    for name, value in parameters.items():
+        about = teachers.get(value) if name.endswith(SUFFIX) else None
+        if about is not None:
+            made |= {f"{name.removesuffix(SUFFIX)}.{field}": about[field] for field in FOUND}
+    return made
+
+
+def check(
+    role: str,
+    spec: TrainingSpec,
+    made: Mapping[str, StageSpec],
+    teachers: Mapping[str, Mapping[str, Any]],
+    data: Mapping[str, Any],
+    mistakes: dict[str, None],
+) -> None:
+    """What can be said of a stage when names and sizes of the data are known; adds mistakes."""
+    if spec.architecture.startswith(specs.OUTSIDE) and not isinstance(spec, PretrainedSpec):
+        if spec.width != 1.0:
+            mistakes[f"width is of our own networks; for {spec.architecture} it must be 1, got {spec.width:g}."] = None
+        else:
+            side = spec.upsample_to or spec.resolution or int(data["height"])
+            problem = unreadable(spec.architecture, int(data.get("channels", 3)), side)
+            if problem:
+                mistakes[f"{problem} (for the {role})"] = None
+    if isinstance(spec, DistillationSpec) and spec.distils:
+        methods = set(specs.methods_of(spec.method))
+        guides = [other for name, other in made.items() if isinstance(other, TrainingSpec) and other is not spec]
+        for other in (spec, *(g for g in guides if not isinstance(g, DistillationSpec))):
+            if methods & set(NEED_MAPS) and not _has_maps(other):
+                mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = None
+    if isinstance(spec, PretrainedSpec):
+        _check_given(role, spec, made, teachers.get(spec.weights, {}), data, mistakes)
+
+
+def _has_maps(spec: TrainingSpec) -> bool:
+    return not spec.architecture.startswith(specs.OUTSIDE) or spec.architecture.startswith(OTHERS_WITH_MAPS)
+
+
+def _check_given(
+    role: str,
+    spec: PretrainedSpec,
+    made: Mapping[str, StageSpec],
+    about: Mapping[str, Any],
+    data: Mapping[str, Any],
+    mistakes: dict[str, None],
+) -> None:
+    channels = int(about.get("preprocessing", {}).get("channels", 3))
+    if int(data.get("channels", channels)) not in (1, channels):
+        mistakes[f"{about.get('file')} reads {channels} channel, but {data['name']} has {data['channels']}."] = None
+    if spec.head == "keep":
+        return
+    for other_role, other in made.items():
+        if isinstance(other, DistillationSpec) and other_role == _reader(made, role):
+            wrong = [method for method in specs.methods_of(other.method) if method in NEED_LOGITS]
+            if wrong:
+                mistakes[
+                    f"method={other.method} reads the {role}'s logits, but {role}.head=none leaves it none. "
+                    f"Set {role}.head=keep if its classes are those of {data['name']}, or use another method."
+                ] = None
+        alone = isinstance(other, EvaluationSpec) and not _reader(made, role)
+        if alone and other.protocol == "classification" and other.reader == "logits":  # type: ignore[attr-defined]
+            mistakes[
+                f"The {role} alone is classified by its logits, but {role}.head=none leaves it none. Set {role}.head=keep, "
+                "or reader=nearest."
+            ] = None
+
+
+def _reader(made: Mapping[str, StageSpec], role: str) -> str:
+    """The stage that a given one guides, or nothing."""
+    later = list(made)[list(made).index(role) + 1 :]
+    return next((name for name in later if isinstance(made[name], DistillationSpec)), "")
+
+
+@functools.cache
+def unreadable(architecture: str, channels: int, side: int) -> str:
+    """Why another library's network cannot be had or cannot read such images, or nothing."""
+    from trainables.models import build
+    from trainables.models.outside import require_readable
+
+    try:
+        network = build(architecture, channels=channels, classes=2)
+        require_readable(network, architecture, channels=channels, side=side)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def check_with_data(resolved: Resolved, packed: Packed, planner: Planner) -> None:
+    """Refuse a kept classifier that has other classes than the data gives its student.
+
+    Raises:
+        UsageError: With both numbers.
+    """
+    for spec in _given(resolved, planner):
+        about = resolved.teachers.get(spec.weights, {})
+        if spec.head == "keep" and about.get("classes") != len(cut_for(packed, spec).classes):
+            from trainables.stages.pretrained import classes_differ
+
+            raise UsageError(
+                classes_differ(int(about.get("classes", 0)), len(cut_for(packed, spec).classes), packed.info.name)
+            )
+
+
+def _given(resolved: Resolved, planner: Planner) -> Iterator[PretrainedSpec]:
+    from sweeps.plan import examples
+
+    seen = set()
+    for cell in examples(resolved):
+        for spec in planner.specs(cell).values():
+            if isinstance(spec, PretrainedSpec) and id(spec) not in seen:
+                seen.add(id(spec))
+                yield spec
