@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
+from trainables import plugged
 from trainables.artifacts import Store
-from trainables.compute import CONVOLUTIONS, forward_macs
+from trainables.compute import convolutions, forward_macs
 from trainables.errors import ArtifactError
 from trainables.spec import (
     DistillationSpec,
@@ -36,7 +37,13 @@ CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
 
 
 def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
-    return forward_macs(spec, side), CONVOLUTIONS[spec.architecture][1] * CALL_SECONDS
+    return forward_macs(spec, side), convolutions(spec.architecture)[1] * CALL_SECONDS
+
+
+def parameters(architecture: str) -> float:
+    """Weights of a network of width 1; a plug-in's network counts its own."""
+    offer = plugged.find("network", architecture)
+    return PARAMETERS[architecture] if offer is None else float(offer.facts["size"]().parameters)
 
 
 def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None, *, gpu: bool = False) -> float:
@@ -63,13 +70,13 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
 def bytes_of(spec: StageSpec, data: dict[str, Any]) -> float:
     """Estimated bytes a stage leaves in the store."""
     if isinstance(spec, TrainingSpec):
-        return PARAMETERS[spec.architecture] * spec.width**2 * 4 + 20_000 + spec.epochs * 200
+        return parameters(spec.architecture) * spec.width**2 * 4 + 20_000 + spec.epochs * 200
     return 20_000 + data.get("test_images", 0) * 9
 
 
 def working_bytes(specs: Iterable[StageSpec]) -> float:
     """Bytes of checkpoints while the largest two stages train."""
-    sizes = sorted(PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec))
+    sizes = sorted(parameters(s.architecture) * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec))
     return 3 * sum(sizes[-2:])
 
 

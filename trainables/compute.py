@@ -6,6 +6,7 @@ other widths and sides. What a finished stage really took is counted on the netw
 
 from __future__ import annotations
 
+from trainables import plugged
 from trainables.spec import DistillationSpec, TrainingSpec
 
 # Multiply-adds of the convolutions for one image of 32 x 32 and width 1, and their number; a test counts them again.
@@ -22,9 +23,18 @@ LARGE_STEM = 1 / 16  # Its stride and pooling leave a sixteenth of the pixels to
 BACKWARD = 2.0  # A backward pass takes about twice the forward pass.
 
 
+def convolutions(architecture: str) -> tuple[float, int]:
+    """Multiply-adds and number of the convolutions at 32 x 32 and width 1; a plug-in's network counts its own."""
+    offer = plugged.find("network", architecture)
+    if offer is None:
+        return CONVOLUTIONS[architecture]
+    size = offer.facts["size"]()
+    return size.macs, size.layers
+
+
 def forward_macs(spec: TrainingSpec, side: int) -> float:
     """Multiply-adds of one forward pass of one image; `side` is that of the data, for specs without a resolution."""
-    macs, _ = CONVOLUTIONS[spec.architecture]
+    macs, _ = convolutions(spec.architecture)
     read = spec.upsample_to or spec.resolution or side
     return macs * spec.width**2 * (read / 32) ** 2 * (LARGE_STEM if spec.stem == "large" else 1.0)
 

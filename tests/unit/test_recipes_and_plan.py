@@ -14,7 +14,7 @@ import search_spaces
 from search_spaces.study import Preset, Study
 from sweeps import cost, plan
 from sweeps.plan import Planner, Resolved, build_graph, check_against_data, parse_seeds, resolve, survey
-from trainables import recipes
+from trainables import compute, recipes
 from trainables.artifacts import Store
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT, SLEEP
@@ -466,7 +466,7 @@ def test_below_two_pairs_nothing_can_be_detected() -> None:
 # Costs.
 
 
-@pytest.mark.parametrize("name", sorted(cost.CONVOLUTIONS))
+@pytest.mark.parametrize("name", sorted(compute.CONVOLUTIONS))
 def test_the_cost_table_is_what_hooks_count(name: str) -> None:
     import torch
 
@@ -483,7 +483,7 @@ def test_the_cost_table_is_what_hooks_count(name: str) -> None:
             if isinstance(layer, torch.nn.Conv2d):
                 layer.register_forward_hook(count)
         network(torch.empty(1, 3, 32, 32))
-    macs, layers = cost.CONVOLUTIONS[name]
+    macs, layers = compute.CONVOLUTIONS[name]
     assert sum(counted) == pytest.approx(macs, rel=0.01)
     assert len(counted) == layers
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(cost.PARAMETERS[name], rel=0.03)
@@ -492,7 +492,7 @@ def test_the_cost_table_is_what_hooks_count(name: str) -> None:
 def test_every_architecture_has_a_price() -> None:
     from trainables.spec import ARCHITECTURES
 
-    assert set(cost.CONVOLUTIONS) == set(cost.PARAMETERS) == {*ARCHITECTURES, "pixels"}
+    assert set(compute.CONVOLUTIONS) == set(cost.PARAMETERS) == {*ARCHITECTURES, "pixels"}
 
 
 def test_distilling_costs_more_than_labels_alone_and_longer_more_than_short() -> None:
