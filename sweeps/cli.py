@@ -435,7 +435,7 @@ def resume(
     place = Place.of(out, store)
     folder = find_run(place, run)
     request = request_of(folder, folder.read())
-    own.load_files(plugins)  # After the run's own: where both offer the same, the run's has been there before.
+    own.load_more(folder, plugins)
     if on is not None:
         if on not in MODES:
             raise UsageError(f"--on takes {', '.join(MODES)}, got '{on}'.{did_you_mean(on, MODES)}")

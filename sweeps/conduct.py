@@ -577,7 +577,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
     parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in resolved.parameters.items()}
-    of_plugins = own.rows(_plugins(ready))
+    of_plugins = own.rows(_plugins(ready), before)
     return {
         "schema": RUN_SCHEMA,
         "run": run.id,

@@ -58,13 +58,14 @@ def used(study: str, data: Sequence[str | None]) -> list[Origin]:
     return [o for o in plugins.loaded() if not o.entry or o.sha256 in asked | parts]
 
 
-def rows(origins: Sequence[Origin]) -> list[dict[str, Any]]:
-    """What run.json says of plug-ins."""
+def rows(origins: Sequence[Origin], before: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What run.json says of plug-ins; `before` is what it said."""
+    named = {row["sha256"]: row["where"] for row in before.get("plugins") or ()}
     return [
         {
             "file": origin.file,
             "sha256": origin.sha256,
-            "where": origin.where,
+            "where": named.get(origin.sha256, origin.where),  # Not the copy that a later command read.
             "entry": origin.entry or None,
             "copy": None if origin.entry else f"{FOLDER}/{origin.version}_{origin.file}",
             "offers": [f"{offer.kind} {offer.name}" for offer in plugged.offers(origin)],
@@ -88,7 +89,7 @@ def carried(run: RunFolder) -> list[dict[str, str]]:
     """What an order says of plug-ins: the copy's path or the entry point, and the digest it must have."""
     found = []
     for origin in plugins.loaded():
-        row = {"sha256": origin.sha256, "where": origin.where}
+        row = {"file": origin.file, "sha256": origin.sha256, "where": origin.where}
         if origin.entry:
             found.append(row | {"entry": origin.entry})
         elif copy_of(run, origin).is_file():
@@ -108,15 +109,31 @@ def use_those_of(run: RunFolder, content: Mapping[str, Any]) -> None:
             if row.get("entry"):
                 plugins.use([{"entry": row["entry"], "sha256": row["sha256"], "where": row["where"]}])
             else:
-                path = run.path / row["copy"]
-                plugins.use([{"path": str(path), "sha256": row["sha256"], "where": f"{run.id} ({row['file']})"}])
+                meant = {"sha256": row["sha256"], "file": row["file"], "where": f"{row['file']} of {run.id}"}
+                plugins.use([{"path": str(run.path / row["copy"]), **meant}])
         except ArtifactError:
             raise
         except SweepsError as error:
-            raise UsageError(
-                f"{error}\n{run.id} rests on {row['file']} as it was at its start ({row['sha256'][:8]}) and continues with its "
-                "copy of that. To use another file, give the run command with --plugins: that starts another run."
-            ) from None
+            raise _rests_on_copies(run, error) from None
+
+
+def load_more(run: RunFolder, words: Sequence[str]) -> None:
+    """Plug-ins beside those of a run, which are loaded.
+
+    Raises:
+        UsageError: If one offers what the run's own copies offer, and is another file; or as `load`.
+    """
+    try:
+        load_files(words)
+    except UsageError as error:
+        raise _rests_on_copies(run, error) from None
+
+
+def _rests_on_copies(run: RunFolder, error: SweepsError) -> UsageError:
+    return UsageError(
+        f"{error}\n{run.id} continues with its own copies of its plug-ins, in {run.path / FOLDER}. To use an edited file, give "
+        "the run command with --plugins: that starts another run."
+    )
 
 
 def described() -> list[dict[str, Any]]:

@@ -278,13 +278,14 @@ def files_of(words: Iterable[str | Path]) -> list[Path]:
     return [path.resolve() for path in found]
 
 
-def load(path: str | Path, *, sha256: str = "", where: str = "") -> Origin:
+def load(path: str | Path, *, sha256: str = "", where: str = "", file: str = "") -> Origin:
     """Run a file once and take in what it offers; a file whose bytes are known already is not run again.
 
     Args:
         path: The file.
         sha256: What its digest must be, if that is known.
         where: What people are told about it; without it, the path.
+        file: Its name, where the path is that of a copy.
 
     Raises:
         UsageError: If it fails, offers nothing, or takes a name that is taken.
@@ -305,7 +306,7 @@ def load(path: str | Path, *, sha256: str = "", where: str = "") -> Origin:
         return _loaded[digest]
     if len(content) > _LARGEST:
         raise UsageError(f"A plug-in must have at most {_LARGEST >> 20} MiB, but {path} has {len(content) >> 20}.")
-    origin = Origin(file=path.name, sha256=digest, where=where or str(path), content=content)
+    origin = Origin(file=file or path.name, sha256=digest, where=where or str(path), content=content)
     module = ModuleType(f"sweeps_plugin_{digest[:16]}")
     module.__file__ = str(path)
     with _taking_in(origin, module.__name__, str(path)):
@@ -358,7 +359,7 @@ def load_entries() -> None:
 
 
 def use(carried: Iterable[Mapping[str, str]]) -> None:
-    """What an order or a run's folder says: rows of `path` or `entry`, `sha256`, `where`.
+    """What an order or a run's folder says: rows of `path` and `file`, or `entry`; `sha256`, `where`.
 
     Raises:
         UsageError, ArtifactError: If one cannot be loaded, or is another file than meant.
@@ -369,7 +370,7 @@ def use(carried: Iterable[Mapping[str, str]]) -> None:
         if row.get("entry"):
             load_entry(row["entry"], sha256=row["sha256"], where=row.get("where", ""))
         else:
-            load(row["path"], sha256=row["sha256"], where=row.get("where", ""))
+            load(row["path"], sha256=row["sha256"], where=row.get("where", ""), file=row.get("file", ""))
 
 
 @contextmanager
@@ -402,7 +403,7 @@ def _explained(error: BaseException, origin: Origin, path: str) -> SweepsError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     at = f" at line {lines[-1]}" if lines else ""
     if isinstance(error, SweepsError):
-        return type(error)(f"{error}" + (f"\nIt was asked for{at} of {path}." if at else ""))
+        return type(error)(f"{error}\nIt was asked for{f'{at} of' if at else ' by'} {origin.where}.")
     return UsageError(f"The plug-in {origin.where} fails{at}: {type(error).__name__}: {error}")
 
 
