@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, table
+from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, plugin_flag, table
 from sweeps.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
 
@@ -20,8 +20,9 @@ def data() -> None:
 
 
 @data.command("list")
+@plugin_flag
 @json_flag
-def data_list(as_json: bool) -> None:
+def data_list(as_json: bool, plugins: list[str]) -> None:
     """The data sets there are."""
     from trainables.data.catalog import DATASETS
 
@@ -45,8 +46,9 @@ def data_list(as_json: bool) -> None:
 
 @data.command("show")
 @click.argument("name")
+@plugin_flag
 @json_flag
-def data_show(name: str, as_json: bool) -> None:
+def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
     """Layout on the disk, terms and counts of a data set."""
     from trainables.data.catalog import DATASETS
 
@@ -90,9 +92,16 @@ def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
+@plugin_flag
 @json_flag
 def data_check(
-    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+    name: str,
+    data_root: str | None,
+    data_size: int | None,
+    out: str | None,
+    store: str | None,
+    as_json: bool,
+    plugins: list[str],
 ) -> None:
     """Look a data set over: the source, and the packed file if there is one."""
     from sweeps.runs import Place
@@ -119,9 +128,16 @@ def data_check(
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
+@plugin_flag
 @json_flag
 def data_pack(
-    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+    name: str,
+    data_root: str | None,
+    data_size: int | None,
+    out: str | None,
+    store: str | None,
+    as_json: bool,
+    plugins: list[str],
 ) -> None:
     """Decode a data set once into the memory-mapped file that all stages read."""
     from sweeps.conduct import data_of

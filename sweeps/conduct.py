@@ -20,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, plan, provenance, teachers
+from sweeps import forecast, needs, own, plan, provenance, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -30,6 +30,7 @@ from trainables.artifacts import Store, make_folder, read_json, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
+from trainables.plugged import Origin
 from trainables.stages.base import verdict
 
 METRICS = {
@@ -68,10 +69,13 @@ class Request:
     slurm: list[str] = field(default_factory=list)  # KEY=VALUE over the profiles.
     share: bool = True  # Whether equal stages are trained once.
     report: bool = True  # Whether the jobs write the page at the end.
+    plugins: list[str] = field(default_factory=list)  # Files and folders, as they were named.
 
     def command(self) -> str:
         """The command line that asks for the same."""
         words = ["python", "-m", "sweeps", "run", self.study]
+        for path in self.plugins:
+            words += ["--plugins", path]
         implied = search_spaces.load(self.study).preset_for(self.data)
         for flag, value in (
             ("--preset", self.preset if self.preset != implied else None),
@@ -381,7 +385,13 @@ def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
     run = RunFolder(place.runs / identity)
     _room(ready.store.root, ready.survey.bytes, "This plan")
     run.prepare()
+    own.keep(run, _plugins(ready))
     return run
+
+
+def _plugins(ready: Prepared) -> list[Origin]:
+    request, preset = ready.request, ready.resolved.preset
+    return own.used(ready.study.name, [request.data or preset.data, tested_data(request, preset)])
 
 
 def _slots(request: Request) -> int:
@@ -592,6 +602,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
     parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in resolved.parameters.items()}
+    of_plugins = own.rows(_plugins(ready), before)
     return {
         "schema": RUN_SCHEMA,
         "run": run.id,
@@ -626,6 +637,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "trials": before.get("trials", []),
         "commands": commands,
         "request": vars(request) | {"new": False},
+        **({"plugins": of_plugins} if of_plugins else {}),
         "revision": revision,
         "versions": provenance.versions(),
         "started": before.get("started") or now(),

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
+from trainables import plugged
 from trainables.artifacts import Store
 from trainables.compute import OF_FILES, embedding_width, forward_macs, layers_of
 from trainables.errors import ArtifactError
@@ -43,7 +44,10 @@ def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
 
 
 def parameters_of(architecture: str) -> float:
-    """Weights of a network at width 1; a guess for those of other libraries."""
+    """Weights of a network at width 1; a plug-in's network counts its own, one of another library is guessed."""
+    offer = plugged.find("network", architecture)
+    if offer is not None:
+        return float(offer.facts["size"]().parameters)
     if architecture in OF_FILES:
         return OF_FILES[architecture][2]
     return PARAMETERS.get(architecture, PARAMETERS["resnet50"])

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from slurm.guard import Guard
 from slurm.temp import private_temp
-from sweeps import machines
+from sweeps import machines, own
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
 from sweeps.needs import Needs
@@ -129,6 +129,7 @@ class StageQueue:
         self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
+        self._plugins = own.carried(run)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """An order for a stage, "FINISHED", or None for "not yet"."""
@@ -179,6 +180,7 @@ class StageQueue:
             "core_locks": self.state.machine.core_locks,
             "patience": self.state.machine.patience,
             "dead_lease": self._dead.get(node.key, 0),
+            "plugins": self._plugins,
         }
 
     def _look_elsewhere(self) -> None:

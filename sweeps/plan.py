@@ -15,6 +15,7 @@ from typing import Any
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
 from sweeps import cost, teachers
 from sweeps.graph import StageGraph, StageNode
+from trainables import plugged
 from trainables import spec as specs
 from trainables.artifacts import Store
 from trainables.compute import equal_compute_epochs
@@ -181,7 +182,20 @@ class Resolved:
                 for name, arm in self.arms.items()
                 if name in self.axes[ARM]
             }
+        edited = self._plugins(fingerprint)
+        if edited:
+            identity["plugins"] = edited
         return f"{self.study.name}-{specs.short_hash(identity)}"
+
+    def _plugins(self, fingerprint: str) -> dict[str, Any]:
+        """Versions of the plug-ins that cells use: an edited file makes another run, as it makes other keys."""
+        found: dict[str, Any] = {}
+        if plugged.offers():
+            planner = Planner(self, fingerprint)
+            for cell in examples(self):
+                for spec in planner.specs(cell).values():
+                    found |= {n: v for n, v in spec.components().items() if plugged.version(n) is not None}
+        return found
 
 
 def parse_seeds(text: str | int | None, default: int) -> list[int]:

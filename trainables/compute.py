@@ -6,6 +6,7 @@ other widths and sides. What a finished stage really took is counted on the netw
 
 from __future__ import annotations
 
+from trainables import plugged
 from trainables.spec import DistillationSpec, PretrainedSpec, TrainingSpec
 
 # Multiply-adds of the convolutions for one image of 32 x 32 and width 1, and their number; a test counts them again.
@@ -46,9 +47,16 @@ BACKWARD = 2.0  # A backward pass takes about twice the forward pass.
 
 def layers_of(architecture: str) -> int:
     """Convolutions of a network."""
-    if architecture in OF_FILES:
-        return OF_FILES[architecture][1]
-    return CONVOLUTIONS[_known(architecture)][1]
+    return OF_FILES[architecture][1] if architecture in OF_FILES else convolutions(architecture)[1]
+
+
+def convolutions(architecture: str) -> tuple[float, int]:
+    """Multiply-adds and number of the convolutions at 32 x 32 and width 1; a plug-in's network counts its own."""
+    offer = plugged.find("network", architecture)
+    if offer is None:
+        return CONVOLUTIONS[_known(architecture)]
+    size = offer.facts["size"]()
+    return size.macs, size.layers
 
 
 def _known(architecture: str) -> str:
@@ -63,7 +71,7 @@ def forward_macs(spec: TrainingSpec, side: int) -> float:
     """
     if spec.architecture in OF_FILES:
         return OF_FILES[spec.architecture][0]
-    macs, _ = CONVOLUTIONS[_known(spec.architecture)]
+    macs, _ = convolutions(spec.architecture)
     read = spec.upsample_to or spec.resolution or side
     outside = spec.architecture not in CONVOLUTIONS
     if isinstance(spec, PretrainedSpec):

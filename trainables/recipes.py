@@ -115,9 +115,15 @@ class Recipe:
     def _placed(self) -> dict[str, tuple[Placed, ...]]:
         return {route: _place(self.steps, route) for route in (ROUTES if self.has_routes else ("",))}
 
-    @functools.cached_property
+    @property
     def parameters(self) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
         """Every legal parameter name -> (declared type, field); `teacher.epochs` as well as `epochs`."""
+        known = self.__dict__.get("_parameters")
+        if known is None or known[0] != specs.plugged.generation():  # Plug-ins bring options of their own.
+            known = self.__dict__["_parameters"] = (specs.plugged.generation(), self._legal())
+        return known[1]
+
+    def _legal(self) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
         legal: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
         if self.has_routes:
             legal.update(specs.field_paths(RouteFields))
@@ -138,7 +144,9 @@ class Recipe:
     def short_names(self) -> dict[str, str]:
         """Shortened nested names, where they are unique: `alpha` -> `horkd.alpha`."""
         short: dict[str, list[str]] = {}
-        for name in self.parameters:
+        for name, (_, declared) in self.parameters.items():
+            if "plugin" in declared.metadata:
+                continue  # What people may shorten does not depend on their plug-ins.
             head, _, tail = name.rpartition(".")
             if head and name.split(".")[0] not in self.roles and tail not in self.parameters:
                 short.setdefault(tail, []).append(name)
@@ -194,7 +202,7 @@ class Recipe:
                 inherited += tuple((own, getattr(source, theirs)) for own, theirs in names.items())
             kind = step.spec_in(cell)
             chosen = []
-            for path in _paths(kind):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            for path in _paths(kind, specs.plugged.generation()):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
                 own = f"{step.role}.{path}"
                 if own in cell:
                     chosen.append((path, cell[own]))
@@ -244,7 +252,7 @@ def _place(steps: tuple[Step, ...], route: str) -> tuple[Placed, ...]:
 
 
 @functools.cache
-def _paths(cls: Any) -> tuple[str, ...]:
+def _paths(cls: Any, generation: int) -> tuple[str, ...]:
     return tuple(path for path in specs.field_paths(cls) if path not in NOT_PARAMETERS)
 
 
@@ -262,6 +270,11 @@ def _made(
         else:
             plain[path] = value
     return specs.variant(_base(cls, data), plain)
+
+
+def forget() -> None:
+    """Specs made while plug-ins were there are no longer remembered."""
+    _made.cache_clear()
 
 
 @functools.cache

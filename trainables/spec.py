@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet34_thin", "resnet_thin", "vgg11")
@@ -81,12 +82,21 @@ COMPONENTS: dict[str, int] = {
     "protocol.retrieval": 1,
 }
 
+# A component of a plug-in has no number but the beginning of its file's digest: each edit makes other keys.
+Versions = dict[str, int | str]
 
-def component(name: str) -> int:
-    """Version of a component; networks of other libraries are all at 1, their own versions stand in the manifest."""
-    if name.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
-        return 1
-    return COMPONENTS[name]
+
+def version_of(component: str) -> int | str:
+    """The version of a component, built in or of a plug-in; networks of other libraries are all at 1."""
+    if component.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
+        return 1  # The library's own version stands in the manifest.
+    return plugged.version(component) or COMPONENTS[component]
+
+
+def reads_maps(method: str) -> bool:
+    """Whether a method reads feature maps, which are never kept."""
+    offer = plugged.find("loss", method)
+    return method in ON_MAPS if offer is None else bool(offer.facts["maps"])
 
 
 ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
@@ -133,30 +143,38 @@ def orders_of(text: str) -> tuple[str, ...]:
     return () if canonical == "none" else tuple(canonical.split("+"))
 
 
-@functools.lru_cache(maxsize=256)
+def methods() -> tuple[str, ...]:
+    """The distillation losses there are: METHODS, and those of plug-ins by name."""
+    return (*METHODS, *plugged.names("loss"))
+
+
 def canonical_method(text: str) -> str:
-    """`MKD+at` -> `at+mkd`, the order of METHODS; `none` or nothing stands for labels alone.
+    """`MKD+at` -> `at+mkd`, the order of METHODS, then plug-ins; `none` or nothing stands for labels alone.
 
     Raises:
         UsageError: If a part is no distillation loss.
     """
-    parts = [part.strip().lower() for part in str(text).replace(" ", "+").split("+") if part.strip()]
-    if not parts or parts == ["none"]:
-        return "none"
-    for part in parts:
-        if part not in METHODS:
-            raise UsageError(
-                f"method: '{part}' is not a distillation loss.{did_you_mean(part, METHODS)} "
-                f"Use any of {', '.join(METHODS)} joined by +, or 'none' for labels only."
-            )
-    return "+".join(method for method in METHODS if method in parts)
+    return "+".join(methods_of(text)) or "none"
+
+
+def methods_of(text: str) -> tuple[str, ...]:
+    """The distillation losses switched on, in the order of `methods()`."""
+    return _methods_of(str(text), plugged.generation())
 
 
 @functools.lru_cache(maxsize=256)
-def methods_of(text: str) -> tuple[str, ...]:
-    """The distillation losses switched on, in the order of METHODS."""
-    canonical = canonical_method(text)
-    return () if canonical == "none" else tuple(canonical.split("+"))
+def _methods_of(text: str, generation: int) -> tuple[str, ...]:
+    parts = [part.strip().lower() for part in text.replace(" ", "+").split("+") if part.strip()]
+    if not parts or parts == ["none"]:
+        return ()
+    known = methods()
+    for part in parts:
+        if part not in known:
+            raise UsageError(
+                f"method: '{part}' is not a distillation loss.{did_you_mean(part, known)} "
+                f"Use any of {', '.join(known)} joined by +, or 'none' for labels only."
+            )
+    return tuple(method for method in known if method in parts)
 
 
 @functools.cache
@@ -181,6 +199,8 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
         if value is None or str(value).strip().lower() in ("none", "native"):
             return None
         kind = options[0]
+    if kind is PluginOptions:
+        return value if isinstance(value, PluginOptions) else PluginOptions.of(value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if isinstance(value, kind):
             return value
@@ -239,6 +259,8 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
 def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
     """Refuse a value outside a field's limits or options."""
     options = metadata.get("options")
+    if options and "plugged" in metadata:
+        options = (*options, *plugged.names(metadata["plugged"]))
     if options and value not in options and not _outside(value, metadata):
         raise UsageError(
             f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
@@ -306,6 +328,10 @@ def to_plain(spec: Any, *, only_used: bool = False) -> dict[str, Any]:
             continue
         if isinstance(value, Fields):
             value = to_plain(value, only_used=only_used)
+        elif isinstance(value, PluginOptions):
+            value = {path: chosen for path, chosen in value.values if path not in unused}
+            if not value:
+                continue
         elif isinstance(value, tuple):
             value = list(value)
         plain[name] = value
@@ -336,6 +362,10 @@ def variant(base: Any, changes: Mapping[str, Any]) -> Any:
     leaves = {name: (kind, metadata) for name, kind, _, metadata in _leaves(type(base))}  # type: ignore[arg-type]
     values = dict(base.__dict__)
     for name, value in changes.items():
+        if name not in leaves and plugged.find("loss", name):
+            own = {f"{name}.{option}": chosen for option, chosen in value.items()}
+            values["plugin"] = PluginOptions.of(dict(values["plugin"].values) | own)
+            continue
         kind, metadata = leaves[name]
         if type(value) is not kind or kind is float:
             value = coerce(value, kind, name)
@@ -353,7 +383,9 @@ def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for f in dataclasses.fields(spec):
         value = getattr(spec, f.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, PluginOptions):
+            flat.update((f"{prefix}{path}", chosen) for path, chosen in value.values)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             flat.update(flatten(value, f"{prefix}{f.name}."))
         else:
             flat[f"{prefix}{f.name}"] = value
@@ -366,11 +398,61 @@ def field_paths(cls: type, prefix: str = "") -> dict[str, tuple[Any, dataclasses
     paths: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
     for f in dataclasses.fields(cls):
         kind = hints[f.name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if kind is PluginOptions:
+            paths.update((f"{prefix}{path}", entry) for path, entry in PluginOptions.paths().items())
+        elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
             paths.update(field_paths(kind, f"{prefix}{f.name}."))
         else:
             paths[f"{prefix}{f.name}"] = (kind, f)
     return paths
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """What was set of the losses that plug-ins bring: (`loss.option`, value), sorted.
+
+    Defaults are left out: the file that holds them is in the key by its digest.
+    """
+
+    values: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def paths(cls) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+        """`loss.option` -> (type, field) of every loss that is there."""
+        found = {}
+        for name in plugged.names("loss"):
+            for option, default in plugged.get("loss", name).options.items():
+                limits = {"low": 0.0} if option == "weight" else {}
+                found[f"{name}.{option}"] = (type(default), later(default, plugin=True, **limits))
+        return found
+
+    @classmethod
+    def of(cls, given: Any) -> PluginOptions:
+        """Options coerced to the types of their defaults.
+
+        Raises:
+            UsageError: If a loss or an option is unknown, or a value does not fit.
+        """
+        if not isinstance(given, Mapping):
+            raise UsageError(f"plugin must be a group of parameters, got {given!r}.")
+        known, chosen = cls.paths(), {}
+        for path, value in given.items():
+            if path not in known:
+                raise UsageError(
+                    f"'{path}' is not an option of a loss that is loaded.{did_you_mean(path, known)} "
+                    "Name the file that brings the loss with --plugins."
+                )
+            kind, declared = known[path]
+            coerced = coerce(value, kind, path)
+            check(coerced, declared.metadata, path)
+            if coerced != declared.default:
+                chosen[path] = coerced
+        return cls(tuple(sorted(chosen.items())))
+
+    def of_loss(self, name: str) -> dict[str, Any]:
+        """Every option of one loss, defaults where nothing was set."""
+        own = {path.partition(".")[2]: value for path, value in self.values if path.partition(".")[0] == name}
+        return dict(plugged.get("loss", name).options) | own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -511,7 +593,7 @@ class StageSpec(Fields):
     threads: int = bounded(1, 1, 256)  # One and two threads give different bits; never taken from the machine.
     precision: str = choice("float32", ("float32", "bfloat16", "float16"))
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """Versions of the parts this stage's numbers rest on."""
         return {}
 
@@ -600,7 +682,7 @@ class TrainingSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
     blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
     # Network.
-    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE)
+    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE, plugged="network")
     width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
     embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
     # Optimisation.
@@ -642,14 +724,14 @@ class TrainingSpec(StageSpec):
             names += ["subjects"]
         return tuple(names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """The loop, the data path, the label losses, the network, and the protocol that splits the classes."""
         names = ["loop", "batches", "degrade", "augment", "loss.cross_entropy", f"network.{self.architecture}"]
         if self.task != "classification":
             names.append(f"protocol.{self.task}")
         if self.triplet.weight > 0:
             names.append("loss.triplet")
-        return {name: component(name) for name in sorted(names)}
+        return {name: version_of(name) for name in sorted(names)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -671,7 +753,7 @@ class UntrainedSpec(TrainingSpec):
     """A network as it is drawn, or raw pixels: the floor that a trained one has to leave behind."""
 
     kind: ClassVar[str] = "untrained"
-    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE)
+    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE, plugged="network")
 
     def unused(self) -> tuple[str, ...]:
         """All of training; pixels have no seed either."""
@@ -680,12 +762,12 @@ class UntrainedSpec(TrainingSpec):
             names += ["seed", "width", "embedding", "stem"]
         return (*super().unused(), *names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """The network, and the protocol that says how many classes it has."""
         names = [f"network.{self.architecture}"]
         if self.task != "classification":
             names.append(f"protocol.{self.task}")
-        return {name: component(name) for name in names}
+        return {name: version_of(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -709,13 +791,13 @@ class PretrainedSpec(TrainingSpec):
         """All of training, the seed included."""
         return (*super().unused(), *_OF_TRAINING, "seed")
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """How files are read, the data path, the network, and the protocol that splits the classes."""
         of = {name: family for family, names in OF_FAMILIES.items() for name in names}
         names = ["degrade", "pretrained", f"network.{of.get(self.architecture, self.architecture)}"]
         if self.task != "classification":
             names.append(f"protocol.{self.task}")
-        return {name: component(name) for name in sorted(names) if name != "network.auto"}
+        return {name: version_of(name) for name in sorted(names) if name != "network.auto"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -742,6 +824,7 @@ class DistillationSpec(TrainingSpec):
     darkrank: DarkrankSpec = later(DarkrankSpec())
     mkd: MkdSpec = later(MkdSpec())
     crd: CrdSpec = later(CrdSpec())
+    plugin: PluginOptions = later(PluginOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", canonical_method(self.method))
@@ -756,7 +839,7 @@ class DistillationSpec(TrainingSpec):
     @property
     def keeps_outputs(self) -> bool:
         """Whether it reads kept outputs of its guide, which have no feature maps."""
-        return self.teacher_outputs != "live" and self.distils and not set(ON_MAPS) & set(methods_of(self.method))
+        return self.teacher_outputs != "live" and self.distils and not any(map(reads_maps, methods_of(self.method)))
 
     def unused(self) -> tuple[str, ...]:
         """Groups of the losses that are off, and how outputs are cut into stages."""
@@ -765,17 +848,18 @@ class DistillationSpec(TrainingSpec):
         names += ["outputs_per_shard"]
         if not on:
             names += ["teacher_outputs"]
+        names += [path for path, _ in self.plugin.values if path.partition(".")[0] not in on]
         if not self.distils:
             names += ["distillation"]
         return (*super().unused(), *names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """Those of training, the guide if it is read, and one for each loss switched on; HORKD counts by order."""
         names = ["guide"] if self.distils else []
         names += [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
         if "horkd" in methods_of(self.method):
             names += [ORDER_LOSS[order] for order in orders_of(self.horkd.orders)]
-        return dict(sorted((super().components() | {name: COMPONENTS[name] for name in names}).items()))
+        return dict(sorted((super().components() | {name: version_of(name) for name in names}).items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -834,13 +918,13 @@ class OutputsSpec(StageSpec):
             names += ["subjects"]
         return tuple(names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """How a guide looks at images, what is kept of it, and the protocol that says which images."""
         names = ["guide", "outputs", "degrade"]
         names += [] if self.part == "base" else ["augment"]
         names += ["batches"] if self.part == "epochs" else []
         names += [] if self.task == "classification" else [f"protocol.{self.task}"]
-        return {name: COMPONENTS[name] for name in sorted(names)}
+        return {name: version_of(name) for name in sorted(names)}
 
 
 def view_count(augment: str, pad: int) -> int:
@@ -901,10 +985,10 @@ class EvaluationSpec(StageSpec):
             names += ["similarity"]
         return tuple(names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """The protocol and the data path."""
         names = ["degrade", f"protocol.{self.protocol}"]
-        return {name: COMPONENTS[name] for name in names}
+        return {name: version_of(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

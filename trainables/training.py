@@ -175,7 +175,7 @@ class Guide:
         self, artifact: Artifact, splits: Splits, device: torch.device, task: str, kept: KeptOutputs | None = None
     ) -> None:
         network, self.spec, cut = load_network(artifact, splits.packed)
-        if not isinstance(network, Network):
+        if isinstance(network, Pixels):
             raise UsageError("Raw pixels cannot guide a network; the teacher must have an architecture.")
         # A guide that has seen the tested people or images would hand them on.
         require_unseen(splits.packed, cut, splits.cut, task)
@@ -321,7 +321,7 @@ class Trainer:
         self.spec, self.splits, self.device, self.guide = spec, splits, device, guide
         self.classes = len(splits.cut.classes)
         network = make_network(spec, info, self.classes)
-        assert isinstance(network, Network)
+        assert not isinstance(network, Pixels)
         self.network = network.to(device)
         if start is not None:
             self._begin_with(start)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.data.packed import PackedInfo
+from trainables.errors import UsageError, did_you_mean
 
 FOLDER_PREFIX = "folder:"
 
@@ -177,6 +180,38 @@ DATASETS = {
         ),
     )
 }
+
+
+_FACTS = ("images", "classes", "train", "test", "side", "protocols", "layout")
+
+
+def of_plugin(name: str, summary: str, terms: str, facts: Mapping[str, Any], *, root: bool) -> DatasetInfo:
+    """What people are told about a set that a plug-in brings.
+
+    Raises:
+        UsageError: If a fact or a protocol is unknown.
+    """
+    for fact in facts:
+        if fact not in _FACTS:
+            raise UsageError(
+                f"'{fact}' is not known of a data set.{did_you_mean(fact, _FACTS)} Known are {', '.join(_FACTS)}."
+            )
+    protocols = tuple(facts.get("protocols", _ALL))
+    for protocol in protocols:
+        if protocol not in _ALL:
+            raise UsageError(
+                f"`{name}` cannot offer '{protocol}'.{did_you_mean(protocol, _ALL)} Protocols are {', '.join(_ALL)}."
+            )
+    where = "what its plug-in reads under the data root" if root else "nothing to put anywhere: its plug-in makes it"
+    return DatasetInfo(
+        name=name,
+        summary=summary or "of a plug-in",
+        terms=terms or "as its plug-in says",
+        layout=str(facts.get("layout", where)),
+        **{fact: facts[fact] for fact in ("images", "classes", "train", "test", "side") if fact in facts},
+        protocols=protocols,
+        fixed=True,
+    )
 
 
 def protocols_of(info: PackedInfo) -> tuple[str, ...]:

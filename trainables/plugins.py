@@ -1,0 +1,440 @@
+"""Plug-ins: a loss, network, data set, stage, recipe or study of your own, from one file outside the package.
+
+    from trainables import plugins
+
+    @plugins.loss("variance", weight=1.0)
+    def variance(student, teacher, labels): ...
+
+Only files that somebody names, and entry points of installed distributions, are run. A file is known by the SHA-256
+of its bytes: equal bytes are one plug-in, and whatever it offers has these digits in the keys of the stages that use it.
+No torch here; the file brings what it needs.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from trainables import plugged, recipes
+from trainables import spec as specs
+from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
+from trainables.plugged import Offer, Origin
+from trainables.stages import STAGES
+
+__all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
+
+GROUP = "sweeps.plugins"  # Of entry points.
+GIVEN_TO_LOSSES = ("student_width", "teacher_width", "student_maps", "teacher_maps", "classes")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ROLES = ("teacher", "assistant", "student", "evaluation", "untrained", "arm", "tuning", "route", "none", "pixels")
+_NOT_OPTIONS = ("method", "orders", "student", "teacher", "labels", *GIVEN_TO_LOSSES)
+_LARGEST = 16 << 20
+
+_loaded: dict[str, Origin] = {}  # By digest, in the order of loading.
+_current: Origin | None = None
+
+Thing = TypeVar("Thing")
+
+
+# What a file says.
+
+
+def loss(
+    name: str, *, weight: float = 1.0, logits: bool = False, maps: bool = False, zero: bool = False
+) -> Callable[[Thing], Thing]:
+    """Offer a distillation loss: a function of (student, teacher, labels) that gives a scalar, or an `nn.Module` class.
+
+    Both outputs have `embedding` [B, D], in float32 or wider; the teacher's are constant. Keyword-only parameters with
+    defaults (of the constructor, for a class) are options: `--set student.<name>.<option>=...`, `weight` among them.
+    A class may ask its constructor for student_width, teacher_width, student_maps, teacher_maps and classes.
+
+    Args:
+        name: What `method` calls it.
+        weight: Default factor of the term; 0 switches it off.
+        logits: Whether it reads `logits` [B, C]; the teacher must know the student's classes then.
+        maps: Whether it reads `maps`, one [B, F, h, w] per stage; both networks must have some then.
+        zero: Whether it is 0 where student and teacher agree, for `python -m sweeps check`.
+    """
+
+    def offer(thing: Thing) -> Thing:
+        options = _options(name, thing)
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
+            raise UsageError(f"`weight` of the loss '{name}' must be a number of at least 0, but got {weight!r}.")
+        _add("loss", name, thing, {"weight": float(weight), **options}, logits=logits, maps=maps, zero=zero)
+        return thing
+
+    taken = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
+    _check_name("loss", name, (*specs.METHODS, *(taken - set(plugged.names("loss"))), *_ROLES))
+    return offer
+
+
+def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
+    """Offer a network: a function of channels, classes and, if it can, width and embedding, that gives a `Network`.
+
+    Anything else with `embedding_width`, `map_widths` and a forward of (images, maps=False) giving `Outputs` will do.
+    Its weights are drawn from torch's global generator, which is seeded for it.
+
+    Args:
+        name: What `architecture` calls it.
+        least: Side in pixels of the smallest image it can read.
+    """
+
+    def offer(thing: Thing) -> Thing:
+        _add("network", name, thing, least=int(least), size=functools.cache(lambda: _size(name, int(least))))
+        return thing
+
+    _check_name("network", name, (*specs.ARCHITECTURES, "pixels"))
+    return offer
+
+
+@dataclass(frozen=True)
+class _Size:
+    macs: float  # Of one forward pass at 32 x 32 and width 1.
+    layers: int  # Convolutions and linear layers.
+    parameters: int
+
+
+def _size(name: str, least: int) -> _Size:
+    from trainables.models.registry import measure
+
+    return _Size(*measure(name, side=max(32, least)))
+
+
+def dataset(
+    name: str, *, summary: str = "", terms: str = "", watch: Iterable[str] = ("*",), **facts: Any
+) -> Callable[[Thing], Thing]:
+    """Offer a data set: a function that gives a mapping with `images`, `labels` and, if it has them, more.
+
+    `images` are uint8 [N, C, H, W] or [N, H, W] with C 1 or 3, `labels` whole numbers [N] from 0. Optional are `split`
+    [N] (0 training, 1 test; without it 20 % of each class are drawn for test), `classes` (names), `names` (of items) and
+    `pairs` as in `trainables.data.packed.Packed`. A parameter `root` of the function is given the data root, a Path.
+
+    Args:
+        name: What `--data` calls it.
+        summary: One line for `data list`.
+        terms: Licence and origin.
+        watch: Patterns under the data root whose files' sizes and times tell whether the set must be packed anew.
+        facts: `images`, `classes`, `train`, `test`, `side`, `protocols` and `layout`, as far as they are known before
+            the set is read.
+    """
+
+    def offer(thing: Thing) -> Thing:
+        from trainables.data import datasets
+
+        root = "root" in inspect.signature(thing).parameters  # type: ignore[arg-type]
+        info = datasets.of_plugin(name, summary, terms, dict(facts), root=root)
+        _add("dataset", name, thing, info=info, root=root, watch=(watch,) if isinstance(watch, str) else tuple(watch))
+        datasets.DATASETS[name] = info
+        return thing
+
+    from trainables.data import datasets
+
+    _check_name("dataset", name, [known for known in datasets.DATASETS if plugged.find("dataset", known) is None])
+    return offer
+
+
+def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
+    """Offer a stage: its spec, a frozen dataclass with a `kind` of its own, and the generator that runs it.
+
+    Every stage of that kind has `stage.<kind>` among the components of its key, with the digest of the file.
+    """
+    if not (isinstance(spec, type) and issubclass(spec, specs.StageSpec)):
+        raise UsageError(f"A stage needs a subclass of StageSpec, but got {spec!r}.")
+    name = spec.kind
+    _check_name("stage", name, [known for known in specs.SPECS if plugged.find("stage", known) is None])
+    if not inspect.isgeneratorfunction(run):
+        raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
+    _add("stage", name, run, spec=spec)
+    own = spec.components
+
+    def components(self: specs.StageSpec) -> specs.Versions:
+        return dict(sorted((own(self) | {f"stage.{name}": specs.version_of(f"stage.{name}")}).items()))
+
+    spec.components = components  # type: ignore[method-assign]
+    specs.SPECS[name], STAGES[name] = spec, run
+
+
+BUILT_IN_RECIPES = {
+    "horkd": recipes.HORKD_ASSISTANT,
+    "distillation": recipes.DISTILLATION,
+    "sleep": recipes.SLEEP,
+}
+
+
+def recipe(made: recipes.Recipe) -> recipes.Recipe:
+    """Offer a recipe, for studies in other files."""
+    _check_name("recipe", made.name, BUILT_IN_RECIPES)
+    _add("recipe", made.name, made)
+    return made
+
+
+def recipe_of(name: str) -> recipes.Recipe:
+    """The recipe of that name, built in or of a plug-in loaded before.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    offer = plugged.find("recipe", name)
+    if offer is not None:
+        return offer.thing
+    known = (*BUILT_IN_RECIPES, *plugged.names("recipe"))
+    if name not in BUILT_IN_RECIPES:
+        raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}.")
+    return BUILT_IN_RECIPES[name]
+
+
+def _add(kind: str, name: str, thing: Any, options: Mapping[str, Any] | None = None, **facts: Any) -> None:
+    plugged.add(Offer(kind=kind, name=name, origin=_origin(), thing=thing, options=options or {}, facts=facts))
+
+
+def _origin() -> Origin:
+    if _current is None:
+        raise UsageError(
+            "A plug-in is read by the commands, not imported: give its file to --plugins or SWEEPS_PLUGINS, or to "
+            "`trainables.plugins.load`."
+        )
+    return _current
+
+
+def _check_name(kind: str, name: Any, taken: Iterable[str]) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"The name of a {kind} must be lower-case letters, digits and _, beginning with a letter, but got {name!r}."
+        )
+    if name in taken:
+        raise UsageError(
+            f"The {kind} '{name}' of {_origin().where} cannot be called so: the name is built in. Choose another."
+        )
+
+
+def _options(name: str, thing: Any) -> dict[str, Any]:
+    """Names and defaults of what can be set of a loss."""
+    found: dict[str, Any] = {}
+    parameters = list(inspect.signature(thing).parameters.values())
+    if not inspect.isclass(thing):
+        places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if len(places) != 3 and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            raise UsageError(
+                f"The loss '{name}' must be a function of (student, teacher, labels), with options after a `*`, but takes "
+                f"({', '.join(map(str, parameters))})."
+            )
+        parameters = [p for p in parameters if p not in places]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if inspect.isclass(thing) and parameter.name in GIVEN_TO_LOSSES:
+            continue
+        default = parameter.default
+        if type(default) not in (bool, int, float, str) or parameter.name in (*_NOT_OPTIONS, "weight"):
+            raise UsageError(
+                f"The option '{parameter.name}' of the loss '{name}' must have a default that is a number, text or a truth "
+                f"value, and another name than {', '.join((*_NOT_OPTIONS, 'weight'))}; got {parameter}."
+            )
+        found[parameter.name] = default
+    return found
+
+
+# How files come in.
+
+
+def loaded() -> list[Origin]:
+    """The files that were read, in that order."""
+    return list(_loaded.values())
+
+
+def files_of(words: Iterable[str | Path]) -> list[Path]:
+    """The files that paths name: a .py file, or those of a folder but for names that begin with `_` or a dot.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    found: list[Path] = []
+    for word in words:
+        path = Path(word).expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.glob("*.py") if p.name[0] not in "._" and p.is_file())
+            if not inside:
+                raise UsageError(f"{word} must hold plug-ins (files that end in .py), but has none.")
+            found += inside
+        elif path.is_file():
+            if path.suffix != ".py":
+                raise UsageError(f"A plug-in must be a .py file or a folder of them, but got {word}.")
+            found.append(path)
+        else:
+            raise UsageError(f"There is no plug-in {word}: no such file or folder.")
+    return [path.resolve() for path in found]
+
+
+def load(path: str | Path, *, sha256: str = "", where: str = "", file: str = "") -> Origin:
+    """Run a file once and take in what it offers; a file whose bytes are known already is not run again.
+
+    Args:
+        path: The file.
+        sha256: What its digest must be, if that is known.
+        where: What people are told about it; without it, the path.
+        file: Its name, where the path is that of a copy.
+
+    Raises:
+        UsageError: If it fails, offers nothing, or takes a name that is taken.
+        ArtifactError: If it is another file than expected.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The plug-in {path} cannot be read: {error.strerror or error}.") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 and digest != sha256:
+        raise ArtifactError(
+            f"The plug-in {path} must have the SHA-256 {sha256[:16]}..., but has {digest[:16]}...: it was altered. "
+            "Put the file of that run back, or start another run with the new one."
+        )
+    if digest in _loaded:
+        return _loaded[digest]
+    if len(content) > _LARGEST:
+        raise UsageError(f"A plug-in must have at most {_LARGEST >> 20} MiB, but {path} has {len(content) >> 20}.")
+    origin = Origin(file=file or path.name, sha256=digest, where=where or str(path), content=content)
+    module = ModuleType(f"sweeps_plugin_{digest[:16]}")
+    module.__file__ = str(path)
+    with _taking_in(origin, module.__name__, str(path)):
+        code = compile(content, str(path), "exec", dont_inherit=True)
+        sys.modules[module.__name__] = module  # Dataclasses look their module up.
+        exec(code, module.__dict__)
+        _take_study(module)
+    return origin
+
+
+def load_entry(value: str, *, sha256: str = "", where: str = "") -> Origin:
+    """Import `module`, and call its function for `module:function`, as an installed distribution asks for.
+
+    Raises:
+        UsageError: If it fails, offers nothing, or takes a name that is taken.
+        ArtifactError: If it is another file than expected.
+    """
+    name, _, function = value.partition(":")
+    where = where or f"the entry point {value}"
+    try:
+        found = importlib.util.find_spec(name)
+        content = Path(str(found.origin)).read_bytes() if found is not None else b""
+    except (ImportError, ValueError, OSError) as error:
+        raise UsageError(f"{where} cannot be found: {error}.") from None
+    if found is None:
+        raise UsageError(f"{where} cannot be found: there is no module {name}. Install its distribution here, too.")
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256 and digest != sha256:
+        raise ArtifactError(
+            f"{where} must have the SHA-256 {sha256[:16]}..., but has {digest[:16]}... here: another version is installed. "
+            "Install that of the run, or start another run."
+        )
+    if digest in _loaded:
+        return _loaded[digest]
+    path = str(found.origin)
+    origin = Origin(file=Path(path).name, sha256=digest, where=where, entry=value, content=content)
+    with _taking_in(origin, name, path):
+        module = importlib.import_module(name)
+        if function:
+            getattr(module, function)()
+        _take_study(module)
+    return origin
+
+
+def load_entries() -> None:
+    """All entry points of the group `sweeps.plugins`, by name."""
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
+        by = f" of {entry.dist.name}" if entry.dist is not None else ""
+        load_entry(entry.value, where=f"the entry point {entry.name}{by}")
+
+
+def use(carried: Iterable[Mapping[str, str]]) -> None:
+    """What an order or a run's folder says: rows of `path` and `file`, or `entry`; `sha256`, `where`.
+
+    Raises:
+        UsageError, ArtifactError: If one cannot be loaded, or is another file than meant.
+    """
+    for row in carried:
+        if row["sha256"] in _loaded:
+            continue
+        if row.get("entry"):
+            load_entry(row["entry"], sha256=row["sha256"], where=row.get("where", ""))
+        else:
+            load(row["path"], sha256=row["sha256"], where=row.get("where", ""), file=row.get("file", ""))
+
+
+@contextmanager
+def _taking_in(origin: Origin, module: str, path: str) -> Iterator[None]:
+    """Whatever is offered inside comes from `origin`; nothing of it stays when something goes wrong."""
+    global _current
+    outer, _current = _current, origin
+    try:
+        yield
+        if not plugged.offers(origin):
+            raise UsageError(
+                f"The plug-in {origin.where} offers nothing: decorate something with trainables.plugins, or name a Study "
+                "STUDY in it."
+            )
+    except BaseException as error:
+        _take_back(origin)
+        sys.modules.pop(module, None)
+        if isinstance(error, (Exception, SystemExit)):
+            raise _explained(error, origin, path) from None
+        raise
+    finally:
+        _current = outer
+    _loaded[origin.sha256] = origin
+
+
+def _explained(error: BaseException, origin: Origin, path: str) -> SweepsError:
+    """An error in a plug-in's file as one sentence with the line."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return UsageError(f"The plug-in {origin.where} cannot be read: line {error.lineno}: {error.msg}.")
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    at = f" at line {lines[-1]}" if lines else ""
+    if isinstance(error, SweepsError):
+        return type(error)(f"{error}\nIt was asked for{f'{at} of' if at else ' by'} {origin.where}.")
+    return UsageError(f"The plug-in {origin.where} fails{at}: {type(error).__name__}: {error}")
+
+
+def _take_study(module: ModuleType) -> None:
+    study = getattr(module, "STUDY", None)
+    if study is None:
+        return
+    name = getattr(study, "name", None)
+    if not all(hasattr(study, part) for part in ("name", "recipe", "presets", "question")):
+        raise UsageError(f"STUDY must be a `search_spaces.study.Study`, but is {type(study).__name__}.")
+    _check_name("study", name, ())
+    _add("study", str(name), study)
+
+
+def _take_back(origin: Origin) -> None:
+    from trainables.data import datasets
+
+    for offer in plugged.offers(origin):
+        if offer.kind == "dataset":
+            datasets.DATASETS.pop(offer.name, None)
+        elif offer.kind == "stage":
+            specs.SPECS.pop(offer.name, None)
+            STAGES.pop(offer.name, None)
+        plugged.remove(offer)
+    recipes.forget()
+
+
+def forget() -> None:
+    """Take every plug-in out again: for tests, and for programs that check several."""
+    for digest, origin in list(_loaded.items()):
+        _take_back(origin)
+        module = origin.entry.partition(":")[0] or f"sweeps_plugin_{digest[:16]}"
+        sys.modules.pop(module, None)
+        del _loaded[digest]
