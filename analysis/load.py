@@ -130,15 +130,22 @@ def _read_all(paths: Sequence[Path]) -> pl.DataFrame | None:
     assert isinstance(empty, pl.DataFrame)
     if not paths:
         return None
+    own = "path of the record"  # No column of a record is called so.
     try:
         scan = pl.scan_parquet(
-            list(paths), schema=empty.schema, glob=False, missing_columns="raise", extra_columns="raise", rechunk=True
+            list(paths),
+            schema=empty.schema,
+            glob=False,
+            missing_columns="raise",
+            extra_columns="raise",
+            include_file_paths=own,
         )
         frame = scan.collect()
     except (OSError, pl.exceptions.PolarsError):
         return None
-    one_each = frame.height == len(paths) and frame["key"].n_unique() == frame.height
+    one_each = frame.height == len(paths) == frame["key"].n_unique() == frame[own].n_unique()
     known = frame["schema"].eq(SCHEMA_VERSION).all() and not frame["key"].has_nulls() and not frame["stage"].has_nulls()
+    frame = frame.drop(own)
     return frame.sort("stage", "key") if one_each and known else None
 
 

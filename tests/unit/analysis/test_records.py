@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
+from analysis import load
 from analysis.errors import NothingToReport
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
@@ -64,6 +65,31 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_read(tmp_path):
     assert data.odd == {"extra.parquet": "extra columns left out: mood"}
     assert (data.files_listed, data.files_read, data.records.height) == (good + 6, good + 1, good + 1)
     assert "int64" in data.unreadable["typed.parquet"] and "schema 2" in data.unreadable["newer.parquet"]
+
+
+def test_sound_records_are_read_at_once_and_equal_those_read_one_by_one(tmp_path, monkeypatch):
+    folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"], failed=[("1", 1)])
+    one_by_one = load._read_record
+    monkeypatch.setattr(load, "_read_record", None)  # Calling it would fail.
+    at_once = load_run(folder)
+    monkeypatch.setattr(load, "_read_record", one_by_one)
+    monkeypatch.setattr(load, "_read_all", lambda paths: None)
+    assert at_once.records.height > 4
+    assert at_once.records.equals(load_run(folder).records)
+
+
+@pytest.mark.parametrize("change", [{"schema": 2}, {"key": "again"}, {"rows": 2}, {"rows": 0}])
+def test_one_odd_record_makes_all_be_read_one_by_one(tmp_path, change):
+    row = {field.name: None for field in SCHEMA} | ROW | {"schema": 1, "key": "again"}
+    odd = row | {"key": "odd"} | {name: value for name, value in change.items() if name != "rows"}
+    sound = pa.Table.from_pylist([row], schema=SCHEMA)
+    pq.write_table(sound, tmp_path / "a.parquet")
+    rows = [odd | {"key": f"odd {number}"} for number in range(change["rows"])] if "rows" in change else [odd]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "b.parquet")
+    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    if change == {"rows": 2}:  # As many rows as files, but not one in each.
+        pq.write_table(sound.slice(0, 0), tmp_path / "a.parquet")
+    assert load._read_all(paths) is None
 
 
 def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_yet(tmp_path):
