@@ -75,7 +75,11 @@ def teachers_list(out: str | None, store: str | None, as_json: bool) -> None:
             return
         table(
             [
-                (r["digits"], r["family"], r["architecture"], r["embedding_width"], r["classes"] or "-", r["file"])
+                (
+                    r["digits"],
+                    *(r.get(name) or "-" for name in ("family", "architecture", "embedding_width", "classes")),
+                    r["file"],
+                )
                 for r in rows
             ],
             ("WEIGHTS", "FAMILY", "NETWORK", "EMBEDDING", "CLASSES", "FILE"),
