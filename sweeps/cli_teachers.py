@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def teachers_check(file: Path, family: str | None, architecture: str | None, as_
     found = shelf.admit(str(file), Path(), asked, write=False)
     about = found.about
     words = "".join(f" --set teacher.{name}={value}" for name, value in given.items())
-    use = f"--set teacher.weights={file}{words}"
+    use = f"--set {shlex.quote(f'teacher.weights={file}')}{words}"
 
     def text() -> None:
         own = about["width"] != 1.0 or about["embedding"] or about["stem"] != "small"
@@ -74,7 +75,11 @@ def teachers_list(out: str | None, store: str | None, as_json: bool) -> None:
             return
         table(
             [
-                (r["digits"], r["family"], r["architecture"], r["embedding_width"], r["classes"] or "-", r["file"])
+                (
+                    r["digits"],
+                    *(r.get(name) or "-" for name in ("family", "architecture", "embedding_width", "classes")),
+                    r["file"],
+                )
                 for r in rows
             ],
             ("WEIGHTS", "FAMILY", "NETWORK", "EMBEDDING", "CLASSES", "FILE"),

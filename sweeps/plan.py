@@ -76,6 +76,9 @@ class Resolved:
     share: bool = True  # Whether equal stages are trained once; else every trial has a chain of its own.
     # Weights from a file -> what they turned out to be.
     teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    starts: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # Weights that trainings begin with -> file, shapes.
     _cells: list[Cell] = field(default_factory=list, repr=False)
 
     @property
@@ -621,7 +624,7 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 mistakes[
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
-            teachers.check(role, spec, made, resolved.teachers, data, mistakes)
+            teachers.check(role, spec, made, resolved.teachers, resolved.starts, data, mistakes)
             if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
                 mistakes[
                     f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."

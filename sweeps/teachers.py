@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainables.data.packed import Packed
 
 SUFFIX = ".weights"
+START = "start_weights"  # Of a stage that is trained, and so of any.
 FOUND = ("family", "architecture", "width", "embedding", "stem")  # What a file says, unless the command line does.
 NEED_LOGITS = ("kd",)
 NEED_MAPS = ("fitnet", "at", "sp")
@@ -80,7 +81,11 @@ OWN = tuple(name for name in specs.field_paths(PretrainedSpec) if name not in sp
 
 def named(resolved: Resolved) -> bool:
     """Whether any stage is given by a file."""
-    return any(name.endswith(SUFFIX) for name in (*resolved.parameters, *resolved.axes))
+    return any(_is_path(name) for name in (*resolved.parameters, *resolved.axes))
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(SUFFIX) or name.split(".")[-1] == START
 
 
 def admit(resolved: Resolved, settings: list[str], root: Path, say: Callable[[str], None], *, write: bool) -> list[str]:
@@ -92,16 +97,20 @@ def admit(resolved: Resolved, settings: list[str], root: Path, say: Callable[[st
     from trainables.pretrained import shelf
 
     digits: dict[str, str] = {}
-    for name in [n for n in (*resolved.parameters, *resolved.axes) if n.endswith(SUFFIX)]:
-        role = name.removesuffix(SUFFIX)
+    for name in [n for n in (*resolved.parameters, *resolved.axes) if _is_path(n)]:
+        role = name.rpartition(".")[0]
         several = name in resolved.axes
         for words in resolved.axes[name] if several else (resolved.parameters[name],):
             path = Path(words).expanduser()
             if path.is_file():
-                say(f"Reading the {role}'s weights {path.name} ...")
-            found = shelf.admit(str(words), root, asked(resolved.parameters, role), write=write)
+                say(f"Reading the weights {path.name} ...")
+            wanted = asked(resolved.parameters, role) if name.endswith(SUFFIX) else None
+            found = shelf.admit(str(words), root, wanted, write=write)
             digits[str(words)] = found.digits
-            resolved.teachers[found.digits] = found.about
+            if wanted is None:
+                resolved.starts[found.digits] = {"file": found.about["file"], "shapes": found.shapes}
+            else:
+                resolved.teachers[found.digits] = found.about
         if several:
             resolved.axes[name] = tuple(digits[str(words)] for words in resolved.axes[name])
         else:
@@ -111,7 +120,7 @@ def admit(resolved: Resolved, settings: list[str], root: Path, say: Callable[[st
 
 def _with_digits(setting: str, digits: Mapping[str, str]) -> str:
     name, _, value = setting.partition("=")
-    if not name.strip().endswith(SUFFIX):
+    if not _is_path(name.strip()):
         return setting
     return f"{name.strip()}={','.join(digits.get(part.strip(), part.strip()) for part in value.split(','))}"
 
@@ -137,6 +146,7 @@ def check(
     spec: TrainingSpec,
     made: Mapping[str, StageSpec],
     teachers: Mapping[str, Mapping[str, Any]],
+    starts: Mapping[str, Mapping[str, Any]],
     data: Mapping[str, Any],
     mistakes: dict[str, None],
 ) -> None:
@@ -149,6 +159,10 @@ def check(
             problem = unreadable(spec.architecture, int(data.get("channels", 3)), side)
             if problem:
                 mistakes[f"{problem} (for the {role})"] = None
+    if spec.start_weights and spec.start_weights in starts and not isinstance(spec, PretrainedSpec):
+        problem = _unfit(spec, int(data.get("channels", 3)), starts[spec.start_weights])
+        if problem:
+            mistakes[f"{problem} (for the {role})"] = None
     if isinstance(spec, DistillationSpec) and spec.distils:
         methods = set(specs.methods_of(spec.method))
         guides = [other for name, other in made.items() if isinstance(other, TrainingSpec) and other is not spec]
@@ -196,6 +210,35 @@ def _reader(made: Mapping[str, StageSpec], role: str) -> str:
     """The stage that a given one guides, or nothing."""
     later = list(made)[list(made).index(role) + 1 :]
     return next((name for name in later if isinstance(made[name], DistillationSpec)), "")
+
+
+def _unfit(spec: TrainingSpec, channels: int, start: Mapping[str, Any]) -> str:
+    """Why a training cannot begin with the weights of a file, or nothing."""
+    network = (spec.architecture, channels, spec.width, spec.embedding, spec.stem)
+    return _unfit_network(*network, str(start["file"]), tuple(start["shapes"].items()))
+
+
+@functools.cache
+def _unfit_network(
+    architecture: str,
+    channels: int,
+    width: float,
+    embedding: int,
+    stem: str,
+    file: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+) -> str:
+    from trainables.models import build
+    from trainables.models.network import Network
+    from trainables.pretrained.start import matched
+
+    try:
+        network = build(architecture, channels=channels, classes=2, width=width, embedding=embedding, stem=stem)
+        assert isinstance(network, Network)
+        matched(network, dict(shapes), file)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 @functools.cache

@@ -712,6 +712,7 @@ class TrainingSpec(StageSpec):
     )  # 3x3 of stride 1, or 7x7 of stride 2 and pooling, for 96 pixels and more.
     upsample_to: int | None = later(None, low=4, high=1024)  # Enlarge to this side after the loss of resolution.
     triplet: TripletSpec = later(TripletSpec())
+    start_weights: str = later("")  # Weights from a file that training begins with; the command line takes the path.
 
     def unused(self) -> tuple[str, ...]:
         """Splits of other tasks, and a triplet loss without weight."""
@@ -731,6 +732,8 @@ class TrainingSpec(StageSpec):
             names.append(f"protocol.{self.task}")
         if self.triplet.weight > 0:
             names.append("loss.triplet")
+        if self.start_weights:
+            names.append("pretrained")
         return {name: version_of(name) for name in sorted(names)}
 
 
@@ -744,7 +747,7 @@ class TeacherSpec(TrainingSpec):
 _OF_TRAINING = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule"),
     *("milestones", "decay", "warmup_epochs", "label_smoothing", "ema", "clip_norm", "select", "augment", "pad"),
-    *("triplet", "precision"),
+    *("triplet", "precision", "start_weights"),
 )
 
 

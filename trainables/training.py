@@ -41,6 +41,7 @@ from trainables.models import build
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Outputs, Pixels
 from trainables.pretrained.frozen import load_frozen
+from trainables.pretrained.start import begin
 from trainables.spec import DistillationSpec, OutputsSpec, PretrainedSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.views import KeptOutputs, blocks
@@ -374,6 +375,12 @@ class Trainer:
                 f"{', '.join(differ) or str(error)[:300]}. Make them equal, or set init_from_assistant=false."
             ) from error
 
+    def begin_with_file(self, root: Path) -> None:
+        """Take the weights of a file, which the store keeps, but for the classifier."""
+        begin(self.network, root, self.spec.start_weights)
+        if self.average is not None:
+            self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
     @property
     def label_weight(self) -> float:
         """Weight of cross-entropy."""
@@ -664,6 +671,8 @@ def train(
     mentor = Guide(guide, splits, device, spec.task, kept) if guide is not None else None
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
+    if spec.start_weights:
+        trainer.begin_with_file(context.store.root)
     saved = context.saved()
     if saved is not None and trainer.restore(saved[1]):
         context.log(f"continues after epoch {trainer.epoch}")

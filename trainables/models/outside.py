@@ -80,7 +80,7 @@ def require_readable(network: nn.Module, name: str, *, channels: int, side: int)
             network.eval()(torch.zeros(1, channels, side, side))
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(
-            f"{name} cannot read images of {side} x {side}: {str(error).splitlines()[0][:200]}. "
+            f"{name} cannot read images of {side} x {side}: {str(error).splitlines()[0][:200].rstrip('.')}. "
             "Raise resolution, set upsample_to (or teacher.side), or choose another architecture."
         ) from None
     finally:

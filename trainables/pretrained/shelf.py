@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ class Admitted:
 
     digits: str
     about: dict[str, Any]  # What lies beside the weights: source, format, counts.
-    found: Found
+    found: Found | None  # None where no network was asked for.
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 def paths_of(root: Path, digits: str) -> tuple[Path, Path]:
@@ -73,13 +75,14 @@ def require(root: Path, digits: str) -> dict[str, Any]:
     return content
 
 
-def admit(words: str, root: Path, asked: PretrainedSpec, *, write: bool = True) -> Admitted:
+def admit(words: str, root: Path, asked: PretrainedSpec | None, *, write: bool = True) -> Admitted:
     """Read and check a file of weights, and keep it in the store; nothing is kept of a file that does not fit.
 
     Args:
         words: Its path, or the digits of weights that are in the store.
         root: Of the store.
-        asked: Family, architecture and so on, where they are not auto.
+        asked: Family, architecture and so on, where they are not auto; None takes any tensors, as training begins
+            with them.
         write: Whether to keep it; a mere look does not.
 
     Raises:
@@ -103,7 +106,7 @@ def admit(words: str, root: Path, asked: PretrainedSpec, *, write: bool = True) 
     contents = read(path)
     digits = contents.sha256[:16]
     pickled = contents.format == "numpy pickle"
-    found = identify(contents.shapes, asked, name=contents.name, pickled=pickled)
+    found = None if asked is None else identify(contents.shapes, asked, name=contents.name, pickled=pickled)
     about: dict[str, Any] = {
         "schema": SCHEMA,
         "file": contents.name,  # Not where it lay: that is nobody else's business.
@@ -112,11 +115,11 @@ def admit(words: str, root: Path, asked: PretrainedSpec, *, write: bool = True) 
         "format": contents.format,
         "unwrapped": list(contents.unwrapped),
         "tensors": len(contents.tensors),
-        **described(found),
+        **({} if found is None else described(found)),
     }
     if write:
         about["converted_sha256"] = _keep(root, digits, contents.tensors, about)
-    return Admitted(digits, about, found)
+    return Admitted(digits, about, found, contents.shapes)
 
 
 def described(found: Found) -> dict[str, Any]:
@@ -165,13 +168,16 @@ def verified(root: Path, digits: str) -> Path:
     return weights
 
 
-def _from_store(digits: str, root: Path, asked: PretrainedSpec) -> Admitted:
+def _from_store(digits: str, root: Path, asked: PretrainedSpec | None) -> Admitted:
     from trainables.pretrained.families import identify
 
     about, weights = require(root, digits), verified(root, digits)
     pickled = about.get("format") == "numpy pickle"
-    found = identify(shapes_of(weights), asked, name=str(about.get("file")), pickled=pickled)
-    return Admitted(digits, about | described(found), found)
+    shapes = shapes_of(weights)
+    if asked is None:
+        return Admitted(digits, about, None, shapes)
+    found = identify(shapes, asked, name=str(about.get("file")), pickled=pickled)
+    return Admitted(digits, about | described(found), found, shapes)
 
 
 def _keep(root: Path, digits: str, tensors: dict[str, Any], about: dict[str, Any]) -> str:

@@ -211,3 +211,21 @@ def test_each_family_brings_the_preprocessing_of_its_authors() -> None:
         "vggface2": "BGR from 0 to 255, minus 91.4953 103.883 131.091, over 1 1 1, 256 pixels, the middle 224",
         "facenet": "RGB from 0 to 255, minus 127.5 127.5 127.5, over 128 128 128, 160 pixels",
     }
+
+
+def test_the_cost_table_of_networks_from_files_is_what_hooks_count() -> None:
+    from trainables.compute import OF_FILES
+    from trainables.models.macs import count_macs
+    from trainables.pretrained.families import drawn
+    from trainables.spec import OF_FAMILIES
+
+    assert set(OF_FILES) == {name for names in OF_FAMILIES.values() for name in names}
+    for family, names in OF_FAMILIES.items():
+        for name in names:
+            with torch.device("meta"):
+                network, channels, side = drawn(PretrainedSpec(family=family, architecture=name), 1)
+                macs = count_macs(network, channels=channels, side=side)
+            expected, layers, parameters = OF_FILES[name]
+            assert macs == pytest.approx(expected, rel=0.01), name
+            assert sum(isinstance(layer, torch.nn.Conv2d) for layer in network.modules()) == layers, name
+            assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=0.01), name

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import search_spaces
 from sweeps import conduct, plan, teachers
@@ -29,7 +29,7 @@ from trainables.errors import ArtifactError, UsageError
 from trainables.models import build
 from trainables.pretrained import shelf
 from trainables.pretrained.families import identify
-from trainables.spec import PretrainedSpec, StageSpec, StudentSpec, stage_key, to_plain
+from trainables.spec import PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
 from trainables.stages.base import Context, attempt
 from trainables.training import Guide, Splits, load_network
 
@@ -445,3 +445,66 @@ def test_outputs_of_a_teacher_without_logits_are_kept_and_read(place: Store, col
     found = [published(place, live, guide=teacher), published(place, kept, **parents)]
     losses = [load_history(artifact)["train/point"] for artifact in found]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] > 0
+
+
+# Trainings that begin with the weights of a file.
+
+
+def test_a_training_begins_with_the_weights_of_a_file_but_for_its_classifier(
+    place: Store, colours: Any, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    other = build("resnet_thin", channels=3, classes=8, width=0.5)
+    digits = shelf.admit(str(saved(other, tmp_path / "other.safetensors")), place.root, None).digits
+    tiny = {"architecture": "resnet_thin", "width": 0.5, "epochs": 1, "batch_size": 15, "validation_fraction": 0.5}
+    # With a rate of nothing what is trained stays as it began.
+    spec = TeacherSpec(data=colours.fingerprint, learning_rate=0.0, start_weights=digits, **tiny)
+    weights = load_file(published(place, spec).file("weights.safetensors"))
+    drawn = load_file(
+        published(place, TeacherSpec(**to_plain(spec) | {"start_weights": ""})).file("weights.safetensors")
+    )
+    for name, value in other.state_dict().items():
+        if not name.startswith("classifier.") and "running" not in name and "num_batches" not in name:
+            assert torch.equal(weights[name], value), name
+    assert torch.equal(weights["classifier.weight"], drawn["classifier.weight"])
+    assert not torch.equal(weights["trunk.0.weight"], drawn["trunk.0.weight"])
+
+
+def test_a_first_convolution_for_colours_is_summed_for_grey_images(tmp_path: Path) -> None:
+    from trainables.pretrained.start import begin
+
+    torch.manual_seed(0)
+    colour, grey = (build("resnet_thin", channels=channels, classes=2, width=0.5).eval() for channels in (3, 1))
+    digits = shelf.admit(str(saved(colour, tmp_path / "colour.safetensors")), tmp_path, None).digits
+    begin(grey, tmp_path, digits)  # type: ignore[arg-type]
+    images = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        expected = colour(images.expand(-1, 3, -1, -1)).embedding
+    torch.testing.assert_close(grey(images).embedding.detach(), expected)
+
+
+def test_weights_of_torchvision_begin_a_training_of_its_network(tmp_path: Path) -> None:
+    from trainables.pretrained.start import begin
+
+    torchvision = pytest.importorskip("torchvision")
+    made = torchvision.models.mobilenet_v3_small(weights=None)
+    torch.save(made.state_dict(), tmp_path / "mobilenet.pth")
+    digits = shelf.admit(str(tmp_path / "mobilenet.pth"), tmp_path, None).digits
+    network = build("torchvision:mobilenet_v3_small", channels=3, classes=5, embedding=16)
+    begin(network, tmp_path, digits)  # type: ignore[arg-type]
+    body = network.body.state_dict()  # type: ignore[union-attr, operator]
+    assert len(body) == len(made.state_dict()) - 2
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in body.items())
+
+
+def test_a_plan_refuses_a_start_that_does_not_fit_and_keeps_digits(
+    prepared: Callable[..., conduct.Prepared], thin: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"thin.safetensors cannot begin the training .* \(for the student\)"):
+        prepared(f"student.start_weights={thin}", "student.architecture=vgg11", "arm=horkd")
+    fitting = ("student.architecture=resnet_thin", "student.width=0.5", "arm=horkd")
+    ready = prepared(f"student.start_weights={thin}", *fitting)
+    made = plan.Planner(ready.resolved, ready.data["fingerprint"]).specs(next(plan.examples(ready.resolved)))
+    assert shelf.DIGITS.fullmatch(made["student"].start_weights)  # type: ignore[attr-defined]
+    assert made["student"].components()["pretrained"] == 1 and not made["teacher"].start_weights  # type: ignore[attr-defined]
+    assert ready.request.settings[0] == f"student.start_weights={made['student'].start_weights}"  # type: ignore[attr-defined]
