@@ -43,7 +43,7 @@ STUDY = Study(
         "small": Preset(
             seeds=3,
             data="cifar100",
-            note="CIFAR-100 for two cores and an hour: thin networks, 16x16 students, few epochs",
+            note="CIFAR-100 for two cores and an hour: VGG-11 of a quarter of the width, 16x16 students, few epochs",
             axes={
                 "arm": (
                     "teacher",

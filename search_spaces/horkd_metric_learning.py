@@ -17,12 +17,12 @@ _TUNED = {
     "ce": {"student.learning_rate": 0.0125},
     "ce_equal_compute": {"student.learning_rate": 0.0125},
     "ce_equal_compute_direct": {"student.learning_rate": 0.0125},
-    "pkt": {"student.distillation": 3.0},
-    "darkrank": {"student.distillation": 0.3},
+    "pkt": {"student.distillation": 0.3},
+    "darkrank": {"student.distillation": 0.01},
     "mkd": {"student.distillation": 0.3},
     "mkd_at": {"student.distillation": 0.1},
-    "horkd": {"student.distillation": 0.1},
-    "horkd_direct": {"student.distillation": 0.1},
+    "horkd": {"student.distillation": 1.0},
+    "horkd_direct": {"student.distillation": 0.3},
 }
 
 

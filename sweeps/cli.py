@@ -74,6 +74,7 @@ def study_flags(function: Any) -> Any:
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any parameter; several values: an axis."
         ),
         click.option("--trials", type=int, metavar="N", help="Cells of a study that draws them."),
+        click.option("--no-share", "share", flag_value=False, default=True, help="Train equal stages once per trial."),
         plugin_flag,
     ]
     for flag in reversed(flags):
@@ -149,18 +150,21 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
 @study_flags
 @place_flags
 @click.option("--cells", is_flag=True, help="List every cell.")
+@click.option("--measure", is_flag=True, help="Time the frozen networks here for some seconds, for a better forecast.")
 @json_flag
-def show(study: str, out: str | None, store: str | None, cells: bool, as_json: bool, **words: Any) -> None:
+def show(
+    study: str, out: str | None, store: str | None, cells: bool, measure: bool, as_json: bool, **words: Any
+) -> None:
     """What a study would do: cells, stages, cost, detectable gain. Starts nothing."""
     from sweeps.conduct import prepare
     from sweeps.runs import Place
 
     ready = prepare(_request(study, **words), Place.of(out, store), narrate, pack=False)
-    _show(ready, cells, as_json)
+    _show(ready, cells, as_json, measure=measure)
 
 
-def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = None) -> None:
-    from sweeps import plan
+def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = None, *, measure: bool = False) -> None:
+    from sweeps import forecast, plan
     from sweeps.conduct import find_gpus
     from sweeps.progress import duration
     from trainables import cores
@@ -176,6 +180,7 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         for name, (_, field) in study.recipe.parameters.items()
         if name.split(".")[0] not in study.recipe.roles
     }
+    outputs = ready.outputs(measure=measure)
     content = {
         "study": study.name,
         "preset": resolved.preset_name,
@@ -201,6 +206,7 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         "core_hours": survey.seconds / 3600,
         "gpu_hours": survey.gpu_seconds / 3600,
         "megabytes": survey.bytes / 1e6,
+        "teacher_outputs": [dataclasses.asdict(found) | {"hits": found.hits} for found in outputs],
         "detectable_gain": alone,
         "detectable_gain_after_holm": adjusted,
         "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
@@ -243,6 +249,10 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
             f"{slots} cores" + (f" ({gpus} GPUs here)" if gpus else f", or {survey.gpu_seconds / 3600:,.2f} GPU hours")
         )
         click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
+        for found in outputs:
+            click.echo(f"  outputs    {found.way}: {found.sentence}")
+        if outputs and (advised := forecast.best(outputs).way) != (way := ready.way_of_outputs):
+            click.echo(f"             chosen: {way}; least work: --set teacher_outputs={advised}")
         if alone is not None and adjusted is not None:
             click.echo(
                 f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "

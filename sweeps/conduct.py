@@ -6,6 +6,7 @@ Starting, resuming and extending are the same. If nothing is left, Ray is not st
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import needs, own, plan, provenance
+from sweeps import forecast, needs, own, plan, provenance
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -66,6 +67,7 @@ class Request:
     profiles: list[str] = field(default_factory=list)  # Of worker jobs: NAME or NAME:WORKERS.
     workers: int | None = None
     slurm: list[str] = field(default_factory=list)  # KEY=VALUE over the profiles.
+    share: bool = True  # Whether equal stages are trained once.
     report: bool = True  # Whether the jobs write the page at the end.
     plugins: list[str] = field(default_factory=list)  # Files and folders, as they were named.
 
@@ -89,6 +91,8 @@ class Request:
                 words += [flag, str(value)]
         for setting in self.settings:
             words += ["--set", setting]
+        if not self.share:
+            words += ["--no-share"]
         if self.on != "local":
             words += ["--on", self.on]
             if self.workers is not None:
@@ -112,6 +116,21 @@ class Prepared:
     store: Store
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
+
+    @property
+    def way_of_outputs(self) -> str:
+        """How frozen networks are asked, unless single stages or cells say otherwise."""
+        return str(self.resolved.parameters.get("teacher_outputs", "live"))
+
+    def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
+        """What frozen networks will be asked, live and kept; their time estimated, or measured here."""
+        packed = open_packed(self.info.path) if self.info is not None else None
+        timer = None
+        if measure and packed is not None:
+            from trainables.stages.outputs import forward_seconds
+
+            timer = functools.partial(forward_seconds, packed)
+        return forecast.forecasts(self.resolved, self.data["fingerprint"], self.data, packed, timer)
 
 
 def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
@@ -164,6 +183,7 @@ def resolve(request: Request) -> tuple[Study, plan.Resolved]:
         seeds=request.seeds,
         trials=request.trials,
         elsewhere=bool(tested_data(request, preset)),
+        share=request.share,
     )
 
 

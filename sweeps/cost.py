@@ -10,11 +10,12 @@ from typing import Any
 
 from trainables import plugged
 from trainables.artifacts import Store
-from trainables.compute import convolutions, forward_macs
+from trainables.compute import convolutions, embedding_width, forward_macs
 from trainables.errors import ArtifactError
 from trainables.spec import (
     DistillationSpec,
     EvaluationSpec,
+    OutputsSpec,
     SleepSpec,
     StageSpec,
     TrainingSpec,
@@ -33,6 +34,7 @@ PARAMETERS: dict[str, float] = {
 }
 CPU_RATE = 2.5e10  # Multiply-adds a second of one core, small images.
 GPU_RATE = 2e13  # Of one data-centre GPU at the batch sizes of the papers.
+FILL_BATCH = 256  # Images that a frozen network sees at once while its outputs are kept.
 CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
 
 
@@ -52,26 +54,54 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
         return spec.epochs * spec.seconds
     if isinstance(spec, EvaluationSpec):
         return 0.2 + data["test_images"] * 2e-4
+    if isinstance(spec, OutputsSpec) and guide is not None:
+        rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
+        macs, call = _passes(guide, data["height"])
+        return rows_of(spec, trained_images(spec, data)) * (macs / rate + call * call_share / FILL_BATCH)
     if not isinstance(spec, TrainingSpec) or isinstance(spec, UntrainedSpec):
         return 0.1
-    images = spec.train_images or data["train_images"] * (1 - spec.validation_fraction)
-    images = min(images, data["train_images"])
+    images = trained_images(spec, data)
     held = data["train_images"] * spec.validation_fraction
     batch = max(1, min(spec.batch_size, int(images)))
     rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
     macs, call = _passes(spec, data["height"])
     step = 3 * (batch * macs / rate + call * call_share)
-    if isinstance(spec, DistillationSpec) and guide is not None and spec.distils:
+    if isinstance(spec, DistillationSpec) and guide is not None and spec.distils and not spec.keeps_outputs:
         guide_macs, guide_call = _passes(guide, data["height"])
         step += batch * guide_macs / rate + guide_call * call_share
     return spec.epochs * (images / batch * step + held * macs / rate + 0.02)
 
 
-def bytes_of(spec: StageSpec, data: dict[str, Any]) -> float:
+def trained_images(spec: TrainingSpec | OutputsSpec, data: dict[str, Any]) -> float:
+    """About how many images are trained on."""
+    images = spec.train_images or data["train_images"] * (1 - spec.validation_fraction)
+    return float(min(images, data["train_images"]))
+
+
+def rows_of(spec: OutputsSpec, images: float) -> float:
+    """Outputs that a stage of kept outputs computes for so many training images."""
+    if spec.part == "base":
+        return images
+    if spec.part == "epochs" and images >= spec.batch_size:
+        images = images // spec.batch_size * spec.batch_size  # The last, partial batch of an epoch is left out.
+    return images * (spec.stop - spec.start)
+
+
+def bytes_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None = None) -> float:
     """Estimated bytes a stage leaves in the store."""
+    if isinstance(spec, OutputsSpec) and guide is not None:
+        return outputs_bytes(spec, guide, trained_images(spec, data), int(data.get("classes", 100)))
     if isinstance(spec, TrainingSpec):
         return parameters(spec.architecture) * spec.width**2 * 4 + 20_000 + spec.epochs * 200
     return 20_000 + data.get("test_images", 0) * 9
+
+
+def outputs_bytes(spec: OutputsSpec, guide: TrainingSpec, images: float, classes: int) -> float:
+    """Bytes of the arrays of a stage of kept outputs."""
+    width = embedding_width(guide)
+    if spec.part == "base":
+        return 4 * (width + classes) + (4 * width + 8) * classes
+    return 2 * images * (spec.stop - spec.start) * (width + classes)
 
 
 def working_bytes(specs: Iterable[StageSpec]) -> float:

@@ -22,7 +22,7 @@ from trainables.compute import equal_compute_epochs
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for, whole
 from trainables.errors import UsageError, did_you_mean
-from trainables.recipes import Recipe
+from trainables.recipes import OUTPUTS, Recipe, shown_role
 from trainables.spec import DistillationSpec, KeyTemplate, StageSpec, TrainingSpec
 
 # What makes an arm what its title says; no word of the command line for all arms changes that.
@@ -73,6 +73,7 @@ class Resolved:
     arms: dict[str, Arm] = field(default_factory=dict)  # With canonical names of parameters.
     side: int = 0  # Of the images; known when the data set is. Epochs at equal compute follow from it.
     test_fingerprint: str = ""  # Of the data set that is tested, where it is another one.
+    share: bool = True  # Whether equal stages are trained once; else every trial has a chain of its own.
     _cells: list[Cell] = field(default_factory=list, repr=False)
 
     @property
@@ -160,13 +161,15 @@ class Resolved:
 
     def run_id(self, fingerprint: str) -> str:
         """`<study>-<8 hex>` of study, data and parameters: not of seeds, number of trials, machine or resources."""
-        identity = {
+        identity: dict[str, Any] = {
             "study": self.study.name,
             "data": fingerprint,
             "parameters": self.parameters,
             "axes": {} if self.study.sampled else {k: list(v) for k, v in self.axes.items()},
             "pinned": self.pinned,
         }
+        if not self.share:
+            identity["share"] = "nothing"
         if self.test_fingerprint:
             identity["test_data"] = self.test_fingerprint
         if self.arms:
@@ -280,6 +283,7 @@ def resolve(
     seeds: str | int | None = None,
     trials: int | None = None,
     elsewhere: bool = False,
+    share: bool = True,
 ) -> Resolved:
     """Answer every word of the command line; several mistakes are told at once.
 
@@ -386,7 +390,7 @@ def resolve(
         mistakes.append(f"A grid may have at most {MOST_CELLS:,} cells, got {cells:,}. Leave out values.")
     if mistakes:
         raise UsageError("\n".join(mistakes))
-    return Resolved(study, preset, chosen, parameters, axes, pinned, numbers, count, sources, arms)
+    return Resolved(study, preset, chosen, parameters, axes, pinned, numbers, count, sources, arms, share=share)
 
 
 def _canonical_arm(arm: Arm, more: Mapping[str, Any], recipe: Recipe) -> Arm:
@@ -467,17 +471,21 @@ class Planner:
         keys: dict[str, str] = {}
         for role, template, parents in steps:
             keys[role] = template.key(seed, {inside: keys[outside] for inside, outside in parents})
+        if not self.resolved.share:
+            own = f"{cell.id}/{seed}"
+            # Stages read their parents by key, so what a trial trains under keys of its own it reads alone.
+            keys = {role: specs.short_hash([key, own], 16) for role, key in keys.items()}
         return keys
 
-    def stages(self, cell: Cell, seed: int) -> Iterator[StageNode]:
-        """The stages of one trial, parents first."""
-        made, keys = self.specs(cell), self.keys(cell, seed)
+    def stages(self, cell: Cell, seed: int, keys: Mapping[str, str] | None = None) -> Iterator[StageNode]:
+        """The stages of one trial, parents first; `keys` are those of the trial, where they are known."""
+        made, keys = self.specs(cell), keys or self.keys(cell, seed)
         for step in self.recipe.steps_of(cell.parameters):
             parents = {role: keys[parent] for role, parent in step.parents.items()}
-            yield StageNode(keys[step.role], step.role, made[step.role], seed, parents, [cell.id])
+            yield StageNode(keys[step.role], shown_role(step.role), made[step.role], seed, parents, [cell.id])
 
 
-PLURALS = {"untrained": "untrained networks"}
+PLURALS = {"untrained": "untrained networks", OUTPUTS: "shards of kept outputs"}
 
 
 @dataclass
@@ -538,9 +546,9 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
                 if key in seen:
                     continue
                 seen.add(key)
-                result.distinct[role] += times
+                result.distinct[shown_role(role)] += times
                 if key in present:
-                    result.present[role] += 1
+                    result.present[shown_role(role)] += 1
                     continue
                 price = prices[id(spec)]
                 result.seconds += price.seconds * times
@@ -570,7 +578,7 @@ def _price(
         known if known is not None else cost.seconds_of(spec, data, training),
         cost.seconds_of(spec, data, training, gpu=True),
         known is not None,
-        cost.bytes_of(spec, data),
+        cost.bytes_of(spec, data, training),
     )
 
 
@@ -713,10 +721,9 @@ def build_graph(resolved: Resolved, fingerprint: str, store: Store) -> tuple[Sta
     trials = []
     for seed in resolved.seeds:
         for cell in cells:
-            keys = {}
-            for node in planner.stages(cell, seed):
+            keys = planner.keys(cell, seed)
+            for node in planner.stages(cell, seed, keys):
                 graph.add(node, present=node.key in present)
-                keys[node.role] = node.key
             trials.append(Trial(cell.id, seed, keys))
     return graph, trials, cells
 

@@ -300,12 +300,11 @@ class SampledCells:
 
     def _start(self, number: int, seed: int, *, scout: bool) -> None:
         cell = self._cell_of[number]
-        keys = {}
-        for node in self.planner.stages(cell, seed):
+        keys = self.planner.keys(cell, seed)
+        for node in self.planner.stages(cell, seed, keys):
             if scout and node.role == self.recipe.measured(self.planner.specs(cell)):
                 node.scout_of = number
             self.graph.add(node, present=node.key in self._present or self.store.has(node.key))
-            keys[node.role] = node.key
         self._open[number][seed] = Trial(cell.id, seed, keys)
 
     def _start_others(self, number: int) -> None:

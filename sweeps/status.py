@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -11,9 +12,15 @@ import click
 from sweeps.runs import RunFolder
 from trainables.artifacts import Lease, LeaseObserver, Store, read_json
 from trainables.errors import ArtifactError
+from trainables.recipes import OUTPUTS, shown_role
 from trainables.stages.base import verdict
 
 MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}
+
+
+def _own(keys: list[str], roles: Mapping[str, str]) -> list[str]:
+    """The stages that make a trial a running one: teachers and kept outputs belong to many."""
+    return [key for key in keys[1:] if roles[key] != OUTPUTS] if len(keys) > 2 else keys
 
 
 def look(run: RunFolder, store: Store) -> dict[str, Any]:
@@ -23,7 +30,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
     roles: dict[str, str] = {}
     for trial in content.get("trials", ()):
         for role, key in trial["stages"].items():
-            roles[key] = role
+            roles[key] = shown_role(role)
     observer = LeaseObserver()
     jobs, queue_error = _jobs(run)
     # A lease on a node that was lost looks alive to who sees it for the first time; the queue knows better.
@@ -40,7 +47,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
             state = "done"
         elif any(k in failed_keys for k in keys):
             state = "failed"
-        elif any(k in running_keys for k in (keys[1:] if len(keys) > 2 else keys)):  # A teacher belongs to many.
+        elif any(k in running_keys for k in _own(keys, roles)):
             state = "running"
         elif trial["cell"] in pruned:
             state = "pruned"

@@ -19,6 +19,15 @@ CONVOLUTIONS: dict[str, tuple[float, int]] = {
     "vgg11": (0.2094e9, 8),
     "pixels": (0.0, 0),
 }
+# Widths of the pooled features at width 1: channels of the last stage before widening, and what a block multiplies.
+POOLED: dict[str, tuple[int, int]] = {
+    "resnet18": (512, 1),
+    "resnet34": (512, 1),
+    "resnet50": (512, 4),
+    "resnet34_thin": (256, 1),
+    "resnet_thin": (64, 1),
+    "vgg11": (512, 1),
+}
 LARGE_STEM = 1 / 16  # Its stride and pooling leave a sixteenth of the pixels to every stage.
 BACKWARD = 2.0  # A backward pass takes about twice the forward pass.
 
@@ -37,6 +46,13 @@ def forward_macs(spec: TrainingSpec, side: int) -> float:
     macs, _ = convolutions(spec.architecture)
     read = spec.upsample_to or spec.resolution or side
     return macs * spec.width**2 * (read / 32) ** 2 * (LARGE_STEM if spec.stem == "large" else 1.0)
+
+
+def embedding_width(spec: TrainingSpec) -> int:
+    """Width of the embedding of a spec's network."""
+    offer = plugged.find("network", spec.architecture)
+    channels, factor = POOLED[spec.architecture] if offer is None else (offer.facts["size"]().embedding, 1)
+    return spec.embedding or max(1, round(channels * spec.width)) * factor
 
 
 def training_macs(spec: TrainingSpec, guide: TrainingSpec | None, side: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from trainables.spec import StageSpec
 NOT_PARAMETERS = ("seed", "data")  # Seeds are an axis of their own; the data set has its own flags.
 
 
+OUTPUTS = "outputs"
 ROUTES = ("assistant", "direct", "plain", "cross_structure", "teacher", "untrained")
 
 
@@ -89,7 +90,14 @@ class Recipe:
         return present[-2] if len(present) > 1 else present[-1]
 
     def steps_of(self, cell: Mapping[str, Any]) -> tuple[Placed, ...]:
-        """The stages of a cell, with the parents they read in it."""
+        """The stages of a cell, with the parents they read in it; kept outputs of its frozen networks among them."""
+        placed = self._trained(cell)
+        if not any(name.endswith("teacher_outputs") and value != "live" for name, value in cell.items()):
+            return placed
+        made = self.specs(cell, "")
+        return tuple(part for step in placed for part in _with_outputs(step, made))
+
+    def _trained(self, cell: Mapping[str, Any]) -> tuple[Placed, ...]:
         return self._placed[str(cell.get("route", RouteFields.route)) if self.has_routes else ""]
 
     @functools.cached_property
@@ -172,7 +180,7 @@ class Recipe:
             test_data: Of another one that the evaluation reads instead.
         """
         made: dict[str, StageSpec] = {}
-        for step in (placed.step for placed in self.steps_of(cell)):
+        for step in (placed.step for placed in self._trained(cell)):
             inherited: tuple[tuple[str, Any], ...] = ()
             for roles, names in step.inherits.items():
                 source = made[next(role for role in roles if role in made)]
@@ -185,8 +193,34 @@ class Recipe:
                 elif path in cell:
                     chosen.append((path, cell[path]))
             read = test_data if test_data and issubclass(step.spec, specs.EvaluationSpec) else data
-            made[step.role] = _made(step.spec, read, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            spec = _made(step.spec, read, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            if isinstance(spec, specs.DistillationSpec) and spec.teacher_outputs != "live":
+                if not spec.keeps_outputs or not any(role in made for roles in step.parents.values() for role in roles):
+                    spec = specs.variant(spec, {"teacher_outputs": "live"})
+                for number, shard in enumerate(specs.outputs_specs(spec)):
+                    made[outputs_role(step.role, number)] = shard
+            made[step.role] = spec
         return made
+
+
+def outputs_role(role: str, number: int) -> str:
+    """Role of the stage that keeps part `number` of what the stage `role` reads of its guide; 0 is the base."""
+    return f"{OUTPUTS}-{role}-{number}"
+
+
+def shown_role(role: str) -> str:
+    """A role as people and records know it: all parts of kept outputs are one."""
+    return OUTPUTS if role.startswith(f"{OUTPUTS}-") else role
+
+
+def _with_outputs(placed: Placed, made: Mapping[str, StageSpec]) -> Iterator[Placed]:
+    """A step behind the stages that keep what it reads of its guide."""
+    parts = [role for role in made if role.startswith(outputs_role(placed.role, 0)[:-1])]
+    guide = dict.fromkeys(("guide",), *placed.parents.values())
+    for role in parts:
+        yield Placed(Step(role, specs.OutputsSpec), guide | ({} if role == parts[0] else {"base": parts[0]}))
+    more = {f"{OUTPUTS}-{number}": role for number, role in enumerate(parts)}
+    yield Placed(placed.step, {**placed.parents, **more})
 
 
 def _place(steps: tuple[Step, ...], route: str) -> tuple[Placed, ...]:

@@ -30,6 +30,9 @@ LARGE_STEMS = ("resnet18", "resnet34", "resnet50")  # Networks that can have the
 TASKS = ("classification", "verification", "identification", "retrieval")
 ORDERS = ("1", "2", "3", "C")
 METHODS = ("horkd", "kd", "fitnet", "at", "rkd", "pkt", "sp", "darkrank", "mkd", "crd")
+ON_MAPS = ("fitnet", "at", "sp")  # Methods that read feature maps, which are too large to keep for every view.
+TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
+MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.
 
 # Raise a number when the same spec would now give other numbers; it enters the key of every stage that uses the
 # component and earns a line under "Changed results" in the changelog.
@@ -39,6 +42,7 @@ COMPONENTS: dict[str, int] = {
     "batches": 1,
     "loop": 1,
     "guide": 2,  # The images it sees, as its own training normalised them; 1 was counted in `loop`.
+    "outputs": 1,
     "loss.cross_entropy": 1,
     "loss.point": 1,
     "loss.pair": 1,
@@ -137,6 +141,12 @@ def canonical_method(text: str) -> str:
 def methods_of(text: str) -> tuple[str, ...]:
     """The distillation losses switched on, in the order of `methods()`."""
     return _methods_of(str(text), plugged.generation())
+
+
+def reads_maps(method: str) -> bool:
+    """Whether a distillation loss reads feature maps."""
+    offer = plugged.find("loss", method)
+    return method in ON_MAPS or (offer is not None and bool(offer.facts["maps"]))
 
 
 @functools.lru_cache(maxsize=256)
@@ -750,7 +760,10 @@ class DistillationSpec(TrainingSpec):
 
     cross_entropy: float = bounded(1.0, 0.0)  # Weight of the label term; the paper adds it as it is.
     horkd: HorkdSpec = HorkdSpec()
-    teacher_outputs: str = choice("live", ("live",))  # Whether the guide runs beside the student.
+    # Whether the guide runs beside the student (live), or its outputs are computed once and kept: for every view of the
+    # augmentation (cached), or for those that a seed draws in each epoch (cached_epochs).
+    teacher_outputs: str = choice("live", TEACHER_OUTPUTS)
+    outputs_per_shard: int = later(9, low=1)  # Views, or epochs, that one stage computes; changes no number.
     method: str = later("horkd")  # Any of METHODS joined by +; none = labels only.
     distillation: float = later(1.0, low=0.0)  # Multiplies every distillation term: one knob for all methods.
     kd: KdSpec = later(KdSpec())
@@ -774,10 +787,16 @@ class DistillationSpec(TrainingSpec):
         on = methods_of(self.method)
         return any(method != "horkd" or orders_of(self.horkd.orders) for method in on)
 
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether it reads kept outputs of its guide, which have no feature maps."""
+        return self.teacher_outputs != "live" and self.distils and not any(map(reads_maps, methods_of(self.method)))
+
     def unused(self) -> tuple[str, ...]:
-        """Groups of the losses that are off."""
+        """Groups of the losses that are off, and how outputs are cut into stages."""
         on = methods_of(self.method)
         names = [method for method in METHODS if method not in on]
+        names += ["outputs_per_shard"]
         if not on:
             names += ["teacher_outputs"]
         names += [path for path, _ in self.plugin.values if path.partition(".")[0] not in on]
@@ -807,6 +826,80 @@ class StudentSpec(DistillationSpec):
 
     kind: ClassVar[str] = "student"
     init_from_assistant: bool = False  # Not stated in the paper.
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputsSpec(StageSpec):
+    """What a frozen network says about training images, kept for all that distil from it; one shard, or what they share.
+
+    `base` holds what belongs to all shards: the mean that residuals are taken from, and the exact class centres.
+    """
+
+    kind: ClassVar[str] = "outputs"
+    part: str = choice("base", ("base", "views", "epochs"))
+    start: int = bounded(0, 0)  # First view, or first epoch counted from 1.
+    stop: int = bounded(0, 0)  # One more than the last.
+    # Which images, as the network that reads the outputs is trained on them.
+    validation_fraction: float = bounded(0.1, 0.0, 0.9)
+    split_seed: int = bounded(0, 0, 2**31 - 2)
+    train_images: int = bounded(0, 0)
+    task: str = choice("classification", TASKS)
+    held_out: float = bounded(0.5, 0.0, 0.95)
+    folds: tuple[int, ...] = ()
+    min_images: int = bounded(0, 0)
+    subjects: int = bounded(0, 0)
+    # Which views of them.
+    augment: str = choice("none", AUGMENTATIONS)
+    pad: int = bounded(4, 0, 64)
+    seed: int = bounded(0, 0, 2**31 - 2)  # Of order and augmentation.
+    batch_size: int = bounded(64, 1, 65_536)
+
+    def unused(self) -> tuple[str, ...]:
+        """Views do not rest on a seed, and the base on no view."""
+        names = [] if self.part == "epochs" else ["seed", "batch_size"]
+        if self.part == "base":
+            names += ["start", "stop", "augment", "pad"]
+        elif "crop" not in self.augment:
+            names += ["pad"]
+        if self.task == "classification":
+            names += ["held_out", "folds", "min_images", "subjects"]
+        if self.task != "verification":
+            names += ["folds"]
+        if self.task != "identification":
+            names += ["subjects"]
+        return tuple(names)
+
+    def components(self) -> Versions:
+        """How a guide looks at images, what is kept of it, and the protocol that says which images."""
+        names = ["guide", "outputs", "degrade"]
+        names += [] if self.part == "base" else ["augment"]
+        names += ["batches"] if self.part == "epochs" else []
+        names += [] if self.task == "classification" else [f"protocol.{self.task}"]
+        return {name: version_of(name) for name in sorted(names)}
+
+
+def view_count(augment: str, pad: int) -> int:
+    """Number of distinct views of one image: (2 pad + 1)^2 crops, times 2 with flips (pad 4: 162)."""
+    return ((2 * pad + 1) ** 2 if "crop" in augment else 1) * (2 if "flip" in augment else 1)
+
+
+def outputs_specs(spec: DistillationSpec) -> tuple[OutputsSpec, ...]:
+    """The stages that keep what `spec` reads of its guide, the base first; none where the guide runs live.
+
+    Augmentations with more than MOST_VIEWS views are kept as each seed's epochs draw them.
+    """
+    if not spec.keeps_outputs:
+        return ()
+    names = {f.name for f in dataclasses.fields(OutputsSpec)} & {f.name for f in dataclasses.fields(spec)}
+    base = OutputsSpec(**{name: getattr(spec, name) for name in names})
+    views = view_count(spec.augment, spec.pad)
+    by_epochs = spec.teacher_outputs == "cached_epochs" or views > MOST_VIEWS
+    first, last, part = (1, spec.epochs + 1, "epochs") if by_epochs else (0, views, "views")
+    cuts = range(first, last, spec.outputs_per_shard)
+    shards = [
+        variant(base, {"part": part, "start": cut, "stop": min(cut + spec.outputs_per_shard, last)}) for cut in cuts
+    ]
+    return (base, *shards)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -863,7 +956,8 @@ class SleepSpec(StageSpec):
 
 
 SPECS: dict[str, type[StageSpec]] = {
-    spec.kind: spec for spec in (TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, EvaluationSpec, SleepSpec)
+    spec.kind: spec
+    for spec in (TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, OutputsSpec, EvaluationSpec, SleepSpec)
 }
 
 

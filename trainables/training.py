@@ -39,8 +39,9 @@ from trainables.losses.ranking import triplet_loss
 from trainables.models import build
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Outputs, Pixels
-from trainables.spec import DistillationSpec, TrainingSpec
+from trainables.spec import DistillationSpec, OutputsSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
+from trainables.views import KeptOutputs, blocks
 
 RESIDENT_BYTES = 1 << 30  # Splits up to this size are copied out of the map, or, eight times as large, onto a GPU.
 VALIDATION_SCORES = ("top1", "verification_accuracy", "recall_at_1")  # As a history names them, `validation/` before.
@@ -159,7 +160,9 @@ class View:
 class Guide:
     """A frozen network whose knowledge is distilled. Always in evaluation mode; its buffers never move."""
 
-    def __init__(self, artifact: Artifact, splits: Splits, device: torch.device, task: str) -> None:
+    def __init__(
+        self, artifact: Artifact, splits: Splits, device: torch.device, task: str, kept: KeptOutputs | None = None
+    ) -> None:
         network, self.spec, cut = load_network(artifact, splits.packed)
         if isinstance(network, Pixels):
             raise UsageError("Raw pixels cannot guide a network; the teacher must have an architecture.")
@@ -168,9 +171,11 @@ class Guide:
         self.classes = cut.classes
         # It reads images as in its own training, whatever part of the data its student sees.
         mean, std = (value.float().to(device) for value in remembered_statistics(splits.packed, cut.train))
-        self.network = network.to(device).eval().requires_grad_(False)
+        # With kept outputs it is never asked, and stays where it is.
+        self.network = (network if kept is not None else network.to(device)).eval().requires_grad_(False)
         self.view = View(self.spec, splits.packed.info, mean, std)
         self.width = network.embedding_width
+        self.kept = kept
 
     def __call__(self, images: Tensor, maps: bool = False) -> Outputs:
         """Outputs for uint8 images [B, C, H, W] at the guide's own resolution."""
@@ -178,6 +183,20 @@ class Guide:
             outputs = self.network(self.view(images), maps=maps)
         # Inference tensors cannot be kept for a backward pass.
         return Outputs(outputs.embedding.clone(), outputs.logits.clone(), tuple(map_.clone() for map_ in outputs.maps))
+
+    def on(self, images: Tensor, rows: Tensor, views: Tensor, epoch: int, *, maps: bool = False) -> Outputs:
+        """Outputs for a batch of training: computed from `images`, or read where they are kept.
+
+        Args:
+            images: uint8 [B, C, H, W], the views themselves.
+            rows: Their places in the training split, int64 [B] on the CPU.
+            views: Indices of the views, int64 [B] on the CPU.
+            epoch: Counted from 1.
+            maps: Whether feature maps are wanted, which are never kept.
+        """
+        if self.kept is None:
+            return self(images, maps=maps)
+        return self.kept(rows, views if self.kept.part == "views" else torch.full_like(rows, epoch))
 
 
 class Mapped:
@@ -207,7 +226,7 @@ class Splits:
     std: Tensor
 
     @classmethod
-    def open(cls, spec: TrainingSpec, context: Context, device: torch.device) -> Splits:
+    def open(cls, spec: TrainingSpec | OutputsSpec, context: Context, device: torch.device) -> Splits:
         """Training and validation split of the packed data set."""
         packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
         cut = cut_for(packed, spec)
@@ -389,29 +408,17 @@ class Trainer:
         """What is computed once before the first epoch: the guide's exact class centres."""
         if self.loss is not None and self.loss.uses_teacher_centers and self.guide is not None:
             guide = self.guide
-            self.loss.set_teacher_centers(*self._class_sums(lambda images: guide(images).embedding, guide.width))
+            if guide.kept is not None:
+                total, count = guide.kept.class_sums
+                self.loss.set_teacher_centers(total.to(self.device), count.to(self.device))
+            else:
+                self.loss.set_teacher_centers(*self._class_sums(lambda images: guide(images).embedding, guide.width))
 
     def _class_sums(self, embed: Callable[[Tensor], Tensor], width: int) -> tuple[Tensor, Tensor]:
-        """Sum [C, D] and number [C] of the embeddings of each class over the training split, not augmented."""
-        total = torch.zeros(self.classes, width, dtype=torch.float64, device=self.device)
-        count = torch.zeros(self.classes, dtype=torch.int64, device=self.device)
-        for start in range(0, len(self.splits.train_labels), 256):
-            labels = self.splits.train_labels[start : start + 256]
-            features = embed(self.splits.train_images[start : start + 256].to(self.device)).double()
-            # As a matrix product, which is deterministic everywhere; scattered additions are not on a GPU.
-            onehot = F.one_hot(labels, self.classes).double()
-            total += onehot.T @ features
-            count += onehot.sum(0).long()
-        return total.float(), count
+        return class_sums(self.splits, self.classes, embed, width, self.device)
 
     def _own_embedding(self, images: Tensor) -> Tensor:
         return self.network(self.view(images)).embedding
-
-    def autocast(self) -> Any:
-        """Mixed precision where the spec asks for it."""
-        if self.spec.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.spec.precision])
 
     def train_epoch(self) -> None:
         """One pass over the training split; adds a row to the history.
@@ -434,25 +441,25 @@ class Trainer:
         count = len(splits.train_labels)
         batches = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
         # All positions travel to the device now: a copy inside the epoch would wait for it.
-        chosen = [(batch.to(splits.train_images.device), batch.to(self.device)) for batch in batches]
+        chosen = [(batch, batch.to(splits.train_images.device), batch.to(self.device)) for batch in batches]
         draws = generator(spec.seed, epoch, "augment")
         sums: dict[str, Tensor] = {}
         rate = 0.0
-        for number, (where, wanted) in enumerate(chosen):
+        for number, (rows, where, wanted) in enumerate(chosen):
             progress = (epoch - 1 + number / len(batches)) / spec.epochs
             rate = learning_rate(spec, progress, epoch - 1 + (number + 1) / len(batches))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            images, _ = augment(splits.train_images[where], spec.augment, pad=spec.pad, generator=draws)
+            images, views = augment(splits.train_images[where], spec.augment, pad=spec.pad, generator=draws)
             images = images.to(self.device, non_blocking=True)
             labels = splits.train_labels[wanted]
-            with self.autocast():
+            with autocast(spec, self.device):
                 outputs = self.network(self.view(images), maps=maps)
                 label_loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=spec.label_smoothing)
                 total = self.label_weight * label_loss
                 terms: dict[str, Tensor] = {}
                 if self.loss is not None and self.guide is not None:
-                    theirs = self.guide(images, maps=maps)
+                    theirs = self.guide.on(images, rows, views, epoch, maps=maps)
                     distilled, terms = self.loss(outputs, theirs, labels, wanted, progress=progress)
                     total = total + distilled
                 if spec.triplet.weight > 0:
@@ -575,6 +582,26 @@ class Trainer:
         return weights
 
 
+def autocast(spec: specs.StageSpec, device: torch.device) -> Any:
+    """Mixed precision where the spec asks for it."""
+    return nullcontext() if spec.precision == "float32" else torch.autocast(device.type, PRECISIONS[spec.precision])
+
+
+def class_sums(
+    splits: Splits, classes: int, embed: Callable[[Tensor], Tensor], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Sum [C, D] and number [C] of the embeddings of each class over the training split, not augmented."""
+    total = torch.zeros(classes, width, dtype=torch.float64, device=device)
+    count = torch.zeros(classes, dtype=torch.int64, device=device)
+    for block in blocks(len(splits.train_labels)):
+        features = embed(splits.train_images[block].to(device)).double()
+        # As a matrix product, which is deterministic everywhere; scattered additions are not on a GPU.
+        onehot = F.one_hot(splits.train_labels[block], classes).double()
+        total += onehot.T @ features
+        count += onehot.sum(0).long()
+    return total.float(), count
+
+
 def predict(
     network: nn.Module, view: View, images: Tensor | Mapped, labels: Tensor, batch_size: int
 ) -> Generator[tuple[Outputs, Tensor], None, None]:
@@ -592,7 +619,12 @@ def validation_value(row: Mapping[str, float]) -> float | None:
 
 
 def train(
-    spec: TrainingSpec, context: Context, guide: Artifact | None = None, *, start_from_guide: bool = False
+    spec: TrainingSpec,
+    context: Context,
+    guide: Artifact | None = None,
+    *,
+    start_from_guide: bool = False,
+    kept: KeptOutputs | None = None,
 ) -> Generator[Progress, None, Result]:
     """Train the network of `spec`, guided by the network of an artifact where the spec distils.
 
@@ -601,6 +633,7 @@ def train(
         context: Store, device, checkpoints.
         guide: The frozen network to distil from.
         start_from_guide: Whether to begin with the guide's weights.
+        kept: The guide's outputs, where they were computed before.
 
     Yields:
         One `Progress` per epoch, after its checkpoint.
@@ -616,7 +649,7 @@ def train(
         )
     device = prepare(spec, context)
     splits = Splits.open(spec, context, device)
-    mentor = Guide(guide, splits, device, spec.task) if guide is not None else None
+    mentor = Guide(guide, splits, device, spec.task, kept) if guide is not None else None
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
     saved = context.saved()
@@ -634,23 +667,25 @@ def train(
         context.save(trainer.epoch, trainer.state())
         yield Progress(trainer.epoch, spec.epochs, validation_value(row))
     weights = trainer.finish()
-    kept = trainer.history[trainer.best[1] - 1] if trainer.best is not None else trainer.history[-1]
+    row = trainer.history[trainer.best[1] - 1] if trainer.best is not None else trainer.history[-1]
     measured = {
-        "train_top1": kept["train/top1"],
-        "embedding_spread": kept["train/spread"],
-        "epoch": int(kept["epoch"]),
+        "train_top1": row["train/top1"],
+        "embedding_spread": row["train/spread"],
+        "epoch": int(row["epoch"]),
         "parameters_count": sum(p.numel() for p in trainer.network.parameters()),
         "macs": trainer.macs,
     }
-    value = validation_value(kept)
+    if mentor is not None and mentor.kept is not None:
+        measured["outputs_read"] = trainer.batch_size * (len(splits.train_labels) // trainer.batch_size) * spec.epochs
+    value = validation_value(row)
     if value is not None:
         measured["validation_score"] = value
         measured["validation_images"] = len(splits.validation_labels)
         measured["best_validation_score"] = max(
-            v for row in trainer.history if (v := validation_value(row)) is not None
+            v for other in trainer.history if (v := validation_value(other)) is not None
         )
-    if "validation/top1" in kept:
-        measured["validation_top1"] = kept["validation/top1"]
+    if "validation/top1" in row:
+        measured["validation_top1"] = row["validation/top1"]
     return Result(
         metrics=measured,
         history=trainer.history,

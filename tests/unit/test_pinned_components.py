@@ -43,6 +43,7 @@ from trainables.spec import (
 )
 from trainables.stages.base import Context, attempt
 from trainables.training import Guide, Splits, learning_rate
+from trainables.views import PARTS, Shard
 
 
 def numbers(*shape: int, purpose: str = "pin") -> torch.Tensor:
@@ -231,6 +232,15 @@ def of_retrieval() -> list[float]:
     return [value for one in found for value in (*one.recalls.values(), float(one.neighbours.sum()))]
 
 
+def of_outputs() -> list[float]:
+    said = Outputs(numbers(5, 4) + 100, numbers(5, 3, purpose="logits"))
+    base = {"embedding": said.embedding.mean(0), "logits": said.logits.mean(0)}
+    with tempfile.TemporaryDirectory() as folder:
+        shard = Shard(Path(folder), "1", 5, 2, base)
+        shard.put(torch.tensor([4, 2, 0, 1, 3]), 1, said)
+        return [weigh(torch.from_numpy(np.array(shard.arrays[part])).float()) for part in PARTS]
+
+
 def of_pixels() -> list[float]:
     return [weigh(build("pixels", channels=3, classes=2)(images() / 255).embedding)]
 
@@ -241,6 +251,7 @@ RUNS: dict[str, Callable[[], list[float]]] = {
     "batches": of_batches,
     "loop": of_loop,
     "guide": of_guide,
+    "outputs": of_outputs,
     "loss.cross_entropy": of_cross_entropy,
     "loss.point": of_loss("1"),
     "loss.pair": of_loss("2"),
@@ -270,6 +281,7 @@ PINNED: dict[str, tuple[int, list[float]]] = {
     "batches": (1, [10.80192, 106.2736]),
     "loop": (1, [0.0248461, 0.03969463, 0.01030537, 0.0003077915, 0.025, 0.05, 0.005, 5e-05, 0.025, 0.05, 0.05, 0.05]),
     "guide": (2, [0.2346163, 0.2328495, 0.2358635, 0.1666823, 0.1686255, 0.1700039, -49.75295, 1.62402]),
+    "outputs": (1, [-0.5402182, -0.2281593]),
     "loss.cross_entropy": (1, [1.568306, 1.576209]),
     "loss.point": (1, [1.454783, 1.454783, 23.51902, 1.454783, 1.454783, 23.51902]),
     "loss.pair": (1, [0.004654832, 0.2327416, 0.9937236, 0.004654832, 0.2327416, 0.9937236]),

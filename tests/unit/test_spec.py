@@ -23,6 +23,7 @@ from trainables.spec import (
     EvaluationSpec,
     HorkdSpec,
     KeyTemplate,
+    OutputsSpec,
     SleepSpec,
     StageSpec,
     StudentSpec,
@@ -272,6 +273,22 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
         {"network": PARENT},
         "71b5a573404cd7e8",
     ),
+    "base of kept outputs": (OutputsSpec(data=DATA), {"guide": PARENT}, "1ca3b67a14dd0e7c"),
+    "kept outputs of views": (
+        OutputsSpec(data=DATA, part="views", stop=9, augment="crop_flip"),
+        {"guide": PARENT, "base": PARENT},
+        "6a1d0a51d1b7c8c0",
+    ),
+    "kept outputs of epochs": (
+        OutputsSpec(data=DATA, part="epochs", start=1, stop=10, task="verification"),
+        {"guide": PARENT, "base": PARENT},
+        "aff249ba2ffaabfa",
+    ),
+    "student by kept outputs": (
+        StudentSpec(data=DATA, teacher_outputs="cached"),
+        {"guide": PARENT},
+        "0cae08dbbcd43303",
+    ),
     "evaluation by neighbours": (EvaluationSpec(data=DATA, reader="nearest"), {"network": PARENT}, "a41d7a523aac3902"),
 }
 
@@ -383,6 +400,7 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         TeacherSpec(triplet=TripletSpec(weight=1)),
         *(StudentSpec(method=method) for method in sp.METHODS),
         *(EvaluationSpec(protocol=task) for task in sp.TASKS),
+        OutputsSpec(part="epochs", stop=2),
         SleepSpec(),
     ]
     before = [stage_key(spec, {}) for spec in every]

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainables import spec
 from trainables.errors import UsageError, did_you_mean
 
-KINDS = ("none", "flip", "crop", "crop_flip")
+KINDS = spec.AUGMENTATIONS
 
 
 def view_count(kind: str, pad: int) -> int:
@@ -23,8 +24,7 @@ def view_count(kind: str, pad: int) -> int:
         )
     if pad < 0:
         raise UsageError(f"`pad` must be at least 0 pixels, but got {pad}.")
-    crops = (2 * pad + 1) ** 2 if "crop" in kind else 1
-    return crops * (2 if "flip" in kind else 1)
+    return spec.view_count(kind, pad)
 
 
 def augment(images: Tensor, kind: str, *, pad: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -37,11 +37,11 @@ def augment(images: Tensor, kind: str, *, pad: int, generator: torch.Generator) 
         generator: The only source of randomness.
 
     Returns:
-        The views uint8 [B, C, H, W] and their indices int64 [B], from which `view` makes them again.
+        The views uint8 [B, C, H, W] and their indices int64 [B], from which `view` makes them again; the indices lie
+        where the generator does.
     """
     index = torch.randint(view_count(kind, pad), (len(images),), generator=generator, device=generator.device)
-    index = index.to(images.device)
-    return _view(images, kind, pad, index), index
+    return _view(images, kind, pad, index.to(images.device)), index
 
 
 def view(images: Tensor, kind: str, pad: int, view_index: Tensor | int) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 from trainables.data.draws import draw_pairs, seeded_random
 from trainables.data.packed import TEST, TRAIN, Packed, split_indices
 from trainables.errors import DataError, UsageError, did_you_mean
-from trainables.spec import TASKS, TrainingSpec
+from trainables.spec import TASKS, OutputsSpec, TrainingSpec
 
 LEAST_OF_A_DRAW = 5  # Images of a subject that may be drawn, where their number is given.
 
@@ -36,7 +36,7 @@ class Cut:
     pairs: np.ndarray | None = None  # Verification: [P, 4] int64 rows of fold, first item, second item, 1 if the same.
 
 
-def cut_for(packed: Packed, spec: TrainingSpec) -> Cut:
+def cut_for(packed: Packed, spec: TrainingSpec | OutputsSpec) -> Cut:
     """The cut that a training asks for; see `cut`."""
     return cut(
         packed,

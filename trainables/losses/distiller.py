@@ -28,7 +28,7 @@ from trainables.losses.contrastive import CrdLoss
 from trainables.losses.from_plugins import PluginTerm, offers_of
 from trainables.losses.horkd import HorkdLoss, normalise_features
 from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss
-from trainables.spec import methods_of, orders_of
+from trainables.spec import ON_MAPS, methods_of, orders_of
 
 if TYPE_CHECKING:
     from trainables.spec import DistillationSpec, FitnetSpec
@@ -45,7 +45,6 @@ TERMS: dict[str, tuple[str, ...]] = {
     "mkd": ("mkd_absolute", "mkd_relative"),
     "crd": ("crd",),
 }
-ON_MAPS = ("fitnet", "at", "sp")
 
 
 class Outputs(Protocol):

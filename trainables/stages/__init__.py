@@ -10,6 +10,7 @@ STAGES: dict[str, Any] = {
     "assistant": "trainables.stages.assistant:run",
     "student": "trainables.stages.student:run",
     "untrained": "trainables.stages.untrained:run",
+    "outputs": "trainables.stages.outputs:run",
     "evaluation": "trainables.stages.evaluation:run",
     "sleep": "trainables.stages.sleep:run",
 }

@@ -7,9 +7,10 @@ from collections.abc import Generator, Mapping
 from trainables.artifacts import Artifact
 from trainables.spec import AssistantSpec
 from trainables.stages.base import Context, Progress, Result
+from trainables.stages.outputs import kept
 from trainables.training import train
 
 
 def run(spec: AssistantSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
     """Cross-entropy and the relations to `parents["teacher"]`; with orders none the teacher is never run."""
-    return (yield from train(spec, context, parents["teacher"]))
+    return (yield from train(spec, context, parents["teacher"], kept=kept(parents, context)))

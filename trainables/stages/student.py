@@ -7,6 +7,7 @@ from collections.abc import Generator, Mapping
 from trainables.artifacts import Artifact
 from trainables.spec import StudentSpec
 from trainables.stages.base import Context, Progress, Result
+from trainables.stages.outputs import kept
 from trainables.training import train
 
 
@@ -15,4 +16,5 @@ def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) ->
 
     Without a guide it is trained on labels alone.
     """
-    return (yield from train(spec, context, parents.get("guide"), start_from_guide=spec.init_from_assistant))
+    start = spec.init_from_assistant
+    return (yield from train(spec, context, parents.get("guide"), start_from_guide=start, kept=kept(parents, context)))

@@ -9,6 +9,7 @@ from torch import nn
 from trainables.errors import UsageError
 from trainables.models import Network, build
 from trainables.models.macs import count_macs
+from trainables.models.network import fold
 from trainables.models.registry import BUILDERS
 from trainables.spec import ARCHITECTURES
 
@@ -112,3 +113,23 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 def test_impossible_numbers_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         _small("resnet_thin", **wrong)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folded_network_says_the_same_without_normalisations(name: str) -> None:
+    network = _small(name)
+    network.train()
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        network(
+            torch.randn(8, 3, 16, 16, generator=draws) + 1
+        )  # Running statistics that are not those of a new network.
+    network.eval()
+    images = torch.randn(4, 3, 16, 16, generator=draws)
+    with torch.no_grad():
+        before = network(images, maps=True)
+        fold(network)
+        after = network(images, maps=True)
+    assert not [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for one, two in zip((*before[:2], *before.maps), (*after[:2], *after.maps), strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(one.abs().max()))

@@ -1,0 +1,156 @@
+"""Kept outputs in the plan: what is shared, what is computed, and a forecast that counts what then happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import search_spaces
+from sweeps import plan
+from sweeps.forecast import best, forecasts
+from sweeps.plan import Planner, Resolved, build_graph
+from trainables.artifacts import Store
+from trainables.data.packed import open_packed
+from trainables.recipes import OUTPUTS
+from trainables.spec import TrainingSpec, stage_key, to_plain
+from trainables.stages.base import Context, attempt
+
+
+def asked(study: str, *settings: str, preset: str = "tiny", seeds: int = 2, share: bool = True) -> Resolved:
+    resolved = plan.resolve(search_spaces.load(study), preset=preset, settings=settings, seeds=str(seeds), share=share)
+    resolved.side = 8
+    return resolved
+
+
+def about(packed: Any) -> dict[str, Any]:
+    info = packed.info
+    names = ("name", "height", "width", "train_images", "test_images", "fingerprint")
+    return {name: getattr(info, name) for name in names} | {"classes": len(info.classes)}
+
+
+def roles(resolved: Resolved, store: Store) -> dict[str, int]:
+    graph, _, _ = build_graph(resolved, "d", store)
+    found: dict[str, int] = {}
+    for node in graph.nodes.values():
+        found[node.role] = found.get(node.role, 0) + 1
+        assert stage_key(node.spec, node.parents) == node.key
+    return found
+
+
+def test_outputs_are_kept_once_for_all_cells_of_a_teacher(store: Store) -> None:
+    live = roles(asked("horkd_order_ablation", preset="demo", seeds=5), store)
+    views = roles(
+        asked("horkd_order_ablation", "teacher_outputs=cached", "augment=flip", preset="demo", seeds=5), store
+    )
+    assert live == {"teacher": 5, "assistant": 80, "evaluation": 80}
+    # A base and one shard of two views for each of the five teachers.
+    assert views == live | {OUTPUTS: 10}
+    settings = ("teacher_outputs=cached_epochs", "outputs_per_shard=10")
+    by_epochs = roles(asked("horkd_order_ablation", *settings, preset="demo", seeds=5), store)
+    assert by_epochs == live | {OUTPUTS: 5 * (1 + 3)}
+
+
+def test_students_of_every_resolution_read_the_same_outputs(store: Store) -> None:
+    settings = ("teacher_outputs=cached", "augment=flip", "arm=kd,horkd_direct", "resolution=8,6,4")
+    resolved = asked("horkd_resolution_robustness", *settings, preset="demo", seeds=1)
+    assert roles(resolved, store)[OUTPUTS] == 2
+
+
+def test_arms_that_read_maps_run_live_beside_arms_that_read_what_is_kept() -> None:
+    resolved = asked("horkd_classification", "teacher_outputs=cached", "arm=fitnet,kd,ce", preset="demo", seeds=1)
+    planner = Planner(resolved, "d")
+    same = Planner(asked("horkd_classification", "arm=fitnet,kd,ce", preset="demo", seeds=1), "d")
+    for cell, other in zip(resolved.cells(), same.resolved.cells(), strict=True):
+        keys, live = planner.keys(cell, 0), same.keys(other, 0)
+        reads = any(role.startswith(OUTPUTS) for role in keys)
+        assert reads == (cell.point["arm"] == "kd")
+        if not reads:
+            assert keys == live
+
+
+def test_without_sharing_no_two_trials_have_a_stage_in_common(store: Store) -> None:
+    graph, trials, _ = build_graph(asked("horkd_order_ablation", share=False), "d", store)
+    keys = [key for trial in trials for key in trial.stages.values()]
+    assert len(keys) == len(set(keys)) == len(graph.nodes)
+    shared = asked("horkd_order_ablation")
+    assert shared.run_id("d") != asked("horkd_order_ablation", share=False).run_id("d")
+    for node in graph.nodes.values():
+        assert all(parent in graph.nodes for parent in node.parents.values())
+
+
+@pytest.mark.parametrize("way", ["live", "cached", "cached_epochs"])
+def test_a_forecast_counts_what_then_is_computed_kept_and_read(way: str, packed_digits: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    (store.root / "data").mkdir()
+    shutil.copy(packed_digits.path, store.root / "data")
+    packed = open_packed(packed_digits.path)
+    resolved = asked("horkd_order_ablation", f"teacher_outputs={way}", "augment=flip", "orders=none,1,2+C", "epochs=2")
+    found = {one.way: one for one in forecasts(resolved, packed.info.fingerprint, about(packed), packed)}
+    graph, _, _ = build_graph(resolved, packed.info.fingerprint, store)
+    computed = kept = read = 0
+    for node in graph.nodes.values():
+        context = Context(store=store, key=node.key, core_locks=False)
+        *_, last = attempt(node.spec.kind, to_plain(node.spec), node.parents, context)
+        assert last["outcome"] == "done", last
+        artifact = store.get(node.key)
+        read += artifact.metrics.get("outputs_read", 0)
+        if node.role == OUTPUTS:
+            computed += artifact.metrics["forward_images"]
+            kept += sum(entry["bytes"] for entry in artifact.manifest["files"].values())
+    if way == "live":
+        assert computed == kept == read == 0
+        # 2 seeds; two cells read the teacher for 2 epochs of 3 batches, one of them counts its centres first.
+        assert found["live"].computed == 2 * (2 * 2 * 96 + 100)
+        return
+    assert found[way].computed == computed
+    assert found[way].asked == read > 0
+    assert found[way].hits == 1 - computed / read
+    # A few hundred bytes of headers are all that is not counted, on arrays of some kilobytes.
+    assert found[way].bytes == pytest.approx(kept, abs=300 * 2 * len(found) + 2000)
+
+
+def test_the_least_work_is_advised(packed_digits: Any) -> None:
+    packed = open_packed(packed_digits.path)
+
+    def price(spec: TrainingSpec, side: int, batch: int) -> float:
+        return 1.0
+
+    def advised(*settings: str, seeds: int) -> str:
+        resolved = asked("horkd_order_ablation", *settings, preset="demo", seeds=seeds)
+        return best(forecasts(resolved, packed.info.fingerprint, about(packed), packed, price)).way
+
+    assert advised("augment=flip", seeds=1) == "cached"
+    assert advised("augment=crop_flip", seeds=1) == "cached_epochs"
+    # 15 cells of 30 epochs read one seed's draws; a single one reads each of them once, so nothing is saved.
+    assert advised("augment=crop_flip", "orders=2", seeds=1) == "live"
+
+
+def test_the_forecast_of_a_study_that_distils_nothing_is_empty(packed_digits: Any) -> None:
+    packed = open_packed(packed_digits.path)
+    resolved = asked("horkd_classification", "arm=ce,teacher,pixels")
+    assert forecasts(resolved, packed.info.fingerprint, about(packed), packed) == []
+
+
+def test_a_forecast_leaves_the_study_as_it_was(packed_digits: Any) -> None:
+    packed = open_packed(packed_digits.path)
+    resolved = asked("horkd_order_ablation")
+    before = dataclasses.replace(resolved)
+    ids = [cell.id for cell in resolved.cells()]
+    forecasts(resolved, packed.info.fingerprint, about(packed), packed)
+    assert resolved.parameters == before.parameters
+    assert [cell.id for cell in resolved.cells()] == ids
+
+
+def test_an_augmentation_of_too_many_views_is_said_to_be_kept_by_epochs(packed_digits: Any) -> None:
+    packed = open_packed(packed_digits.path)
+    for pad, unbounded in ((4, False), (16, True)):
+        resolved = asked("horkd_order_ablation", "augment=crop_flip", f"pad={pad}")
+        found = {one.way: one for one in forecasts(resolved, packed.info.fingerprint, about(packed), packed)}
+        assert found["cached"].unbounded == unbounded
+        assert ("more than 1,000 views" in found["cached"].sentence) == unbounded
+        assert not found["cached_epochs"].unbounded
