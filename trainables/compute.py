@@ -73,7 +73,7 @@ def forward_macs(spec: TrainingSpec, side: int) -> float:
         return OF_FILES[spec.architecture][0]
     macs, _ = convolutions(spec.architecture)
     read = spec.upsample_to or spec.resolution or side
-    outside = spec.architecture not in CONVOLUTIONS
+    outside = ":" in spec.architecture
     if isinstance(spec, PretrainedSpec):
         read = spec.side or (224 if outside else read)
     return macs * spec.width**2 * (read / 32) ** 2 * (LARGE_STEM if spec.stem == "large" or outside else 1.0)
@@ -83,7 +83,8 @@ def embedding_width(spec: TrainingSpec) -> int:
     """Width of the embedding of a spec's network; of another library's a guess, as in `forward_macs`."""
     if spec.architecture in OF_FILES:
         return 2048 if spec.architecture.startswith("vggface2") else 512
-    channels, factor = POOLED[_known(spec.architecture)]
+    offer = plugged.find("network", spec.architecture)
+    channels, factor = POOLED[_known(spec.architecture)] if offer is None else (offer.facts["size"]().embedding, 1)
     return spec.embedding or max(1, round(channels * spec.width)) * factor
 
 

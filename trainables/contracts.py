@@ -19,7 +19,7 @@ from trainables.errors import SweepsError
 from trainables.losses.distiller import Batch
 from trainables.losses.from_plugins import PluginTerm
 from trainables.models.macs import count_macs
-from trainables.models.network import Outputs
+from trainables.models.network import Outputs, fold
 from trainables.models.registry import BUILDERS, build
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # Of student [B, D], teacher [B, D] and labels [B].
@@ -282,6 +282,22 @@ def weights_survive_a_file(name: str) -> None:
             broken("what was saved and loaded gives other logits")
 
 
+def survives_folding(name: str) -> None:
+    """With its batch normalisations folded into its convolutions, as for kept outputs, it says the same."""
+    network = _network(name).train()
+    side = 2 * _sides(name)[0]
+    images = torch.randn(8, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network(images)  # Moves the running statistics from where they begin.
+        plain = network.eval()(images)
+        fold(network)
+        folded = network(images)
+    for part in ("embedding", "logits"):
+        ours, theirs = getattr(folded, part), getattr(plain, part)
+        if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
+            broken(f"with folded normalisations its {part} differ by up to {float((ours - theirs).abs().max()):.3g}")
+
+
 def costs_are_counted(name: str) -> None:
     """It has multiply-adds to count."""
     if count_macs(_network(name), channels=3, side=2 * _sides(name)[0]) <= 0:
@@ -294,6 +310,7 @@ OF_NETWORKS: dict[str, Callable[[str], None]] = {
     "in evaluation images do not mix": images_do_not_mix,
     "every weight gets a gradient": everything_learns,
     "weights survive a file": weights_survive_a_file,
+    "folded normalisations change nothing": survives_folding,
     "its cost can be counted": costs_are_counted,
 }
 

@@ -105,6 +105,7 @@ class _Size:
     macs: float  # Of one forward pass at 32 x 32 and width 1.
     layers: int  # Convolutions and linear layers.
     parameters: int
+    embedding: int  # Width.
 
 
 def _size(name: str, least: int) -> _Size:

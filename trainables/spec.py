@@ -162,6 +162,12 @@ def methods_of(text: str) -> tuple[str, ...]:
     return _methods_of(str(text), plugged.generation())
 
 
+def reads_maps(method: str) -> bool:
+    """Whether a distillation loss reads feature maps."""
+    offer = plugged.find("loss", method)
+    return method in ON_MAPS or (offer is not None and bool(offer.facts["maps"]))
+
+
 @functools.lru_cache(maxsize=256)
 def _methods_of(text: str, generation: int) -> tuple[str, ...]:
     parts = [part.strip().lower() for part in text.replace(" ", "+").split("+") if part.strip()]

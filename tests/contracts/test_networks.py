@@ -56,6 +56,19 @@ class Shared(Network):
         self.twin = self.classifier
 
 
+class Sideways(Network):
+    """Takes a convolution's output from within a sequence, before its normalisation."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.block = nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6))
+
+    def forward(self, images: Tensor, maps: bool = False) -> Outputs:
+        x = self.trunk(images)
+        embedding = (self.block(x) + self.block[0](x)).mean((2, 3))
+        return Outputs(embedding, self.classifier(embedding))
+
+
 class Idle(Network):
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
@@ -78,7 +91,7 @@ def always_the_same(channels: int, classes: int) -> Network:
     return plain(channels, classes)
 
 
-SHAPES, SEED, MIX, LEARN, FILE, COST = OF_NETWORKS
+SHAPES, SEED, MIX, LEARN, FILE, FOLD, COST = OF_NETWORKS
 
 BROKEN: list[tuple[Callable[..., Any], str, str]] = [
     (of_class(WrongWidth), SHAPES, r"the embedding is \(2, 12\), not \(2, 6\)"),
@@ -88,6 +101,7 @@ BROKEN: list[tuple[Callable[..., Any], str, str]] = [
     (of_class(Mixing), MIX, "another embedding when others are beside it"),
     (of_class(Idle), LEARN, "no gradient reaches unused.weight, unused.bias"),
     (of_class(Shared), FILE, "cannot be saved"),
+    (of_class(Sideways), FOLD, "its embedding differ by up to"),
 ]
 
 

@@ -457,6 +457,13 @@ def test_a_loss_that_gives_something_else_is_refused(desk: Any, body: str, told:
         apply(distiller(method="bad"))
 
 
+def test_outputs_are_kept_for_losses_that_read_no_maps(desk: Any) -> None:
+    desk.load(LOSS.replace("zero=True", "maps=True").replace('"nearness"', '"seen"'), "a.py")
+    desk.load(LOSS)
+    assert StudentSpec(method="nearness", teacher_outputs="cached").keeps_outputs
+    assert not StudentSpec(method="nearness+seen", teacher_outputs="cached").keeps_outputs
+
+
 def test_a_loss_says_what_it_reads_and_the_networks_must_have_it(desk: Any) -> None:
     desk.load(
         """
@@ -481,7 +488,8 @@ def test_a_network_is_built_by_name_counted_and_priced(desk: Any) -> None:
     assert spec.components()["network.small"] == plugins.loaded()[0].sha256[:8]
     data = {"height": 8, "width": 8, "train_images": 100, "test_images": 10}
     size = plugged.get("network", "small").facts["size"]()
-    assert (size.macs, size.layers, size.parameters) == (16 * 16 * 8 * 27 + 8 * 10, 2, 8 * 27 + 8 + 8 * 10 + 10)
+    assert (size.embedding, size.layers) == (8, 2)
+    assert (size.macs, size.parameters) == (16 * 16 * 8 * 27 + 8 * 10, 8 * 27 + 8 + 8 * 10 + 10)
     assert seconds_of(spec, data, None) > 0 and bytes_of(spec, data) > 0
     with pytest.raises(UsageError, match="Did you mean 'small'"):
         TeacherSpec(architecture="smal")

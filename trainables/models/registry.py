@@ -113,10 +113,10 @@ def _of_plugin(offer: plugged.Offer, **asked: Any) -> Network:
     return cast(Network, made)
 
 
-def measure(name: str, *, side: int) -> tuple[float, int, int]:
-    """Multiply-adds of one image of `side` pixels brought to 32, convolutions and linear layers, and weights."""
+def measure(name: str, *, side: int) -> tuple[float, int, int, int]:
+    """Multiply-adds of one image of `side` pixels brought to 32, convolutions and linear layers, weights, embedding width."""
     with torch.random.fork_rng(devices=[]):
         network = build(name, channels=3, classes=10)
     layers = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in network.modules())
     macs = count_macs(network, channels=3, side=side) * (32 / side) ** 2
-    return macs, layers, sum(weight.numel() for weight in network.parameters())
+    return macs, layers, sum(weight.numel() for weight in network.parameters()), network.embedding_width
