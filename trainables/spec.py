@@ -93,12 +93,6 @@ def version_of(component: str) -> int | str:
     return plugged.version(component) or COMPONENTS[component]
 
 
-def reads_maps(method: str) -> bool:
-    """Whether a method reads feature maps, which are never kept."""
-    offer = plugged.find("loss", method)
-    return method in ON_MAPS if offer is None else bool(offer.facts["maps"])
-
-
 ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
 
 
@@ -163,7 +157,7 @@ def methods_of(text: str) -> tuple[str, ...]:
 
 
 def reads_maps(method: str) -> bool:
-    """Whether a distillation loss reads feature maps."""
+    """Whether a distillation loss reads feature maps, which are never kept."""
     offer = plugged.find("loss", method)
     return method in ON_MAPS or (offer is not None and bool(offer.facts["maps"]))
 
