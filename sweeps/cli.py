@@ -252,8 +252,9 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
         for found in outputs:
             click.echo(f"  outputs    {found.way}: {found.sentence}")
-        if outputs and (advised := forecast.best(outputs).way) != (way := ready.way_of_outputs):
-            click.echo(f"             chosen: {way}; least work: --set teacher_outputs={advised}")
+        if outputs and (advised := forecast.best(outputs).way) not in survey.ways:
+            chosen = ", ".join(sorted(survey.ways))
+            click.echo(f"             chosen: {chosen}; least work: --set teacher_outputs={advised}")
         if alone is not None and adjusted is not None:
             click.echo(
                 f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "

@@ -117,11 +117,6 @@ class Prepared:
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
 
-    @property
-    def way_of_outputs(self) -> str:
-        """How frozen networks are asked, unless single stages or cells say otherwise."""
-        return str(self.resolved.parameters.get("teacher_outputs", "live"))
-
     def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
         """What frozen networks will be asked, live and kept; their time estimated, or measured here."""
         packed = open_packed(self.info.path) if self.info is not None else None
@@ -255,7 +250,7 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     if info is not None and (other is None or test_info is not None):
         plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
         teachers.check_with_data(resolved, open_packed(info.path), planner)
-    survey = plan.survey(resolved, data, store, planner)
+    survey = plan.survey(resolved, data, store, planner, open_packed(info.path) if info is not None else None)
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
     return Prepared(request, study, resolved, info, data, survey, store, test_data=tests)
 

@@ -508,6 +508,7 @@ class Survey:
     known: int = 0  # Missing stages whose time rests on finished ones.
     bytes: float = 0.0
     examples: dict[str, StageSpec] = field(default_factory=dict)  # Role -> the spec that takes most threads.
+    ways: set[str] = field(default_factory=set)  # How frozen networks are asked: live, cached, cached_epochs.
 
     @property
     def missing(self) -> int:
@@ -521,11 +522,21 @@ class Survey:
         return ", ".join(parts) + (f"; {present:,} already in the store" if present else "")
 
 
-def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Planner | None = None) -> Survey:
-    """Count stages asked, distinct and present, and estimate what the missing ones cost."""
+def survey(
+    resolved: Resolved,
+    data: dict[str, Any],
+    store: Store,
+    planner: Planner | None = None,
+    packed: Packed | None = None,
+) -> Survey:
+    """Count stages asked, distinct and present, and estimate what the missing ones cost.
+
+    `packed` tells exactly how many images are trained on; without it that is estimated from `data`.
+    """
     present = store.keys()
     planner = planner or Planner(resolved, data["fingerprint"])
     rates = cost.measured_rates(store, present) if present else {}
+    counts = cost.Counts(data, packed)
     result = Survey()
     seen: set[str] = set()
     prices: dict[int, _Price] = {}
@@ -538,10 +549,12 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
             spec = made[step.role]
             if id(spec) not in prices:
                 guide = next((made[parent] for parent in step.parents.values()), None)
-                prices[id(spec)] = _price(spec, guide, data, rates)
+                prices[id(spec)] = _price(spec, guide, counts, rates)
                 most = result.examples.setdefault(step.role, spec)
                 if spec.threads > most.threads:
                     result.examples[step.role] = spec
+                if isinstance(spec, specs.DistillationSpec) and spec.distils:
+                    result.ways.add(spec.teacher_outputs)
         for seed in seeds:
             keys = planner.keys(cell, seed)
             # Raw pixels have no seed, and what hangs from them has none either.
@@ -579,16 +592,16 @@ class _Price:
 
 
 def _price(
-    spec: StageSpec, guide: StageSpec | None, data: dict[str, Any], rates: dict[tuple[Any, ...], float]
+    spec: StageSpec, guide: StageSpec | None, counts: cost.Counts, rates: dict[tuple[Any, ...], float]
 ) -> _Price:
     training = guide if isinstance(guide, TrainingSpec) else None
     known = cost.known_seconds(spec, rates) if rates else None
     return _Price(
         spec,
-        known if known is not None else cost.seconds_of(spec, data, training),
-        cost.seconds_of(spec, data, training, gpu=True),
+        known if known is not None else cost.seconds_of(spec, counts, training),
+        cost.seconds_of(spec, counts, training, gpu=True),
         known is not None,
-        cost.bytes_of(spec, data, training),
+        cost.bytes_of(spec, counts, training),
     )
 
 

@@ -17,7 +17,7 @@ import torch
 import search_spaces
 from sweeps import contracts, own
 from sweeps import plan as planning
-from sweeps.cost import bytes_of, seconds_of
+from sweeps.cost import Counts, bytes_of, seconds_of
 from sweeps.runs import RunFolder
 from trainables import plugged, plugins
 from trainables import spec as specs
@@ -486,11 +486,11 @@ def test_a_network_is_built_by_name_counted_and_priced(desk: Any) -> None:
     network = build("small", channels=1, classes=3, width=2.0, embedding=5)
     assert network(torch.zeros(2, 1, 9, 9)).logits.shape == (2, 3) and network.embedding_width == 5
     assert spec.components()["network.small"] == plugins.loaded()[0].sha256[:8]
-    data = {"height": 8, "width": 8, "train_images": 100, "test_images": 10}
+    counts = Counts({"height": 8, "width": 8, "train_images": 100, "test_images": 10})
     size = plugged.get("network", "small").facts["size"]()
     assert (size.embedding, size.layers) == (8, 2)
     assert (size.macs, size.parameters) == (16 * 16 * 8 * 27 + 8 * 10, 8 * 27 + 8 + 8 * 10 + 10)
-    assert seconds_of(spec, data, None) > 0 and bytes_of(spec, data) > 0
+    assert seconds_of(spec, counts, None) > 0 and bytes_of(spec, counts) > 0
     with pytest.raises(UsageError, match="Did you mean 'small'"):
         TeacherSpec(architecture="smal")
 

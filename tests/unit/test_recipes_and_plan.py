@@ -502,9 +502,10 @@ def test_distilling_costs_more_than_labels_alone_and_longer_more_than_short() ->
     teacher, assistant = made["teacher"], made["assistant"]
     assert isinstance(teacher, TrainingSpec)
     assert isinstance(assistant, TrainingSpec)
-    alone = cost.seconds_of(assistant, DATA, None)
-    assert cost.seconds_of(assistant, DATA, teacher) > alone > 0
-    assert cost.seconds_of(dataclasses.replace(assistant, epochs=20), DATA, None) == pytest.approx(2 * alone)
+    counts = cost.Counts(DATA)
+    alone = cost.seconds_of(assistant, counts, None)
+    assert cost.seconds_of(assistant, counts, teacher) > alone > 0
+    assert cost.seconds_of(dataclasses.replace(assistant, epochs=20), counts, None) == pytest.approx(2 * alone)
 
 
 def test_finished_stages_of_the_same_shape_replace_the_estimate(store: Store) -> None:
