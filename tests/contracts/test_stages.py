@@ -19,8 +19,8 @@ STUDIES = {
     "evaluation": "horkd_order_ablation",
     "untrained": "horkd_classification",
 }
-# A shard of kept outputs is begun anew when it is stopped; its own tests kill it.
-ELSEWHERE = frozenset({"outputs"})
+# A shard of kept outputs is begun anew when it is stopped, a teacher from a file is read in one go: their own tests.
+ELSEWHERE = frozenset({"outputs", "pretrained"})
 
 
 @pytest.fixture(scope="module")
