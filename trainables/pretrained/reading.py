@@ -23,6 +23,8 @@ from trainables.pretrained.pickles import read_arrays
 # Keys under which training scripts keep the weights beside other things, in the order in which they are looked for.
 WRAPPERS = ("state_dict_backbone", "state_dict", "model_state_dict", "backbone", "model", "network", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "network.")
+# Bytes in memory for one of the file: single precision for a quarter of it, and tensors that names share.
+LARGEST_GROWTH = 64
 TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa850192e")  # First value of torch's files before version 1.6.
 
 
@@ -64,14 +66,16 @@ def read(path: Path) -> Contents:
     elif kind == "torch":
         raw = _torch(path)
     elif kind == "numpy pickle":
-        raw = {name: torch.from_numpy(_native(value)) for name, value in read_arrays(path).items()}
+        raw = read_arrays(path)
     else:
         raise UsageError(
             f"{path.name} is no file of weights: it is neither safetensors, nor a file of torch.save, nor a pickle "
             f"(it begins with {head[:8]!r}, {size:,} bytes)."
         )
     found, opened = _unwrapped(raw, path)
-    tensors = {name: _plain(value, name, path) for name, value in found.items() if isinstance(value, Tensor)}
+    stored = {name: _tensor(value) for name, value in found.items() if isinstance(value, Tensor | np.ndarray)}
+    _require_stored(stored, size, path)
+    tensors = {name: _plain(value, name, path) for name, value in stored.items()}
     if not tensors:
         raise UsageError(f"{path.name} holds no tensors: {_first(found) or 'it is empty'}.")
     tensors, prefixes = _stripped(tensors)
@@ -117,14 +121,20 @@ def _torch(path: Path) -> Any:
         ) from None
 
 
-def _native(array: np.ndarray) -> np.ndarray:
-    """The array in this machine's order of bytes, in memory of its own."""
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+def _tensor(value: Tensor | np.ndarray) -> Tensor:
+    """An array in this machine's order of bytes and in memory of its own; tensors as they are."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
 
 
 def _unwrapped(raw: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     opened: tuple[str, ...] = ()
+    seen: set[int] = set()
     while True:
+        if id(raw) in seen:
+            raise UsageError(f"{path.name} must hold tensors by name, but {'.'.join(opened)} in it contains itself.")
+        seen.add(id(raw))
         if not isinstance(raw, Mapping):
             raise UsageError(
                 f"{path.name} must hold tensors by name (a state_dict), but holds a {type(raw).__name__}"
@@ -136,9 +146,27 @@ def _unwrapped(raw: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]
         raw, opened = raw[inner], (*opened, inner)
 
 
+def _require_stored(tensors: Mapping[str, Tensor], size: int, path: Path) -> None:
+    """Refuse tensors without values, and those that a file repeats until they fill the memory.
+
+    Raises:
+        UsageError: With the name of such a tensor.
+    """
+    total = 0
+    for name, value in tensors.items():
+        if value.is_meta:
+            raise UsageError(f"{name} of {path.name} must have values, but is a meta tensor, which has none.")
+        if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_complex():
+            raise UsageError(f"{name} of {path.name} is sparse, quantised or complex; weights must be plain numbers.")
+        total += value.numel() * (4 if value.is_floating_point() else value.element_size())
+        if total > LARGEST_GROWTH * size:
+            raise UsageError(
+                f"{path.name} must hold its values, but has {size:,} bytes for tensors of more than {total:,} "
+                f"({name} is {list(value.shape)}). Save them with .contiguous()."
+            )
+
+
 def _plain(value: Tensor, name: str, path: Path) -> Tensor:
-    if value.is_sparse or value.is_quantized or value.is_complex():
-        raise UsageError(f"{name} of {path.name} is sparse, quantised or complex; weights must be plain numbers.")
     value = value.detach().to("cpu")
     if value.is_floating_point():
         value = value.float()

@@ -154,6 +154,120 @@ def test_arrays_of_objects_and_unusual_arrays_are_refused(tmp_path: Path) -> Non
     assert np.dtype("f4").byteorder == "=" and np.arange(2, dtype="f4").tobytes() == np.arange(2, dtype="<f4").tobytes()
 
 
+def number(value: int) -> bytes:
+    return b"J" + value.to_bytes(4, "little", signed=True)
+
+
+def word(text: str) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
+
+
+FLOATS = b"cnumpy\ndtype\n" + word("f4") + b"\x89\x88\x87R"  # The type alone; what follows sets its state.
+EIGHT_BYTES = b"C\x08AAAABBBB"
+MANY = 10_000_000
+
+
+def type_with(part: bytes = b"N", flags: int = 0) -> bytes:
+    """Floats, or a type that each item of it holds many of another."""
+    sizes = number(-1) + number(-1) + number(flags)
+    return FLOATS + b"(" + number(3) + word("<") + part + b"NN" + sizes + b"tb"
+
+
+def array_of(kind: bytes, *shape: int) -> bytes:
+    begun = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n" + number(0) + b"\x85" + word("b") + b"\x87R"
+    return begun + b"(" + number(1) + sides(*shape) + kind + b"\x89" + EIGHT_BYTES + b"tb"
+
+
+def sides(*shape: int) -> bytes:
+    return b"(" + b"".join(map(number, shape)) + b"t"
+
+
+MANY_FLOATS = b"(" + FLOATS + sides(MANY) + b"t"
+WIDE = b"cnumpy.core.numeric\n_frombuffer\n("
+# What makes numpy read or write where there is no array, or a pickle change what reads it -> what is said.
+OUT_OF_BOUNDS: dict[str, tuple[bytes, str]] = {
+    "a type of many parts": (array_of(type_with(MANY_FLOATS), 2), "an array of an unusual type"),
+    "a buffer of such a type": (
+        WIDE + EIGHT_BYTES + type_with(MANY_FLOATS) + sides(2, MANY) + word("C") + b"tR",
+        "an array of an unusual type",
+    ),
+    "numbers said to be objects": (array_of(type_with(flags=1 | 4 | 8 | 16 | 32), 2), "an array of an unusual type"),
+    "more numbers than bytes": (array_of(type_with(), 1000), "an array of 4,000 bytes, of which it has 8"),
+    "a shape of no sense": (array_of(type_with(), -1), "an array of the shape"),
+    "an array of nothing": (b"cnumpy\nndarray\n(" + sides(1000) + FLOATS + b"tR", "numpy.ndarray as a function"),
+    "an array over a buffer": (
+        b"cnumpy\nndarray\n(" + sides(1000) + FLOATS + EIGHT_BYTES + number(0) + sides(4) + b"tR",
+        "numpy.ndarray as a function",
+    ),
+    "an array that is never filled": (array_of(type_with(), 2).partition(b"R(")[0] + b"R", "an array without contents"),
+    "defaults of the reader's functions": (
+        b"cnumpy\ndtype\n(N}" + word("__defaults__") + b"(NNtstb",
+        "numpy.dtype as something to be changed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OUT_OF_BOUNDS)
+def test_a_pickle_cannot_make_numpy_read_beyond_its_bytes(what: str, tmp_path: Path) -> None:
+    body, said = OUT_OF_BOUNDS[what]
+    path = tmp_path / "weights.pkl"
+    path.write_bytes(b"\x80\x03}" + word("a") + body + b"s.")
+    with pytest.raises(UsageError, match=f"wants to use {said}"):
+        read(path)
+
+
+def test_arrays_in_the_order_of_columns_empty_ones_and_several_of_one_type_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pkl"
+    kinds = ("f2", "f8", "i1", "i8", "u1", "?")
+    arrays = {kind: np.arange(6).reshape(2, 3).astype(kind) for kind in kinds}
+    arrays |= {"columns": np.asfortranarray(arrays["f8"]), "none": np.zeros((0, 3), "f4")}
+    for protocol in (2, 3, 4, 5):
+        path.write_bytes(pickle.dumps(OrderedDict(arrays), protocol=protocol))
+        found = read_arrays(path)
+        assert list(found) == list(arrays)
+        for name, value in arrays.items():
+            assert found[name].dtype == value.dtype and np.array_equal(found[name], value), name
+
+
+def test_wrapped_pickles_of_arrays_are_opened(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pkl"
+    arrays = {f"module.{name}": value.numpy() for name, value in STATE.items()}
+    path.write_bytes(pickle.dumps({"epoch": 3, "state_dict": OrderedDict(arrays)}, protocol=2))
+    contents = read(path)
+    assert contents.unwrapped == ("state_dict", "module.")
+    assert all(torch.equal(contents.tensors[name], value) for name, value in STATE.items())
+
+
+@pytest.mark.parametrize("kind", ["pt", "pkl"])
+def test_a_dictionary_that_contains_itself_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{kind}"
+    endless: dict[str, Any] = {"a.weight": 1}
+    endless["model"] = {"state_dict": endless}
+    if kind == "pt":
+        torch.save(endless, path)
+    else:
+        path.write_bytes(pickle.dumps(endless, protocol=2))
+    with pytest.raises(UsageError, match=r"model.state_dict in it contains itself"):
+        read(path)
+
+
+def test_tensors_without_values_or_with_more_than_the_file_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"a.weight": torch.empty(3, device="meta")}, path)
+    with pytest.raises(UsageError, match=r"a.weight of weights.pt must have values, but is a meta tensor"):
+        read(path)
+    torch.save({"a.weight": torch.zeros(1).expand(10**13)}, path)
+    with pytest.raises(UsageError, match=r"must hold its values, but has [\d,]+ bytes for tensors of more than 40,000"):
+        read(path)
+    one = torch.zeros(100_000)
+    torch.save({f"{index}.weight": one for index in range(10_000)}, path)
+    with pytest.raises(UsageError, match=r"must hold its values"):
+        read(path)
+    # A few names may share one, and half precision grows.
+    torch.save({f"{index}.weight": one.half().view(100, 1000) for index in range(3)}, path)
+    assert len(read(path).tensors) == 3
+
+
 @pytest.mark.parametrize("kind", ["pt", "old pt", "safetensors", "pkl"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
 def test_a_truncated_file_is_refused(kind: str, share: float, tmp_path: Path) -> None:
