@@ -79,7 +79,11 @@ class Preprocessing:
             images = images.flip(1)
         if self.range != 1:
             images = images * float(self.range)
-        own = (torch.tensor(self.mean), torch.tensor(self.std)) if self.mean else (mean, std)
+        if self.mean:
+            own = torch.tensor(self.mean), torch.tensor(self.std)
+        else:
+            # The data's are of its own order; each stays with its colour.
+            own = (mean.flip(0), std.flip(0)) if self.order == "bgr" else (mean, std)
         return normalise(images, *own).contiguous(memory_format=torch.channels_last)
 
     def swapped(self) -> Preprocessing:
