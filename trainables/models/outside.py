@@ -7,6 +7,7 @@ layer reads (timm: its pooled features); that layer is replaced by ours.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import warnings
@@ -68,6 +69,19 @@ def outside(name: str, *, channels: int, classes: int, embedding: int = 0) -> Ou
     return Outside(body, head, pooled, classes=classes, embedding=embedding, normal=normal)
 
 
+@functools.cache
+def first_convolution(name: str) -> str:
+    """Name of the convolution that reads the images of a network of another library; nothing where there is none."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                body = outside(name, channels=3, classes=0).body
+        except (NotImplementedError, RuntimeError):
+            # Some read values of what they have just made, which there are none of yet.
+            body = outside(name, channels=3, classes=0).body
+    return next((part for part, module in body.named_modules() if isinstance(module, nn.Conv2d)), "") + ".weight"
+
+
 def require_readable(network: nn.Module, name: str, *, channels: int, side: int) -> None:
     """Refuse a network that cannot read images of `side`: some have a least size, some a fixed one.
 
@@ -113,6 +127,10 @@ def _torchvision(model: str, channels: int) -> tuple[nn.Module, str, int, Normal
         raise UsageError(f"torchvision:{model} has no linear classifier to replace. Choose another network.")
     if channels != 3:
         _adapt(body, channels)
+    if hasattr(body, "transform_input"):
+        # Inception and GoogLeNet learned from -1 to 1. torchvision's turn images normalised as the others' into that when
+        # they load its weights, and so only there; here images come that way.
+        return body, head, pooled, Normal((0.5,) * 3, (0.5,) * 3, 224, 3)
     return body, head, pooled, Normal((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224, 3)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from trainables.models.caffe_resnet import CaffeResNet
 from trainables.models.foreign import NoClassifier
 from trainables.models.inception_resnet import InceptionResnetV1
 from trainables.models.iresnet import DEPTHS, IResNet
-from trainables.models.network import Network
-from trainables.models.outside import Outside, is_outside, outside
-from trainables.spec import ARCHITECTURES, OF_FAMILIES, PretrainedSpec
+from trainables.models.network import Network, widened
+from trainables.models.outside import Outside, first_convolution, is_outside, outside, require_readable
+from trainables.spec import ARCHITECTURES, LARGE_STEMS, OF_FAMILIES, PretrainedSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -83,7 +83,7 @@ def identify(shapes: Shapes, asked: PretrainedSpec, *, name: str, pickled: bool 
     """
     family, architecture = _recognise(shapes, asked, name, pickled)
     guess = (
-        _structure(shapes, architecture, asked)
+        _structure(shapes, architecture, asked.width)[0]
         if family == "plain"
         else {"width": 1.0, "embedding": 0, "stem": "small"}
     )
@@ -96,6 +96,9 @@ def identify(shapes: Shapes, asked: PretrainedSpec, *, name: str, pickled: bool 
             f"teacher.head=keep needs a classifier, but {name} has none ({architecture}"
             f"{', whose classifier comes in a file of its own' if family == 'iresnet' else ''}). Leave head=none."
         )
+    if asked.side and isinstance(network, Outside):
+        # The libraries' own sides are read by their networks; another one may be too small, or not the one that is fixed.
+        require_readable(network.body, architecture, channels=channels, side=asked.side)
     return Found(
         family=family,
         architecture=architecture,
@@ -162,7 +165,7 @@ def _recognise(shapes: Shapes, asked: PretrainedSpec, name: str, pickled: bool) 
     family, architecture = asked.family, asked.architecture
     if family == "auto" and architecture != "auto":
         family = next((f for f, names in OF_FAMILIES.items() if architecture in names), "plain")
-    guessed, guess = _guess(shapes, pickled)
+    guessed, guess = _guess(shapes, pickled, asked.width)
     if family == "auto":
         if not guessed:
             stranger = next((what for start, what in STRANGERS.items() if any(n.startswith(start) for n in shapes)), "")
@@ -189,7 +192,7 @@ def _recognise(shapes: Shapes, asked: PretrainedSpec, name: str, pickled: bool) 
     return family, architecture
 
 
-def _guess(shapes: Shapes, pickled: bool) -> tuple[str, str]:
+def _guess(shapes: Shapes, pickled: bool, width: float) -> tuple[str, str]:
     """Family and architecture by the names alone, or two empty words."""
     if {"prelu.weight", "layer1.0.prelu.weight", "features.weight"} <= set(shapes):
         # The third stage tells all published depths apart; a file of none gets the nearest, whose names then differ.
@@ -200,14 +203,13 @@ def _guess(shapes: Shapes, pickled: bool) -> tuple[str, str]:
     if {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight"} <= set(shapes):
         if "layer1.0.conv4.weight" in shapes:
             return "vggface2", "vggface2_senet50"
-        if pickled or shapes.get("fc.weight", (0,))[0] == 8631:
+        if pickled or _side(shapes, "fc.weight", 0) == 8631:
             return "vggface2", "vggface2_resnet50"
         depths = tuple(_blocks(shapes, stage) for stage in range(1, 5))
         name = TORCHVISION.get(("layer1.0.conv3.weight" in shapes, depths))
         return ("plain", f"torchvision:{name}") if name else ("", "")
-    if "trunk.0.weight" in shapes:
-        return "plain", _own(shapes)
-    return "", ""
+    own = _own(shapes, width) if "trunk.0.weight" in shapes else ""
+    return ("plain", own) if own else ("", "")
 
 
 def _blocks(shapes: Shapes, stage: int) -> int:
@@ -215,47 +217,75 @@ def _blocks(shapes: Shapes, stage: int) -> int:
     return len({name.split(".")[1] for name in shapes if name.startswith(f"layer{stage}.")})
 
 
-def _own(shapes: Shapes) -> str:
-    """Which of our own networks has these names and shapes, or nothing."""
+def _side(shapes: Shapes, name: str, axis: int, default: int = 0) -> int:
+    """One side of a tensor of the file; `default` where it is not there, or has fewer."""
+    shape = shapes.get(name, ())
+    return shape[axis] if len(shape) > axis else default
+
+
+def _own(shapes: Shapes, width: float) -> str:
+    """Which of our own networks has these names, and shapes if any has them; or nothing."""
+    alike = []
     for name in ARCHITECTURES:
-        guess = _structure(shapes, name, PretrainedSpec())
-        if guess["stem"] == "large" and not name.startswith("resnet"):
+        if _stem(shapes) == "large" and name not in LARGE_STEMS:
             continue
+        _, names, fits = _structure(shapes, name, width)
+        if fits:
+            return name
+        if names:
+            alike.append(name)
+    return next(iter(alike), "")
+
+
+def _structure(shapes: Shapes, architecture: str, width: float) -> tuple[dict[str, Any], bool, bool]:
+    """Width, embedding layer and stem of our own networks from the shapes, and whether all names and all shapes fit.
+
+    Many widths round to the same first layer, so those are tried that people write. A width other than 1 is as asked.
+    """
+    first: dict[str, Any] = {"width": 1.0, "embedding": 0, "stem": "small"}
+    if is_outside(architecture):
+        return first, True, True
+    first |= {"embedding": _side(shapes, "embedding.weight", 0), "stem": _stem(shapes)}
+    channels = _channels(shapes, architecture)
+    layer = _side(shapes, "trunk.0.weight", 0)
+    for number, tried in enumerate(_widths(layer, 16 if architecture == "resnet_thin" else 64, width)):
+        guess = first | {"width": tried}
         try:
-            network, _ = _build(name, "plain", shapes, channels=_channels(shapes, name), **guess)
+            network, _ = _build(architecture, "plain", shapes, channels=channels, **guess)
         except UsageError:
-            continue
+            return first, False, False
         wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
         body = {key for key in wanted if not key.startswith("classifier.")}
-        if (
-            body <= set(shapes)
-            and all(wanted[key] == tuple(shapes[key]) for key in body)
-            and set(shapes) <= set(wanted)
-        ):
-            return name
-    return ""
+        if number == 0:
+            first = guess
+            if not body <= set(shapes) <= set(wanted):
+                return first, False, False
+        if all(wanted[key] == tuple(shapes[key]) for key in body):
+            return guess, True, True
+    return first, True, False
 
 
-def _structure(shapes: Shapes, architecture: str, asked: PretrainedSpec) -> dict[str, Any]:
-    """Width, embedding layer and stem of our own networks, from the shapes where they were not asked for."""
-    if is_outside(architecture):
-        return {"width": 1.0, "embedding": 0, "stem": "small"}
-    first_layer = shapes.get("trunk.0.weight", (0, 0, 0, 0))
-    base = 16 if architecture == "resnet_thin" else 64
-    width = asked.width if asked.width != 1.0 else (first_layer[0] / base or 1.0)
-    large = len(first_layer) == 4 and first_layer[-1] == 7
-    return {
-        "width": width,
-        "embedding": shapes.get("embedding.weight", (0,))[0],
-        "stem": "large" if large else "small",
-    }
+def _stem(shapes: Shapes) -> str:
+    return "large" if _side(shapes, "trunk.0.weight", 3) == 7 else "small"
+
+
+def _widths(layer: int, base: int, width: float) -> Iterator[float]:
+    """Widths that make a first layer of `base` channels one of `layer`: the plain ratio, then those of few decimals."""
+    if width != 1.0 or not layer:
+        yield width
+        return
+    yield layer / base
+    for parts in (10, 100, 1000):
+        low, high = math.floor((layer - 0.5) * parts / base), math.ceil((layer + 0.5) * parts / base)
+        yield from (k / parts for k in range(max(1, low), high + 1) if widened(base, k / parts) == layer)
 
 
 def _channels(shapes: Shapes, architecture: str) -> int:
     if not is_outside(architecture):
-        return shapes.get("trunk.0.weight", (0, 3))[1]
-    # The first convolution of the file; networks of other libraries are made to fit it.
-    return next((shape[1] for shape in shapes.values() if len(shape) == 4 and shape[1] in (1, 3)), 3)
+        return _side(shapes, "trunk.0.weight", 1, 3)
+    # Networks of other libraries are made to fit the file. Other layers may read one channel, too.
+    read = _side(shapes, first_convolution(architecture), 1, 3)
+    return read if read in (1, 3) else 3
 
 
 def _build(
@@ -271,7 +301,10 @@ def _build(
             torch.manual_seed(0)
             other = outside(architecture, channels=channels, classes=0)
         if rows := _rows(shapes, other.head_name):
-            other.classifier = nn.Linear(other.embedding_width, rows)
+            with torch.device("meta"):
+                # MaxViT's last layer has none, and the logits are the file's either way.
+                bias = f"{other.head_name}.bias" in shapes
+                other.classifier = nn.Linear(other.embedding_width, rows, bias=bias)
         return other, other.head_name
     rows = _rows(shapes, head)
     with torch.device("meta"):
@@ -317,7 +350,9 @@ def _compare(
     missing = [
         ours
         for ours in wanted
-        if ours not in back and not ours.endswith("num_batches_tracked") and not ours.startswith("classifier.")
+        if ours not in back
+        and not ours.endswith("num_batches_tracked")
+        and (keep or not ours.startswith("classifier."))
     ]
     left_out = [theirs for theirs, ours in names.items() if ours.startswith("classifier.") and not keep]
     extra: list[str] = []
@@ -331,7 +366,7 @@ def _compare(
     ]
     said = []
     if missing:
-        said.append(f"{len(missing)} names are missing ({first(_their_names(missing, network))})")
+        said.append(f"{len(missing)} names are missing ({first(_their_names(missing, network, head))})")
     if extra:
         said.append(f"{len(extra)} names are unknown to it ({first(extra)})")
     if wrong:
@@ -339,13 +374,19 @@ def _compare(
     if said:
         raise UsageError(
             f"{name} does not fit {architecture}: {', '.join(said)}. It holds {len(shapes)} tensors, the network has "
-            f"{len(wanted)}. Name the right one with teacher.architecture=NAME, or use another file."
+            f"{len(wanted)}. Name the right one with teacher.architecture=NAME"
+            f"{', its width with teacher.width=NUMBER' if wrong and architecture in ARCHITECTURES else ''}, or use another "
+            "file."
         )
     return tuple(sorted(left_out))
 
 
-def _their_names(names: list[str], network: Network) -> list[str]:
-    return [name.removeprefix("body.") if isinstance(network, Outside) else name for name in names]
+def _their_names(names: list[str], network: Network, head: str) -> list[str]:
+    start = "body." if isinstance(network, Outside) else ""
+    return [
+        f"{head}.{name.removeprefix('classifier.')}" if name.startswith("classifier.") else name.removeprefix(start)
+        for name in names
+    ]
 
 
 def _side_of(name: str, shapes: Shapes, architecture: str) -> str:
@@ -373,10 +414,13 @@ def _preprocessing(
             )
         return own
     normal = network.normal if isinstance(network, Outside) else None
+    order = given.get("order", "rgb")
+    # Those of a library are of red, green and blue; each stays with its colour.
+    turn = -1 if order == "bgr" else 1
     return Preprocessing(
-        order=given.get("order", "rgb"),
-        mean=tuple(given.get("mean", normal.mean[:channels] if normal is not None else ())),
-        std=tuple(given.get("std", normal.std[:channels] if normal is not None else ())),
+        order=order,
+        mean=tuple(given.get("mean", normal.mean[:channels][::turn] if normal is not None else ())),
+        std=tuple(given.get("std", normal.std[:channels][::turn] if normal is not None else ())),
         side=given.get("side", normal.side if normal is not None else 0),
         channels=channels,
     )

@@ -16,7 +16,7 @@ from trainables.errors import UsageError
 from trainables.models import build
 from trainables.models.network import Network
 from trainables.pretrained import shelf
-from trainables.pretrained.families import PREPROCESSING, Found
+from trainables.pretrained.families import PREPROCESSING, Found, assemble, identify
 from trainables.pretrained.frozen import open_from_store
 from trainables.spec import PretrainedSpec
 
@@ -202,6 +202,135 @@ def test_a_network_of_timm_is_read_when_named(tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(network(images(64)).logits, made(images(64)))
     assert (found.classes, found.preprocessing.side) == (6, made.pretrained_cfg["input_size"][-1])
+
+
+def test_channels_are_those_of_the_first_convolution_whatever_layers_come_first_by_name(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    # Its depthwise convolutions, which read one channel each, come before its stem in the alphabet.
+    made = torchvision.models.maxvit_t(weights=None, num_classes=4).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(made.state_dict(), path)
+    network, found = opened(path, tmp_path, architecture="torchvision:maxvit_t", head="keep")
+    assert (found.preprocessing.channels, found.classes) == (3, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images(224)[:1]).logits, made(images(224)[:1]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_of_timm_with_depthwise_convolutions_is_read(channels: int, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="timm is optional and not installed")
+    made = timm.create_model("mobilenetv3_small_050", pretrained=False, num_classes=6, in_chans=channels).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(made.state_dict(), path)
+    network, found = opened(path, tmp_path, architecture="timm:mobilenetv3_small_050", head="keep")
+    assert (found.preprocessing.channels, found.classes) == (channels, 6)
+    seen = images(64)[:, :channels]
+    with torch.no_grad():
+        torch.testing.assert_close(network(seen).logits, made(seen))
+    again = shelf.admit(shelf.known(tmp_path)[0]["digits"], tmp_path, PretrainedSpec(architecture=found.architecture))
+    assert again.found is not None and again.found.preprocessing == found.preprocessing
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_networks_that_learned_from_minus_one_to_one_see_what_torchvision_shows_them(name: str) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    made = torchvision.models.get_model(name, weights=None, init_weights=False, num_classes=5).eval()
+    made.transform_input = True  # As where torchvision loads its own weights.
+    found = identify(shapes_of(made), PretrainedSpec(architecture=f"torchvision:{name}", head="keep"), name="f.pth")
+    network = assemble(made.state_dict(), found, keep_head=True)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    read: list[Tensor] = []  # By the first convolutions: drawn weights leave little of an image further on.
+    for whole in (network, made):
+        first = next(layer for layer in whole.modules() if isinstance(layer, torch.nn.Conv2d))
+        first.register_forward_hook(lambda layer, x, y: read.append(x[0]))
+    seen = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        network(found.preprocessing(seen, torch.zeros(0), torch.zeros(0)))
+        made((seen - mean) / std)
+    torch.testing.assert_close(read[0], read[1])
+
+
+def shapes_of(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("width", [0.25, 0.3, 0.35, 0.7, 1.1, 0.0625])
+def test_a_width_that_rounds_is_found_by_the_shapes_of_all_layers(width: float) -> None:
+    for name in ("resnet18", "resnet_thin", "vgg11"):
+        with torch.device("meta"):
+            shapes = shapes_of(build(name, channels=3, classes=5, width=width))
+        for architecture in ("auto", name):
+            found = identify(shapes, PretrainedSpec(architecture=architecture), name="f.pth")
+            with torch.device("meta"):
+                again = shapes_of(build(name, channels=3, classes=5, width=found.width))
+            assert found.architecture == name and again == shapes
+
+
+def test_a_width_that_cannot_be_found_is_asked_for_and_taken() -> None:
+    with torch.device("meta"):
+        shapes = shapes_of(build("resnet18", channels=3, classes=5, width=1 / 3))
+    with pytest.raises(UsageError, match=r"shapes differ .* its width with teacher.width=NUMBER"):
+        identify(shapes, PretrainedSpec(), name="f.pth")
+    assert identify(shapes, PretrainedSpec(width=1 / 3), name="f.pth").architecture == "resnet18"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"trunk.0.weight": (64,)},
+        {"trunk.0.weight": ()},
+        {"embedding.weight": ()},
+        {"classifier.weight": ()},
+        {"conv1.weight": (64, 3, 7, 7), "bn1.weight": (64,), "layer1.0.conv1.weight": (64, 64, 3, 3), "fc.weight": ()},
+    ],
+)
+def test_tensors_of_too_few_dimensions_are_refused(odd: dict[str, tuple[int, ...]]) -> None:
+    with torch.device("meta"):
+        shapes = {} if "fc.weight" in odd else shapes_of(build("resnet_thin", channels=3, classes=5))
+    with pytest.raises(UsageError, match=r"f.pth (does not fit|is of no family)|needs a classifier"):
+        identify(shapes | odd, PretrainedSpec(head="keep"), name="f.pth")
+
+
+def test_mean_and_deviation_stay_with_their_colours_in_the_other_order() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    theirs = shapes_of(torchvision.models.resnet18(weights=None))
+    with torch.device("meta"):
+        ours = shapes_of(build("resnet_thin", channels=3, classes=5))
+    colours = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.4, 0.8])  # Of a training split, red first.
+    seen = torch.rand(2, 3, 8, 8)
+    for shapes in (theirs, ours):
+        rgb, bgr = (identify(shapes, PretrainedSpec(order=order), name="f").preprocessing for order in ("rgb", "bgr"))
+        # What is measured with red and blue exchanged is what the advice to set the order leads to.
+        assert rgb.swapped() == bgr and bgr.swapped() == rgb
+        torch.testing.assert_close(bgr(seen, *colours), rgb(seen, *colours).flip(1))
+    asked = PretrainedSpec(order="bgr", mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0))
+    assert identify(ours, asked, name="f").preprocessing.mean == (0.1, 0.2, 0.3)
+
+
+def test_a_side_that_another_librarys_network_cannot_read_is_refused() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    shapes = shapes_of(torchvision.models.inception_v3(weights=None, init_weights=False))
+    asked = {"architecture": "torchvision:inception_v3"}
+    with pytest.raises(UsageError, match=r"torchvision:inception_v3 cannot read images of 64 x 64"):
+        identify(shapes, PretrainedSpec(side=64, **asked), name="f.pth")
+    assert identify(shapes, PretrainedSpec(side=128, **asked), name="f.pth").preprocessing.side == 128
+
+
+def test_a_classifier_without_bias_is_kept_or_refused_at_once() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    own = build("resnet_thin", channels=3, classes=5).state_dict()
+    del own["classifier.bias"]
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    with pytest.raises(UsageError, match=r"1 names are missing \(classifier.bias\)"):
+        identify(shapes, PretrainedSpec(head="keep"), name="f.pth")
+    assert identify(shapes, PretrainedSpec(), name="f.pth").classes == 5
+    theirs = torchvision.models.resnet18(weights=None, num_classes=4).eval()
+    theirs.fc.bias.data.zero_()
+    state = {name: value for name, value in theirs.state_dict().items() if name != "fc.bias"}
+    found = identify({n: tuple(v.shape) for n, v in state.items()}, PretrainedSpec(head="keep"), name="f.pth")
+    with torch.no_grad():
+        equal(assemble(state, found, keep_head=True)(images(64)).logits, theirs(images(64)))
 
 
 def test_each_family_brings_the_preprocessing_of_its_authors() -> None:
