@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.artifacts import make_folder, read_json, sha256_of, share_with_group_from, write_atomically
+from trainables.artifacts import explained, make_folder, read_json, sha256_of, share_with_group_from, write_atomically
 from trainables.errors import ArtifactError, UsageError
 from trainables.spec import PretrainedSpec
 
@@ -88,6 +88,7 @@ def admit(words: str, root: Path, asked: PretrainedSpec | None, *, write: bool =
     Raises:
         UsageError: If it is missing, damaged, unknown, wants to run code, or does not fit.
         ArtifactError: If what the store has of it was altered.
+        MachineError: If it cannot be kept.
     """
     path = Path(words).expanduser()
     if DIGITS.fullmatch(words) and not path.exists():
@@ -96,8 +97,8 @@ def admit(words: str, root: Path, asked: PretrainedSpec | None, *, write: bool =
     if path.is_file():
         digits = sha256_of(path)[:16]
         weights, beside = paths_of(root, digits)
-        if weights.exists() and beside.exists():
-            # What was altered there is read again from its source.
+        if weights.exists() and read_json(beside) is not None:
+            # What was altered there is read again from its source, and so is what lost its description.
             with contextlib.suppress(ArtifactError):
                 return _from_store(digits, root, asked)
     from trainables.pretrained.families import identify
@@ -181,7 +182,13 @@ def _from_store(digits: str, root: Path, asked: PretrainedSpec | None) -> Admitt
 
 
 def _keep(root: Path, digits: str, tensors: dict[str, Any], about: dict[str, Any]) -> str:
-    """Write aside and rename; two that do so at once write the same. Returns the checksum of what was written."""
+    """Write aside and rename; two that do so at once write the same. Returns the checksum of what was written.
+
+    Raises:
+        DiskFullError: If there is no room; nothing is left behind.
+        MachineError: If the folder cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     weights, beside = paths_of(root, digits)
@@ -195,6 +202,15 @@ def _keep(root: Path, digits: str, tensors: dict[str, Any], about: dict[str, Any
         checksum = sha256_of(aside)
         share_with_group_from(root, aside)
         os.replace(aside, weights)
+    except OSError as error:
+        raise explained(error, weights) from error
+    except SafetensorError as error:
+        # It tells the system's error in words alone.
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        code = int(number.group(1))
+        raise explained(OSError(code, os.strerror(code)), weights) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
