@@ -6,27 +6,32 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from trainables.errors import UsageError
-from trainables.models.network import Network
 from trainables.models.outside import Outside
 from trainables.pretrained.families import AUXILIARY, Shapes, first
 from trainables.pretrained.shelf import require, verified
 
-DRAWN = ("classifier.", "embedding.", "layer.")  # Classifiers always, embedding layers where the file's do not fit.
 
-
-def matched(network: Network, shapes: Shapes, name: str) -> dict[str, str]:
+def matched(network: nn.Module, shapes: Shapes, name: str) -> dict[str, str]:
     """The network's names -> the file's, of what training begins with.
 
     A classifier is always drawn, an embedding layer where the file has none of its size. A first convolution for
     colours fits grey images: its weights are summed over the colours, as if the grey image were repeated.
 
     Raises:
-        UsageError: If anything else is missing, too many or of another shape.
+        UsageError: If anything else is missing, too many or of another shape, or it is not known what the classifier is.
     """
+    if not isinstance(getattr(network, "classifier", None), nn.Module):
+        raise UsageError(
+            f"{name} can begin the training of a network only if that calls its classifier `classifier`, because that "
+            f"stays drawn, but a {type(network).__name__} has no such layer. Leave start_weights out, or call it so."
+        )
     start = "body." if isinstance(network, Outside) else ""
     head = f"{network.head_name}." if isinstance(network, Outside) else "classifier."
+    # Classifiers always, embedding layers where the file's do not fit.
+    drawn = ("classifier.", "layer." if isinstance(network, Outside) else "embedding.")
     wanted = {ours: tuple(value.shape) for ours, value in network.state_dict().items()}
     found: dict[str, str] = {}
     extra = []
@@ -35,16 +40,16 @@ def matched(network: Network, shapes: Shapes, name: str) -> dict[str, str]:
         if theirs.startswith((head, *AUXILIARY)):
             continue
         if ours not in wanted:
-            if start or not ours.startswith(DRAWN):
+            if start or not ours.startswith(drawn):
                 extra.append(theirs)
         elif tuple(shape) == wanted[ours] or _summed(tuple(shape), wanted[ours]):
             found[ours] = theirs
-        elif not ours.startswith(DRAWN):
+        elif not ours.startswith(drawn):
             extra.append(f"{theirs} {list(shape)} instead of {list(wanted[ours])}")
     missing = [
         ours
         for ours in wanted
-        if ours not in found and not ours.startswith(DRAWN) and not ours.endswith("num_batches_tracked")
+        if ours not in found and not ours.startswith(drawn) and not ours.endswith("num_batches_tracked")
     ]
     if missing or extra:
         raise UsageError(
@@ -59,7 +64,7 @@ def _summed(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
     return len(theirs) == 4 and theirs[1] == 3 and ours == (theirs[0], 1, *theirs[2:])
 
 
-def begin(network: Network, root: Path, digits: str) -> None:
+def begin(network: nn.Module, root: Path, digits: str) -> None:
     """Put the weights of the store into a network that is about to be trained.
 
     Raises:
