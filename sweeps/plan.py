@@ -626,6 +626,8 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
     for cell in examples(resolved):
         made = planner.specs(cell)
         parents = {placed.role: placed.parents for placed in planner.recipe.steps_of(cell.parameters)}
+        # Equal stages may be read by others, and read others, in each cell.
+        teachers.check_chain(made, parents, resolved.teachers, data, mistakes)
         for role, spec in made.items():
             if isinstance(spec, DistillationSpec) and spec.distils and not parents[role]:
                 mistakes[f"method={spec.method} needs a guide for the {role}: route=direct, or method=none."] = None
@@ -637,7 +639,7 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 mistakes[
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
-            teachers.check(role, spec, made, resolved.teachers, resolved.starts, data, mistakes)
+            teachers.check(role, spec, resolved.starts, data, mistakes)
             if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
                 mistakes[
                     f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables import plugged
 from trainables import spec as specs
 from trainables.data.protocols import cut_for
 from trainables.errors import UsageError
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 SUFFIX = ".weights"
 START = "start_weights"  # Of a stage that is trained, and so of any.
 FOUND = ("family", "architecture", "width", "embedding", "stem")  # What a file says, unless the command line does.
-NEED_LOGITS = ("kd",)
-NEED_MAPS = ("fitnet", "at", "sp")
+TOLD = ("embedding", "stem")  # What it says alone.
 OTHERS_WITH_MAPS = ("torchvision:resne", "torchvision:wide_resne")  # Other libraries' networks that have stages.
 
 
@@ -63,6 +63,8 @@ def settle_words(
         taken = {f"{role}.{path}" for path in specs.field_paths(PretrainedSpec)}
         spec = PretrainedSpec()
         idle = set(spec.unused())
+        told = [f"{role}.{name}" for name in TOLD]
+        mistakes += [f"{name} is what the file of {role}.weights says. Leave it out." for name in given if name in told]
         for name in given:
             if name.startswith(f"{role}.") and (name not in taken or name.split(".")[1] in idle):
                 mistakes.append(
@@ -144,13 +146,11 @@ def described(parameters: Mapping[str, Any], teachers: Mapping[str, Mapping[str,
 def check(
     role: str,
     spec: TrainingSpec,
-    made: Mapping[str, StageSpec],
-    teachers: Mapping[str, Mapping[str, Any]],
     starts: Mapping[str, Mapping[str, Any]],
     data: Mapping[str, Any],
     mistakes: dict[str, None],
 ) -> None:
-    """What can be said of a stage when names and sizes of the data are known; adds mistakes."""
+    """What can be said of a stage alone when names and sizes of the data are known; adds mistakes."""
     if spec.architecture.startswith(specs.OUTSIDE) and not isinstance(spec, PretrainedSpec):
         if spec.width != 1.0:
             mistakes[f"width is of our own networks; for {spec.architecture} it must be 1, got {spec.width:g}."] = None
@@ -159,63 +159,76 @@ def check(
             problem = unreadable(spec.architecture, int(data.get("channels", 3)), side)
             if problem:
                 mistakes[f"{problem} (for the {role})"] = None
-    if spec.start_weights and spec.start_weights in starts and not isinstance(spec, PretrainedSpec):
+    if START not in spec.unused() and spec.start_weights in starts:
         problem = _unfit(spec, int(data.get("channels", 3)), starts[spec.start_weights])
         if problem:
             mistakes[f"{problem} (for the {role})"] = None
-    if isinstance(spec, DistillationSpec) and spec.distils:
-        methods = set(specs.methods_of(spec.method))
-        guides = [other for name, other in made.items() if isinstance(other, TrainingSpec) and other is not spec]
-        for other in (spec, *(g for g in guides if not isinstance(g, DistillationSpec))):
-            if methods & set(NEED_MAPS) and not _has_maps(other):
-                mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = None
-    if isinstance(spec, PretrainedSpec):
-        _check_given(role, spec, made, teachers.get(spec.weights, {}), data, mistakes)
+
+
+def check_chain(
+    made: Mapping[str, StageSpec],
+    parents: Mapping[str, Mapping[str, str]],
+    teachers: Mapping[str, Mapping[str, Any]],
+    data: Mapping[str, Any],
+    mistakes: dict[str, None],
+) -> None:
+    """What a cell's stages want of each other: logits and feature maps, and of colours; adds mistakes.
+
+    Args:
+        made: Role -> spec of the cell.
+        parents: Role -> role inside the stage -> role in the cell.
+        teachers: Weights from a file -> what they turned out to be.
+        data: What is known of the data set.
+        mistakes: Changed.
+    """
+    for role, spec in made.items():
+        read = [(other, made[other]) for other in parents.get(role, {}).values()]
+        guides = [(other, guide) for other, guide in read if isinstance(guide, TrainingSpec)]
+        if isinstance(spec, DistillationSpec) and spec.distils:
+            methods = specs.methods_of(spec.method)
+            on_maps = any(map(specs.reads_maps, methods))
+            for other in (spec, *(guide for _, guide in guides)):
+                if on_maps and not _has_maps(other):
+                    mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = None
+            for other_role in _without_logits(guides):
+                if any(map(_reads_logits, methods)):
+                    mistakes[
+                        f"method={spec.method} reads the {other_role}'s logits, but {other_role}.head=none leaves it none. "
+                        f"Set {other_role}.head=keep if its classes are those of {data['name']}, or use another method."
+                    ] = None
+        elif isinstance(spec, EvaluationSpec) and spec.protocol == "classification" and spec.reader == "logits":
+            for other_role in _without_logits(guides):
+                mistakes[
+                    f"The {other_role} alone is classified by its logits, but {other_role}.head=none leaves it none. "
+                    f"Set {other_role}.head=keep, or reader=nearest."
+                ] = None
+        elif isinstance(spec, PretrainedSpec):
+            about = teachers.get(spec.weights, {})
+            channels = int(about.get("preprocessing", {}).get("channels", 3))
+            if int(data.get("channels", channels)) not in (1, channels):
+                mistakes[
+                    f"{about.get('file')} reads {channels} channel, but {data['name']} has {data['channels']}."
+                ] = None
+
+
+def _without_logits(read: list[tuple[str, TrainingSpec]]) -> list[str]:
+    return [role for role, spec in read if isinstance(spec, PretrainedSpec) and spec.head != "keep"]
+
+
+def _reads_logits(method: str) -> bool:
+    offer = plugged.find("loss", method)
+    return method == "kd" or (offer is not None and bool(offer.facts["logits"]))
 
 
 def _has_maps(spec: TrainingSpec) -> bool:
     return not spec.architecture.startswith(specs.OUTSIDE) or spec.architecture.startswith(OTHERS_WITH_MAPS)
 
 
-def _check_given(
-    role: str,
-    spec: PretrainedSpec,
-    made: Mapping[str, StageSpec],
-    about: Mapping[str, Any],
-    data: Mapping[str, Any],
-    mistakes: dict[str, None],
-) -> None:
-    channels = int(about.get("preprocessing", {}).get("channels", 3))
-    if int(data.get("channels", channels)) not in (1, channels):
-        mistakes[f"{about.get('file')} reads {channels} channel, but {data['name']} has {data['channels']}."] = None
-    if spec.head == "keep":
-        return
-    for other_role, other in made.items():
-        if isinstance(other, DistillationSpec) and other_role == _reader(made, role):
-            wrong = [method for method in specs.methods_of(other.method) if method in NEED_LOGITS]
-            if wrong:
-                mistakes[
-                    f"method={other.method} reads the {role}'s logits, but {role}.head=none leaves it none. "
-                    f"Set {role}.head=keep if its classes are those of {data['name']}, or use another method."
-                ] = None
-        alone = isinstance(other, EvaluationSpec) and not _reader(made, role)
-        if alone and other.protocol == "classification" and other.reader == "logits":  # type: ignore[attr-defined]
-            mistakes[
-                f"The {role} alone is classified by its logits, but {role}.head=none leaves it none. Set {role}.head=keep, "
-                "or reader=nearest."
-            ] = None
-
-
-def _reader(made: Mapping[str, StageSpec], role: str) -> str:
-    """The stage that a given one guides, or nothing."""
-    later = list(made)[list(made).index(role) + 1 :]
-    return next((name for name in later if isinstance(made[name], DistillationSpec)), "")
-
-
 def _unfit(spec: TrainingSpec, channels: int, start: Mapping[str, Any]) -> str:
     """Why a training cannot begin with the weights of a file, or nothing."""
     network = (spec.architecture, channels, spec.width, spec.embedding, spec.stem)
-    return _unfit_network(*network, str(start["file"]), tuple(start["shapes"].items()))
+    # Plug-ins may give a name to another network.
+    return _unfit_network(*network, str(start["file"]), tuple(start["shapes"].items()), plugged.generation())
 
 
 @functools.cache
@@ -227,14 +240,13 @@ def _unfit_network(
     stem: str,
     file: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    generation: int,
 ) -> str:
     from trainables.models import build
-    from trainables.models.network import Network
     from trainables.pretrained.start import matched
 
     try:
         network = build(architecture, channels=channels, classes=2, width=width, embedding=embedding, stem=stem)
-        assert isinstance(network, Network)
         matched(network, dict(shapes), file)
     except UsageError as error:
         return str(error)

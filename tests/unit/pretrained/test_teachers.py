@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import search_spaces
 from sweeps import conduct, plan, teachers
 from sweeps.conduct import Request
 from sweeps.runs import Place
+from trainables import plugins
 from trainables.artifacts import Artifact, Store
 from trainables.data.batches import remembered_statistics, to_float
 from trainables.data.packed import Items, open_packed, write_packed
@@ -29,6 +32,7 @@ from trainables.errors import ArtifactError, UsageError
 from trainables.models import build
 from trainables.pretrained import shelf
 from trainables.pretrained.families import identify
+from trainables.pretrained.start import begin
 from trainables.spec import PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
 from trainables.stages.base import Context, attempt
 from trainables.training import Guide, Splits, load_network
@@ -308,6 +312,40 @@ def test_weights_that_were_altered_in_the_store_are_noticed_and_read_again(
     assert kept.read_bytes() == whole
 
 
+def test_a_damaged_description_in_the_store_is_written_anew_from_the_file(tmp_path: Path) -> None:
+    path, root = saved(linear_resnet(), tmp_path / "teacher.safetensors"), tmp_path / "store"
+    digits = shelf.admit(str(path), root, PretrainedSpec()).digits
+    beside = shelf.paths_of(root, digits)[1]
+    whole = beside.read_text()
+    for broken in ("{", "[]", "{}", ""):
+        beside.write_text(broken)
+        assert shelf.admit(str(path), root, PretrainedSpec()).digits == digits
+        assert json.loads(beside.read_text()) == json.loads(whole)
+
+
+WITHOUT_ROOM = """
+import resource, signal, sys
+from pathlib import Path
+from trainables.errors import DiskFullError
+from trainables.pretrained import shelf
+from trainables.spec import PretrainedSpec
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    shelf.admit(sys.argv[1], Path(sys.argv[2]), PretrainedSpec())
+except DiskFullError as error:
+    sys.exit(0 if "No room to write" in str(error) else str(error))
+sys.exit("it was written")
+"""
+
+
+def test_a_full_disk_is_told_and_keeps_nothing_of_the_weights(tmp_path: Path) -> None:
+    path, root = saved(linear_resnet(), tmp_path / "teacher.safetensors"), tmp_path / "store"
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ROOM, str(path), str(root)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(root / "weights") == []
+
+
 def test_a_poisoned_file_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     import pickle
 
@@ -399,6 +437,19 @@ WRONG_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
         ("teacher.weights={thin}", "teacher.architecture=resnet18,resnet34"),
         r"teacher.architecture takes one value",
     ),
+    "logits in a later cell": (("teacher.weights={thin}", "arm=horkd,kd"), r"method=kd reads the teacher's logits"),
+    "an embedding layer": (
+        ("teacher.weights={thin}", "teacher.embedding=256"),
+        r"teacher.embedding is what the file of teacher.weights says. Leave it out",
+    ),
+    "a stem": (
+        ("teacher.weights={thin}", "teacher.stem=large"),
+        r"teacher.stem is what the file of teacher.weights says",
+    ),
+    "the teacher alone in a later cell": (
+        ("teacher.weights={thin}", "arm=horkd,teacher"),
+        r"The teacher alone is classified by its logits",
+    ),
     "the teacher alone": (("teacher.weights={thin}", "arm=teacher"), r"The teacher alone is classified by its logits"),
 }
 
@@ -421,10 +472,126 @@ def test_a_head_of_other_classes_is_refused_with_both_numbers(
         prepared(f"teacher.weights={path}", "teacher.head=keep", "arm=kd")
 
 
+FACES = {
+    **{"name": "lfw", "fingerprint": "f" * 16, "classes": 20, "channels": 3, "height": 64, "width": 64},
+    **{"train_images": 13_233, "test_images": 0},
+}
+
+
+def planned(study: str, root: Path, *settings: str, preset: str = "tiny") -> plan.Resolved:
+    """A study on faces that nobody has here, as far as it can be refused without them."""
+    resolved = plan.resolve(search_spaces.load(study), preset=preset, settings=settings)
+    resolved.side = 64
+    teachers.admit(resolved, list(settings), root, lambda line: None, write=True)
+    plan.check_against_data(resolved, FACES)
+    return resolved
+
+
+def test_a_teacher_from_a_file_verifies_faces_by_its_embeddings_as_the_manual_has_it(tmp_path: Path) -> None:
+    thin = saved(linear_resnet(), tmp_path / "thin.safetensors")
+    preset = search_spaces.load("horkd_face_verification").preset_for("lfw")
+    resolved = planned("horkd_face_verification", tmp_path, f"teacher.weights={thin}", preset=preset)
+    assert "teacher" in resolved.axes["arm"] and "kd" not in resolved.axes["arm"]
+    with pytest.raises(UsageError, match=r"method=kd reads the teacher's logits"):
+        planned("horkd_face_verification", tmp_path, f"teacher.weights={thin}", "arm=horkd,kd")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Iterator[None]:
+    """A file with two losses and two networks."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        """
+from torch import nn
+from trainables import plugins
+from trainables.models.network import Outputs
+
+@plugins.loss("by_logits", logits=True)
+def by_logits(student, teacher, labels):
+    return (student.logits - teacher.logits).square().mean()
+
+@plugins.loss("by_maps", maps=True)
+def by_maps(student, teacher, labels):
+    return student.maps[0].mean()
+
+class Small(nn.Module):
+    def __init__(self, channels, classes, head):
+        super().__init__()
+        self.embedding_width, self.map_widths, self.head = 8, (), head
+        self.layer = nn.Conv2d(channels, 8, 3)
+        setattr(self, head, nn.Linear(8, classes))
+
+    def forward(self, images, maps=False):
+        embedding = self.layer(images).mean((2, 3))
+        return Outputs(embedding, getattr(self, self.head)(embedding))
+
+@plugins.network("usual")
+def usual(*, channels, classes):
+    return Small(channels, classes, "classifier")
+
+@plugins.network("unusual")
+def unusual(*, channels, classes):
+    return Small(channels, classes, "last")
+"""
+    )
+    plugins.load(str(path))
+    yield
+    plugins.forget()
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_plugins_loss_on_logits_or_maps_needs_a_teacher_that_has_them(tmp_path: Path) -> None:
+    thin = f"teacher.weights={saved(linear_resnet(), tmp_path / 'thin.safetensors')}"
+    with pytest.raises(UsageError, match=r"method=by_logits reads the teacher's logits, but teacher.head=none"):
+        planned("horkd_order_ablation", tmp_path, thin, "method=by_logits")
+    planned("horkd_order_ablation", tmp_path, thin, "method=by_maps")
+    torchvision = pytest.importorskip("torchvision")
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet.pth")
+    flat = (f"teacher.weights={tmp_path / 'squeezenet.pth'}", "teacher.architecture=torchvision:squeezenet1_1")
+    with pytest.raises(
+        UsageError, match=r"method=by_maps needs feature maps, but torchvision:squeezenet1_1 gives none"
+    ):
+        planned("horkd_order_ablation", tmp_path, *flat, "method=by_maps")
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_plugins_network_begins_with_the_weights_of_a_file_if_its_classifier_is_known(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = saved(build("usual", channels=3, classes=7), tmp_path / "usual.safetensors")
+    digits = shelf.admit(str(path), tmp_path, None).digits
+    begun = build("usual", channels=3, classes=4)
+    begin(begun, tmp_path, digits)
+    assert torch.equal(begun.state_dict()["layer.weight"], load_file(path)["layer.weight"])
+    start = f"start_weights={path}"
+    planned("horkd_order_ablation", tmp_path, start, "architecture=usual", "width=1")
+    with pytest.raises(UsageError, match=r"calls its classifier `classifier`, .* but a Small has no such layer"):
+        planned("horkd_order_ablation", tmp_path, start, "architecture=unusual", "width=1")
+    # Its `layer` is no embedding layer, which might be drawn where it does not fit.
+    with pytest.raises(UsageError, match=r"cannot begin the training of this network"):
+        begin(build("usual", channels=5, classes=4), tmp_path, digits)
+
+
+def test_untrained_networks_refuse_no_study_that_begins_with_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    thin = saved(build("resnet_thin", channels=3, classes=10, width=0.5), tmp_path / "thin.safetensors")
+    network = ("architecture=resnet_thin", "width=0.5")
+    planned(STUDY, tmp_path, f"start_weights={thin}", *network, "arm=horkd,pixels")
+    planned(STUDY, tmp_path, f"start_weights={thin}", *network, "arm=horkd,pixels,random", "untrained.width=1")
+    with pytest.raises(UsageError, match=r"cannot begin the training of this network"):
+        planned(STUDY, tmp_path, f"start_weights={thin}", "architecture=resnet_thin", "width=1", "arm=horkd,pixels")
+
+
 def test_studies_without_files_never_look_at_torch() -> None:
-    study = search_spaces.load(STUDY)
-    resolved = plan.resolve(study, preset="tiny")
-    assert not teachers.named(resolved) and resolved.teachers == {}
+    code = f"""
+import sys, search_spaces
+from sweeps import plan, teachers
+resolved = plan.resolve(search_spaces.load({STUDY!r}), preset="tiny")
+resolved.side = 64
+plan.check_against_data(resolved, {FACES!r})
+assert not teachers.named(resolved) and resolved.teachers == {{}}
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_outputs_of_a_teacher_without_logits_are_kept_and_read(place: Store, colours: Any, tmp_path: Path) -> None:
@@ -471,8 +638,6 @@ def test_a_training_begins_with_the_weights_of_a_file_but_for_its_classifier(
 
 
 def test_a_first_convolution_for_colours_is_summed_for_grey_images(tmp_path: Path) -> None:
-    from trainables.pretrained.start import begin
-
     torch.manual_seed(0)
     colour, grey = (build("resnet_thin", channels=channels, classes=2, width=0.5).eval() for channels in (3, 1))
     digits = shelf.admit(str(saved(colour, tmp_path / "colour.safetensors")), tmp_path, None).digits
@@ -484,8 +649,6 @@ def test_a_first_convolution_for_colours_is_summed_for_grey_images(tmp_path: Pat
 
 
 def test_weights_of_torchvision_begin_a_training_of_its_network(tmp_path: Path) -> None:
-    from trainables.pretrained.start import begin
-
     torchvision = pytest.importorskip("torchvision")
     made = torchvision.models.mobilenet_v3_small(weights=None)
     torch.save(made.state_dict(), tmp_path / "mobilenet.pth")
