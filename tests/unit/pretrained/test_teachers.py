@@ -33,7 +33,7 @@ from trainables.models import build
 from trainables.pretrained import shelf
 from trainables.pretrained.families import identify
 from trainables.pretrained.start import begin
-from trainables.spec import PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
+from trainables.spec import EvaluationSpec, PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
 from trainables.stages.base import Context, attempt
 from trainables.training import Guide, Splits, load_network
 
@@ -129,6 +129,17 @@ def test_one_teacher_serves_all_seeds(place: Store, colours: Any, tmp_path: Path
     assert stage_key(spec, {}) == stage_key(again, {})
     for change in ({"weights": "f" * 16}, {"head": "keep"}, {"order": "bgr"}, {"side": 32}):
         assert stage_key(PretrainedSpec(**to_plain(spec) | change), {}) != stage_key(spec, {})
+
+
+def test_a_teacher_without_logits_is_verified_by_its_embeddings(packed_digits: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    (store.root / "data").symlink_to(packed_digits.path.parent)
+    path = saved(linear_resnet(), tmp_path / "teacher.safetensors")
+    spec = admitted(path, store, packed_digits.fingerprint, task="verification", held_out=0.4)
+    seen = EvaluationSpec(data=packed_digits.fingerprint, protocol="verification")
+    # It knows how bright a digit is, which tells some digits apart.
+    assert published(store, seen, network=published(store, spec)).metrics["verification_accuracy"] > 0.5
 
 
 def test_the_guide_sees_images_as_its_family_wants_them(
