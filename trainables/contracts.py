@@ -304,6 +304,41 @@ def costs_are_counted(name: str) -> None:
         broken("no convolution and no linear layer is in it")
 
 
+def guides_its_like(name: str) -> None:
+    """Trained for an epoch, it can be the guide of another one that begins with its weights."""
+    import numpy as np
+
+    from trainables import spec as specs
+    from trainables.artifacts import Store
+    from trainables.data.packed import Items, write_packed
+    from trainables.stages.base import Context, attempt
+
+    side, labels = 2 * _sides(name)[0], np.arange(16, dtype=np.int32) % 2
+    images = np.random.RandomState(0).randint(0, 256, (16, 3, side, side)).astype(np.uint8)
+    split, names = np.repeat([0, 1], [12, 4]).astype(np.uint8), [str(number) for number in range(16)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+        store.prepare()
+        items = Items(images=images, labels=labels, split=split, names=names, classes=("a", "b"))
+        packed = store.root / "data"
+        packed.mkdir()
+        data = write_packed(packed, "drawn", items).fingerprint
+        fields: dict[str, Any] = {"data": data, "architecture": name, "epochs": 1, "batch_size": 6}
+        fields["width"] = THIN if name in BUILDERS else 1.0
+        method = "horkd+kd+at" if _network(name).map_widths else "horkd+kd"
+        teacher = specs.TeacherSpec(**fields)
+        student = specs.StudentSpec(**fields, method=method, init_from_assistant=True)
+        parents: dict[str, str] = {}
+        for spec in (teacher, student):
+            key = specs.stage_key(spec, parents)
+            context = Context(store=store, key=key, core_locks=False)
+            *_, said = attempt(spec.kind, specs.to_plain(spec), parents, context)
+            if said["outcome"] != "done":
+                what = "trained on labels" if spec is teacher else "guided by its like"
+                broken(f"as a {spec.kind}, {what}, it ends as {said['outcome']}: {said.get('message', '')}")
+            parents = {"guide": key}
+
+
 OF_NETWORKS: dict[str, Callable[[str], None]] = {
     "outputs have the shapes it says, for odd sizes, grey and colour": outputs_have_their_shapes,
     "the seed decides the weights": seed_decides_the_weights,
@@ -312,6 +347,7 @@ OF_NETWORKS: dict[str, Callable[[str], None]] = {
     "weights survive a file": weights_survive_a_file,
     "folded normalisations change nothing": survives_folding,
     "its cost can be counted": costs_are_counted,
+    "it can guide a network like itself": guides_its_like,
 }
 
 

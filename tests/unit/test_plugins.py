@@ -22,6 +22,7 @@ from sweeps.runs import RunFolder
 from trainables import plugged, plugins
 from trainables import spec as specs
 from trainables.artifacts import Store
+from trainables.contracts import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import ArtifactError, DataError, UsageError
@@ -49,6 +50,28 @@ def small(channels, classes, width=1.0, embedding=0):
     wide = max(1, round(8 * width))
     trunk = nn.Sequential(nn.Conv2d(channels, wide, 3, stride=2, padding=1), nn.ReLU())
     return Network(trunk, wide, classes=classes, embedding=embedding, stages=[(1, wide)])
+"""
+
+OWN_MODULE = """
+from torch import nn
+from trainables import plugins
+from trainables.models import Outputs
+
+class Mine(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU())
+        self.top = nn.Linear(8, classes)
+        self.embedding_width, self.map_widths = 8, (8,)
+
+    def forward(self, images, maps=False):
+        seen = self.body(images)
+        embedding = seen.mean((2, 3))
+        return Outputs(embedding, self.top(embedding), (seen,) if maps else ())
+
+@plugins.network("mine")
+def mine(channels, classes):
+    return Mine(channels, classes)
 """
 
 DATA = """
@@ -681,6 +704,12 @@ def checked(*paths: Path) -> dict[str, str]:
 def test_good_plug_ins_pass_every_contract(desk: Any) -> None:
     paths = [desk.write(f"{n}.py", source) for n, source in enumerate((LOSS, NETWORK, DATA, STAGE))]
     assert checked(*paths) == {}
+
+
+def test_a_module_whose_head_has_another_name_can_be_a_guide(desk: Any) -> None:
+    desk.load(OWN_MODULE)
+    for contract in OF_NETWORKS.values():
+        contract("mine")
 
 
 def test_what_breaks_a_contract_is_named_with_the_reason(desk: Any) -> None:
