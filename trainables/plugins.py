@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from trainables import plugged, recipes
+from trainables import compute, plugged, recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
 from trainables.plugged import Offer, Origin
@@ -39,7 +39,12 @@ __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
 GROUP = "sweeps.plugins"  # Of entry points.
 GIVEN_TO_LOSSES = ("student_width", "teacher_width", "student_maps", "teacher_maps", "classes")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_ROLES = ("teacher", "assistant", "student", "evaluation", "untrained", "arm", "tuning", "route", "none", "pixels")
+_WORDS = (
+    *("teacher", "assistant", "student", "evaluation", "untrained", "outputs", "arm", "tuning", "route"),
+    *("none", "auto", "pixels", "data", "plugin"),
+)
+_COLUMNS = ("loss", "cross_entropy", "top1", "spread", "triplet")  # Of histories; terms stand beside them by name.
+_WEIGHTED = "_weighted"  # So ends the column of a term times its weight.
 _NOT_OPTIONS = ("method", "orders", "student", "teacher", "labels", *GIVEN_TO_LOSSES)
 _LARGEST = 16 << 20
 
@@ -76,9 +81,45 @@ def loss(
         _add("loss", name, thing, {"weight": float(weight), **options}, logits=logits, maps=maps, zero=zero)
         return thing
 
-    taken = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
-    _check_name("loss", name, (*specs.METHODS, *(taken - set(plugged.names("loss"))), *_ROLES))
+    _check_name("loss", name, _taken_losses())
+    if name.endswith(_WEIGHTED):
+        raise UsageError(
+            f"The loss '{name}' of {_origin().where} cannot be called so: in histories, what ends in {_WEIGHTED} is the "
+            f"term {name.removesuffix(_WEIGHTED)} times its weight. Choose another."
+        )
     return offer
+
+
+def _taken_losses() -> dict[str, str]:
+    """Names that no loss may have -> what has them: they are methods, parameters, parts of keys, columns of histories."""
+    fields = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
+    terms = {term: f"a term of {method}" for method, names in specs.TERMS.items() for term in names}
+    terms |= {loss.partition(".")[2]: f"a term of horkd, {loss} in keys" for loss in specs.ORDER_LOSS.values()}
+    return {
+        **dict.fromkeys(fields - set(plugged.names("loss")), "a parameter of stages"),
+        **dict.fromkeys(_WORDS, "a word with a meaning of its own"),
+        **_in_keys("loss"),
+        **dict.fromkeys(_COLUMNS, "a column of histories"),
+        **terms,
+        **dict.fromkeys(specs.METHODS, "a method"),
+    }
+
+
+def _taken_networks() -> dict[str, str]:
+    """Names that no network may have -> what has them."""
+    return {
+        **dict.fromkeys(("auto", "none"), "a word with a meaning of its own"),
+        **_in_keys("network"),
+        **dict.fromkeys(specs.FAMILIES, "a family of weights from files"),
+        **dict.fromkeys(compute.OF_FILES, "an architecture of weights from files"),
+        **dict.fromkeys((*specs.ARCHITECTURES, "pixels"), "an architecture"),
+    }
+
+
+def _in_keys(kind: str) -> dict[str, str]:
+    """Names of our own components of a kind: a plug-in's version would stand in keys that it has no part in."""
+    found = (component.partition(".") for component in specs.COMPONENTS)
+    return {name: f"{kind}.{name} in keys" for of, _, name in found if of == kind}
 
 
 def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
@@ -96,7 +137,7 @@ def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
         _add("network", name, thing, least=int(least), size=functools.cache(lambda: _size(name, int(least))))
         return thing
 
-    _check_name("network", name, (*specs.ARCHITECTURES, "pixels"))
+    _check_name("network", name, _taken_networks())
     return offer
 
 
@@ -143,7 +184,8 @@ def dataset(
 
     from trainables.data import datasets
 
-    _check_name("dataset", name, [known for known in datasets.DATASETS if plugged.find("dataset", known) is None])
+    taken = dict.fromkeys((n for n in datasets.DATASETS if plugged.find("dataset", n) is None), "a data set")
+    _check_name("dataset", name, taken | {datasets.FOLDER_PREFIX[:-1]: "how folders of images are asked for"})
     return offer
 
 
@@ -155,7 +197,8 @@ def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
     if not (isinstance(spec, type) and issubclass(spec, specs.StageSpec)):
         raise UsageError(f"A stage needs a subclass of StageSpec, but got {spec!r}.")
     name = spec.kind
-    _check_name("stage", name, [known for known in specs.SPECS if plugged.find("stage", known) is None])
+    taken = (known for known in specs.SPECS if plugged.find("stage", known) is None)
+    _check_name("stage", name, dict.fromkeys(taken, "a kind of stage"))
     if not inspect.isgeneratorfunction(run):
         raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
     _add("stage", name, run, spec=spec)
@@ -177,7 +220,7 @@ BUILT_IN_RECIPES = {
 
 def recipe(made: recipes.Recipe) -> recipes.Recipe:
     """Offer a recipe, for studies in other files."""
-    _check_name("recipe", made.name, BUILT_IN_RECIPES)
+    _check_name("recipe", made.name, dict.fromkeys(BUILT_IN_RECIPES, "a recipe"))
     _add("recipe", made.name, made)
     return made
 
@@ -210,14 +253,15 @@ def _origin() -> Origin:
     return _current
 
 
-def _check_name(kind: str, name: Any, taken: Iterable[str]) -> None:
+def _check_name(kind: str, name: Any, taken: Mapping[str, str]) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(
             f"The name of a {kind} must be lower-case letters, digits and _, beginning with a letter, but got {name!r}."
         )
     if name in taken:
         raise UsageError(
-            f"The {kind} '{name}' of {_origin().where} cannot be called so: the name is built in. Choose another."
+            f"The {kind} '{name}' of {_origin().where} cannot be called so: the name is built in, {taken[name]}. "
+            "Choose another."
         )
 
 
@@ -415,7 +459,7 @@ def _take_study(module: ModuleType) -> None:
     name = getattr(study, "name", None)
     if not all(hasattr(study, part) for part in ("name", "recipe", "presets", "question")):
         raise UsageError(f"STUDY must be a `search_spaces.study.Study`, but is {type(study).__name__}.")
-    _check_name("study", name, ())
+    _check_name("study", name, {})
     _add("study", str(name), study)
 
 

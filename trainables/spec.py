@@ -37,6 +37,18 @@ LARGE_STEMS = ("resnet18", "resnet34", "resnet50")  # Networks that can have the
 TASKS = ("classification", "verification", "identification", "retrieval")
 ORDERS = ("1", "2", "3", "C")
 METHODS = ("horkd", "kd", "fitnet", "at", "rkd", "pkt", "sp", "darkrank", "mkd", "crd")
+# Method -> its terms, as histories name them; those of HORKD follow from its orders.
+TERMS: dict[str, tuple[str, ...]] = {
+    "kd": ("kd",),
+    "fitnet": ("fitnet",),
+    "at": ("at",),
+    "rkd": ("rkd_distance", "rkd_angle"),
+    "pkt": ("pkt",),
+    "sp": ("sp",),
+    "darkrank": ("darkrank",),
+    "mkd": ("mkd_absolute", "mkd_relative"),
+    "crd": ("crd",),
+}
 ON_MAPS = ("fitnet", "at", "sp")  # Methods that read feature maps, which are too large to keep for every view.
 TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
 MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.

@@ -22,6 +22,7 @@ from sweeps.runs import RunFolder
 from trainables import plugged, plugins
 from trainables import spec as specs
 from trainables.artifacts import Store
+from trainables.compute import OF_FILES
 from trainables.contracts import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
@@ -188,6 +189,45 @@ def test_two_files_with_one_name_are_refused_with_both_places(desk: Any) -> None
 def test_a_name_that_is_built_in_is_refused(desk: Any, kind: str, source: str, name: str) -> None:
     with pytest.raises(UsageError, match=f"The {kind} '{name}' of .*built in"):
         desk.load(source.replace("{}", name))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *[(name, "a term of horkd, loss.") for name in ("point", "pair", "angle", "center")],
+        *[(name, f"a term of {name[:3]}") for name in ("rkd_distance", "rkd_angle", "mkd_absolute", "mkd_relative")],
+        *[(name, "a column of histories") for name in ("loss", "top1", "spread", "cross_entropy", "triplet")],
+        *[(name, "a word with a meaning") for name in ("plugin", "auto", "outputs", "none")],
+        ("horkd", "a method"),
+        ("learning_rate", "a parameter of stages"),
+        ("kd_weighted", "is the term kd times its weight"),
+    ],
+)
+def test_a_loss_cannot_take_a_name_of_keys_histories_or_the_command_line(desk: Any, name: str, told: str) -> None:
+    before = key(), stage_key(TeacherSpec(data="d"), {})
+    with pytest.raises(UsageError, match=f"The loss '{name}' of .*cannot be called so: .*{told}"):
+        desk.load(LOSS.replace('"nearness"', f'"{name}"'))
+    assert (key(), stage_key(TeacherSpec(data="d"), {})) == before and plugged.offers() == []
+
+
+@pytest.mark.parametrize("name", [*OF_FILES, *specs.FAMILIES, *specs.ARCHITECTURES, "pixels", "auto", "none"])
+def test_a_network_cannot_take_a_name_of_keys_or_of_a_family_of_weights(desk: Any, name: str) -> None:
+    with pytest.raises(UsageError, match=f"The network '{name}' of .*the name is built in, "):
+        desk.load(NETWORK.replace('"small"', f'"{name}"'))
+
+
+def test_no_component_of_ours_can_be_taken_by_a_plug_in(desk: Any) -> None:
+    sources = {"loss": LOSS.replace('"nearness"', '"{}"'), "network": NETWORK.replace('"small"', '"{}"')}
+    for component in specs.COMPONENTS:
+        kind, _, name = component.partition(".")
+        if kind in sources:
+            with pytest.raises(UsageError, match="cannot be called so"):
+                desk.load(sources[kind].replace("{}", name))
+
+
+def test_a_data_set_cannot_be_called_as_folders_are_asked_for(desk: Any) -> None:
+    with pytest.raises(UsageError, match="how folders of images are asked for"):
+        desk.load(DATA.replace('"halves"', '"folder"'))
 
 
 @pytest.mark.parametrize("name", ["Near", "2near", "near-ness", "timm:near", "", "a b"])

@@ -28,23 +28,10 @@ from trainables.losses.contrastive import CrdLoss
 from trainables.losses.from_plugins import PluginTerm, offers_of
 from trainables.losses.horkd import HorkdLoss, normalise_features
 from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss
-from trainables.spec import ON_MAPS, methods_of, orders_of
+from trainables.spec import ON_MAPS, TERMS, methods_of, orders_of
 
 if TYPE_CHECKING:
     from trainables.spec import DistillationSpec, FitnetSpec
-
-# Method -> its terms; those of HORKD follow from its orders.
-TERMS: dict[str, tuple[str, ...]] = {
-    "kd": ("kd",),
-    "fitnet": ("fitnet",),
-    "at": ("at",),
-    "rkd": ("rkd_distance", "rkd_angle"),
-    "pkt": ("pkt",),
-    "sp": ("sp",),
-    "darkrank": ("darkrank",),
-    "mkd": ("mkd_absolute", "mkd_relative"),
-    "crd": ("crd",),
-}
 
 
 class Outputs(Protocol):
