@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,20 @@ FOLDER = "plugins"
 def load(words: Sequence[str]) -> None:
     """What installed distributions offer, what `SWEEPS_PLUGINS` names, and what `--plugins` names.
 
+    A distribution that is broken is told on stderr and passed over.
+
     Raises:
         UsageError: If a file is missing, fails, offers nothing or takes a name that is taken.
     """
-    plugins.load_entries()
-    load_files([word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word])
-    load_files(words)
+    for sentence in plugins.load_entries():
+        print(f"Warning: {sentence}", file=sys.stderr)
+    load_files(named(words))
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """The paths that a person named, in `SWEEPS_PLUGINS` or by `--plugins`, each once."""
+    inherited = [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
+    return list(dict.fromkeys((*inherited, *words)))
 
 
 def load_files(words: Sequence[str]) -> list[Origin]:
@@ -60,12 +69,12 @@ def used(study: str, data: Sequence[str | None]) -> list[Origin]:
 
 def rows(origins: Sequence[Origin], before: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What run.json says of plug-ins; `before` is what it said."""
-    named = {row["sha256"]: row["where"] for row in before.get("plugins") or ()}
+    told = {(row["sha256"], row["entry"] or ""): row["where"] for row in before.get("plugins") or ()}
     return [
         {
             "file": origin.file,
             "sha256": origin.sha256,
-            "where": named.get(origin.sha256, origin.where),  # Not the copy that a later command read.
+            "where": told.get(origin.mark, origin.where),  # Not the copy that a later command read.
             "entry": origin.entry or None,
             "copy": None if origin.entry else f"{FOLDER}/{origin.version}_{origin.file}",
             "offers": [f"{offer.kind} {offer.name}" for offer in plugged.offers(origin)],

@@ -332,6 +332,140 @@ def test_files_of_the_environment_and_entry_points_come_in_too(desk: Any, monkey
         plugins.use(carried)
 
 
+@pytest.fixture
+def site(desk: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Installs distributions: entry points by name, files by path; their modules are gone afterwards."""
+
+    def install(name: str, entries: dict[str, str], files: dict[str, str]) -> Path:
+        root = desk.folder / f"site of {name}"
+        for path, source in files.items():
+            desk.write(f"{root.name}/{path}", source)
+        about = f"{root.name}/{name}-1.0.dist-info"
+        desk.write(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = "".join(f"{entry} = {value}\n" for entry, value in entries.items())
+        desk.write(f"{about}/entry_points.txt", f"[sweeps.plugins]\n{lines}")
+        monkeypatch.syspath_prepend(str(root))
+        return Path(root)
+
+    before = set(sys.modules)
+    yield install
+    for module in set(sys.modules) - before:
+        if str(desk.folder) in str(getattr(sys.modules[module], "__file__", "")):
+            del sys.modules[module]
+
+
+def called(name: str) -> str:
+    """A loss of that name."""
+    return LOSS.replace('"nearness"', f'"{name}"')
+
+
+def inside(function: str, source: str) -> str:
+    """A function with `source` as its body."""
+    return f"def {function}():\n{textwrap.indent(source, '    ')}\n"
+
+
+def test_two_entry_points_of_one_module_are_both_called(site: Any, desk: Any) -> None:
+    source = inside("one", LOSS) + inside("other", called("farness"))
+    site("two", {"a": "in_one:one", "b": "in_one:other"}, {"in_one.py": source})
+    own.load([])
+    assert plugged.names("loss") == ("farness", "nearness")
+    first, second = plugins.loaded()
+    assert first.sha256 == second.sha256 and [first.entry, second.entry] == ["in_one:one", "in_one:other"]
+    assert [offer.name for offer in plugged.offers(second)] == ["farness"]
+    carried = own.carried(RunFolder(desk.folder / "run"))
+    plugins.forget()
+    plugins.use(carried[1:])
+    assert plugged.names("loss") == ("farness",)
+    plugins.use(carried)
+    assert plugged.names("loss") == ("farness", "nearness")
+
+
+def test_a_loss_of_a_package_has_the_digest_of_the_file_that_says_it(site: Any, desk: Any) -> None:
+    twice = "from parts.b import nearness\n" + called("twice")
+    files = {"parts/__init__.py": "", "parts/a.py": twice, "parts/b.py": LOSS}
+    root = site("parts", {"a": "parts.a", "b": "parts.b"}, files)
+    own.load([])
+    origins = {offer.name: offer.origin for offer in plugged.offers()}
+    assert {name: origin.file for name, origin in origins.items()} == {"nearness": "b.py", "twice": "a.py"}
+    carried = own.carried(RunFolder(desk.folder / "run"))
+    before = key(method="nearness"), key(method="twice")
+    plugins.forget()
+    plugins.use(carried)
+    assert (key(method="nearness"), key(method="twice")) == before
+    plugins.forget()
+    desk.write(f"{root.name}/parts/b.py", LOSS + "# Edited.\n")
+    own.load([])
+    assert key(method="nearness") != before[0] and key(method="twice") == before[1]
+    plugins.forget()
+    with pytest.raises(ArtifactError, match="another version is installed"):
+        plugins.use(carried)
+    assert plugged.offers() == []
+
+
+def test_a_package_may_import_its_plug_in_by_itself(site: Any) -> None:
+    site("eager", {"a": "eager.part"}, {"eager/__init__.py": "from eager import part\n", "eager/part.py": LOSS})
+    own.load([])
+    assert plugged.get("loss", "nearness").origin.file == "part.py"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"bad/__init__.py": "1 / 0", "bad/part.py": LOSS}, "ZeroDivisionError"),
+        ({"bad/__init__.py": "raise SystemExit(0)", "bad/part.py": LOSS}, "SystemExit"),
+        ({"bad/__init__.py": ""}, "There is no module bad.part"),
+        ({}, "No module named 'bad'"),
+        ({"bad/__init__.py": "", "bad/part.py": "import not_there"}, "No module named 'not_there'"),
+        ({"bad/__init__.py": "", "bad/part.py": "x = 1"}, "offers nothing"),
+    ],
+)
+def test_a_broken_distribution_is_named_and_stops_nothing(
+    site: Any, files: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site("bad", {"z": "bad.part"}, files)
+    site("good", {"a": "good_part"}, {"good_part.py": called("farness")})
+    own.load([])
+    said = capsys.readouterr().err
+    assert said.startswith("Warning: Nothing of the entry point z of bad is known: ") and told in said
+    assert plugged.names("loss") == ("farness",)
+
+
+def test_a_broken_distribution_that_a_run_rests_on_stops_it(site: Any) -> None:
+    with pytest.raises(UsageError, match="There is no module|No module named 'bad'"):
+        plugins.use([{"entry": "bad.part", "sha256": "0" * 64, "where": "the entry point z of bad"}])
+
+
+def test_a_file_that_imports_its_neighbour_is_refused(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("lies_beside.py", "SCALE = 1\n")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"(?s)mine.py fails at line 1: A plug-in must stand alone.*`lies_beside`"):
+            desk.load("from lies_beside import SCALE\n" + LOSS)
+    monkeypatch.syspath_prepend(str(desk.folder))  # As Python has the current folder.
+    for _ in range(2):
+        with pytest.raises(UsageError, match="A plug-in must stand alone, .* imports `lies_beside`"):
+            desk.load("from lies_beside import SCALE\n" + LOSS)
+    assert plugged.offers() == []
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # Now it is installed, too.
+    desk.load("from lies_beside import SCALE\n" + LOSS)
+    sys.modules.pop("lies_beside")
+
+
+def test_a_file_cannot_offer_what_another_one_says(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("says_it.py", LOSS)
+    monkeypatch.setattr(sys, "path", ["", str(desk.folder), *sys.path])
+    with pytest.raises(UsageError, match=r"must itself say all that it offers.*says_it.py, which it imports"):
+        desk.load("import says_it\n")
+    assert "says_it" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("~nosuchuser/x.py", "determine home"), ("x" * 5000, "too long"), ("a\0b.py", "null")]
+)
+def test_a_path_that_no_system_can_look_at_is_refused(word: str, told: str) -> None:
+    with pytest.raises(UsageError, match=f"There is no plug-in .*{told}"):
+        own.load_files([word])
+
+
 # Keys.
 
 
