@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,18 @@ def carried(run: RunFolder) -> list[dict[str, str]]:
         elif copy_of(run, origin).is_file():
             found.append(row | {"path": str(copy_of(run, origin))})
     return found
+
+
+def part_for(rows: Sequence[Mapping[str, str]], components: Iterable[str]) -> list[Mapping[str, str]]:
+    """Of what `carried` says, what a stage with these components, its own and those of what it reads, cannot do without.
+
+    Files before one that is used come along, because it may rest on them. What no stage uses can fail no stage.
+    """
+    offers = (plugged.find(*component.split(".", 1)) for component in components if "." in component)
+    wanted = {offer.origin.mark for offer in offers if offer is not None}
+    used = [(row["sha256"], row.get("entry", "")) in wanted for row in rows]
+    last = max((place for place, row in enumerate(rows) if used[place] and not row.get("entry")), default=-1)
+    return [row for place, row in enumerate(rows) if used[place] or (place <= last and not row.get("entry"))]
 
 
 def use_those_of(run: RunFolder, content: Mapping[str, Any]) -> None:

@@ -341,7 +341,7 @@ def to_plain(spec: Any, *, only_used: bool = False) -> dict[str, Any]:
         if isinstance(value, Fields):
             value = to_plain(value, only_used=only_used)
         elif isinstance(value, PluginOptions):
-            value = {path: chosen for path, chosen in value.values if path not in unused}
+            value = dict(value.values)
             if not value:
                 continue
         elif isinstance(value, tuple):
@@ -845,6 +845,14 @@ class DistillationSpec(TrainingSpec):
         object.__setattr__(self, "method", canonical_method(self.method))
         super().__post_init__()
 
+    def validate(self) -> None:
+        """Forgets options of plug-ins whose losses are off: who reads the spec later need not have these plug-ins."""
+        super().validate()
+        on = methods_of(self.method) if self.plugin.values else ()
+        used = tuple(chosen for chosen in self.plugin.values if chosen[0].partition(".")[0] in on)
+        if used != self.plugin.values:
+            object.__setattr__(self, "plugin", PluginOptions(used))
+
     @property
     def distils(self) -> bool:
         """Whether any loss reads the guide."""
@@ -863,7 +871,6 @@ class DistillationSpec(TrainingSpec):
         names += ["outputs_per_shard"]
         if not on:
             names += ["teacher_outputs"]
-        names += [path for path, _ in self.plugin.values if path.partition(".")[0] not in on]
         if not self.distils:
             names += ["distillation"]
         return (*super().unused(), *names)

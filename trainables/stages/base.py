@@ -204,11 +204,12 @@ def attempt(
     """
     store, key = context.store, context.key
     try:
-        plugins.use(context.plugins)
+        plugins.use(context.plugins, patience=context.patience)
     except SweepsError as error:  # Another file than the one that was planned with, most likely.
         failure = describe_failure(error, 0)
         context.log(failure["traceback"])
-        store.write_failure(key, failure | {"hopeless": True})
+        # Other runs ask the same store for this stage, and their copies may be whole: nothing about it is hopeless.
+        store.write_failure(key, failure | {"hopeless": False})
         yield {"outcome": "failed", "message": signature(failure), "epoch": 0}
         return
     spec = specs.spec_from(kind, plain)
