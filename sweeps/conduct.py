@@ -386,7 +386,8 @@ def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
 
 def _plugins(ready: Prepared) -> list[Origin]:
     request, preset = ready.request, ready.resolved.preset
-    return own.used(ready.study.name, [request.data or preset.data, tested_data(request, preset)])
+    data = [request.data or preset.data, tested_data(request, preset)]
+    return own.used(ready.study.name, data, ready.resolved.plugins(ready.data["fingerprint"]))
 
 
 def _slots(request: Request) -> int:

@@ -59,12 +59,25 @@ def copy_of(run: RunFolder, origin: Origin) -> Path:
     return run.path / FOLDER / f"{origin.version}_{origin.file}"
 
 
-def used(study: str, data: Sequence[str | None]) -> list[Origin]:
-    """What a run rests on: every file that was named, and entry points whose study, data or parts it may use."""
+def used(study: str, data: Sequence[str | None], components: Iterable[str]) -> list[Origin]:
+    """What a run rests on: every file that was named, and of entry points those that it uses.
+
+    Whatever else is installed may change or go without concern to the run.
+
+    Args:
+        study: Its name.
+        data: Names of its data sets.
+        components: Of its stages: `loss.variance`.
+    """
+    recipe = search_spaces.load(study).recipe
     wanted = {("study", study), *(("dataset", name) for name in data if name)}
-    parts = {offer.origin.sha256 for offer in plugged.offers() if offer.kind in ("loss", "network", "stage", "recipe")}
-    asked = {offer.origin.sha256 for offer in plugged.offers() if (offer.kind, offer.name) in wanted}
-    return [o for o in plugins.loaded() if not o.entry or o.sha256 in asked | parts]
+    wanted |= {(kind, name) for kind, _, name in (component.partition(".") for component in components)}
+    asked = {
+        offer.origin.mark
+        for offer in plugged.offers()
+        if (offer.kind, offer.name) in wanted or (offer.kind == "recipe" and offer.thing is recipe)
+    }
+    return [origin for origin in plugins.loaded() if not origin.entry or origin.mark in asked]
 
 
 def rows(origins: Sequence[Origin], before: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -572,6 +572,66 @@ def test_an_edited_plug_in_makes_another_run_and_an_unused_one_does_not(desk: An
     assert run("method=nearness") not in (before, mine) and run() == before
 
 
+SAMPLED = """
+from search_spaces.study import Preset, Study
+from trainables.recipes import HORKD_ASSISTANT
+
+def space(trial):
+    chosen = trial.suggest_categorical("assistant.architecture", ["resnet_thin", "vgg11"])
+    method = trial.suggest_categorical("method", ["horkd", "kd"] if chosen == "resnet_thin" else ["horkd", "nearness"])
+    return {"assistant.architecture": chosen, "method": method}
+
+STUDY = Study(
+    name="drawn", title="t", question="q", paper="none", figure="none", recipe=HORKD_ASSISTANT, space=space,
+    presets={name: Preset(seeds=2, trials=3, parameters={}) for name in ("demo", "tiny")},
+)
+"""
+
+
+def drawn_run() -> planning.Resolved:
+    return planning.resolve(search_spaces.load("drawn"), preset="tiny")
+
+
+def test_a_sampled_study_never_mixes_versions_of_what_it_may_draw(desk: Any) -> None:
+    study = desk.write("study.py", SAMPLED)
+    found = set()
+    for edit in ("", "# Edited.\n"):
+        plugins.load(study)
+        desk.load(LOSS + edit)
+        found.add(drawn_run().run_id("f" * 16))
+        plugins.forget()
+    assert len(found) == 2
+
+
+def test_a_run_records_the_entry_points_that_it_uses_and_no_others(site: Any, desk: Any) -> None:
+    site("used", {"a": "brings_nearness"}, {"brings_nearness.py": LOSS})
+    site("unused", {"b": "brings_farness"}, {"brings_farness.py": called("farness")})
+    own.load([str(desk.write("study.py", SAMPLED))])
+    ids = [resolved(method).run_id("f" * 16) for method in ("horkd", "farness")]
+    assert ids[0] != ids[1]
+
+    def recorded(study: str, plan: planning.Resolved) -> list[str]:
+        return [origin.file for origin in own.used(study, ["digits"], plan.plugins("f" * 16))]
+
+    grid = "horkd_order_ablation"
+    assert recorded(grid, resolved("horkd")) == ["study.py"]
+    assert recorded(grid, resolved("horkd+farness")) == ["brings_farness.py", "study.py"]
+    assert recorded("drawn", drawn_run()) == ["brings_nearness.py", "study.py"]
+
+
+def resolved(method: str) -> planning.Resolved:
+    """A grid with a method."""
+    return planning.resolve(
+        search_spaces.load("horkd_order_ablation"), preset="tiny", settings=[f"method={method}"]
+    )
+
+
+def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> None:
+    site("recipes", {"a": "brings_a_stage"}, {"brings_a_stage.py": STAGE})
+    own.load([])
+    assert [origin.file for origin in own.used("counting", [], ())] == ["brings_a_stage.py"]
+
+
 # The parts.
 
 
