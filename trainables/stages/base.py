@@ -32,6 +32,7 @@ from trainables.errors import (
     DrainedError,
     LeaseLostError,
     NonFiniteError,
+    NoParentError,
     SweepsError,
     UsageError,
     is_disk_full,
@@ -119,6 +120,16 @@ class Context:
     def saved(self) -> tuple[int, bytes] | None:
         """(epoch, bytes) of the newest checkpoint that verifies."""
         return self.store.read_checkpoint(self.key)
+
+
+class Parents(dict[str, Artifact]):
+    """Role -> artifact of what a stage reads."""
+
+    def __missing__(self, role: str) -> Artifact:
+        raise NoParentError(
+            f"The stage must be given its parent '{role}' to read it, but was given {', '.join(self) or 'none'}. Name it "
+            "among the parents of its step in the recipe."
+        )
 
 
 Runner = Callable[[Any, Mapping[str, Artifact], Context], Generator[Progress, None, Result]]
@@ -243,7 +254,7 @@ def attempt(
             return
         context.lease = lease
         began, cpu_began = time.monotonic(), time.process_time()
-        grown = {role: store.get(parent, patience=context.patience) for role, parent in parents.items()}
+        grown = Parents({role: store.get(parent, patience=context.patience) for role, parent in parents.items()})
         context.log(f"{kind} {key} begins, lease {lease.number}")
         training = True
         stage = runner(kind)(spec, grown, context)
