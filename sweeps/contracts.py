@@ -19,6 +19,7 @@ from trainables.artifacts import Store
 from trainables.contracts import (
     OF_DATASETS,
     OF_LOSSES,
+    OF_LOSSES_OF_ANY_WIDTHS,
     OF_NETWORKS,
     OF_ZERO_LOSSES,
     Broken,
@@ -79,6 +80,7 @@ def claims_are_known(study: Study) -> None:
     """Every claim is one that the analysis has a test for."""
     from analysis.claims import KNOWN as OF_ORDERS
     from analysis.claims_methods import KNOWN as OF_METHODS
+
     known = OF_METHODS if study.arms else OF_ORDERS
     for claim in study.claims:
         if claim.name not in known:
@@ -113,7 +115,9 @@ def stages_come_after_what_they_read(recipe: Recipe) -> None:
     """Every parent that a stage names, and every role that it takes fields from, is a stage before it."""
     before: list[str] = []
     for step in recipe.steps:
-        read = [(role, f"reads it as its parent '{inside}'") for inside, roles in step.parents.items() for role in roles]
+        read = [
+            (role, f"reads it as its parent '{inside}'") for inside, roles in step.parents.items() for role in roles
+        ]
         read += [(role, "takes fields from it") for roles in step.inherits for role in roles]
         for role, how in read:
             if role not in before:
@@ -238,7 +242,9 @@ def check(offers: Sequence[Offer], data_root: Path | None = None) -> Iterator[Ch
         what = f"{offer.kind} {offer.name}"
         if offer.kind == "loss":
             loss = loss_of(offer)
-            contracts = {**OF_LOSSES, **(OF_ZERO_LOSSES if offer.facts["zero"] else {})}
+            contracts = dict(OF_LOSSES)
+            contracts |= {} if offer.facts["same_width"] else OF_LOSSES_OF_ANY_WIDTHS
+            contracts |= OF_ZERO_LOSSES if offer.facts["zero"] else {}
             for sentence, contract in contracts.items():
                 yield _one(what, sentence, contract, loss)
         elif offer.kind == "network":

@@ -154,6 +154,23 @@ def autocast_changes_nothing(loss: Loss) -> None:
             broken("under autocast its gradient is not finite")
 
 
+def widths_may_differ(loss: Loss) -> None:
+    """Where the student's embedding is wider or narrower than the teacher's it works, too."""
+    for ours, theirs in ((6, 4), (4, 6)):
+        student, teacher = draw(width=ours)[0], draw(width=theirs)[1]
+        try:
+            value = loss(student, teacher, torch.arange(7) % 3)
+            value.backward()
+        except RuntimeError as error:
+            broken(
+                f"a student's embedding of {ours} beside a teacher's of {theirs} ends in: "
+                f"{str(error).strip().splitlines()[0]}. Compare what does not rest on the width, take one to the other by a "
+                "layer (an nn.Module with student_width and teacher_width), or say same_width=True"
+            )
+        if not torch.isfinite(value):
+            broken(f"a student's embedding of {ours} beside a teacher's of {theirs} makes it {value.item()}")
+
+
 OF_LOSSES: dict[str, Callable[[Loss], None]] = {
     "the order of the batch does not matter": order_does_not_matter,
     "its gradient is the slope of its value": gradient_is_slope,
@@ -162,6 +179,7 @@ OF_LOSSES: dict[str, Callable[[Loss], None]] = {
     "huge embeddings give finite values": huge_is_finite,
     "autocast changes nothing": autocast_changes_nothing,
 }
+OF_LOSSES_OF_ANY_WIDTHS = {"embeddings of student and teacher may differ in width": widths_may_differ}
 OF_ZERO_LOSSES = {"it is zero when student and teacher agree": agreement_is_zero}
 
 
@@ -177,10 +195,14 @@ def loss_of(offer: plugged.Offer) -> Loss:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             widths = {"student_width": student.shape[1], "teacher_width": teacher.shape[1]}
-            known = {"student_maps": (2, 2), "teacher_maps": (2, 2), "classes": student.shape[1]}
+            classes = min(widths.values())  # Logits and maps are of one shape whatever the embeddings are.
+            known = {"student_maps": (2, 2), "teacher_maps": (2, 2), "classes": classes}
             term = PluginTerm(offer, offer.options, **widths, **known)
             term.to(torch.promote_types(student.dtype, torch.float32))
-            ours, theirs = (Outputs(x, x, (as_maps(x), as_maps(x.flip(1)))) for x in (student, teacher))
+            ours, theirs = (
+                Outputs(x, x[:, :classes], (as_maps(x[:, :classes]), as_maps(x[:, :classes].flip(1))))
+                for x in (student, teacher)
+            )
             value: Tensor = term(Batch(ours, theirs, labels, torch.arange(len(labels))))
             return value
 
@@ -380,6 +402,29 @@ def is_well(name: str, data_root: Path | None = None) -> None:
                 broken(check.message)
 
 
+def is_as_declared(name: str, data_root: Path | None = None) -> None:
+    """What is said of it before it is read is so."""
+    from trainables.data.datasets import DATASETS
+
+    said = DATASETS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        info = _pack(name, data_root, Path(folder)).info
+    found = {
+        "images": info.train_images + info.test_images,
+        "classes": len(info.classes),
+        "train": info.train_images,
+        "test": info.test_images,
+        **({"side": min(info.height, info.width)} if said.fixed else {}),
+    }
+    wrong = [
+        f"{fact} is {value}, not {getattr(said, fact)}"
+        for fact, value in found.items()
+        if getattr(said, fact) not in (None, value)
+    ]
+    if wrong:
+        broken("; ".join(wrong))
+
+
 def can_be_cut(name: str, data_root: Path | None = None) -> None:
     """For each task it offers, training, validation and test are there and disjoint."""
     import numpy as np
@@ -415,4 +460,5 @@ OF_DATASETS: dict[str, Callable[..., None]] = {
     "two packings are the same": packs_the_same_twice,
     "labels, classes and splits are well": is_well,
     "its tasks have training and test apart": can_be_cut,
+    "it is as it declares": is_as_declared,
 }

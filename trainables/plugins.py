@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
@@ -62,7 +62,13 @@ Thing = TypeVar("Thing")
 
 
 def loss(
-    name: str, *, weight: float = 1.0, logits: bool = False, maps: bool = False, zero: bool = False
+    name: str,
+    *,
+    weight: float = 1.0,
+    logits: bool = False,
+    maps: bool = False,
+    same_width: bool = False,
+    zero: bool = False,
 ) -> Callable[[Thing], Thing]:
     """Offer a distillation loss: a function of (student, teacher, labels) that gives a scalar, or an `nn.Module` class.
 
@@ -75,6 +81,7 @@ def loss(
         weight: Default factor of the term; 0 switches it off.
         logits: Whether it reads `logits` [B, C]; the teacher must know the student's classes then.
         maps: Whether it reads `maps`, one [B, F, h, w] per stage; both networks must have some then.
+        same_width: Whether both embeddings must have one width; a stage that gives it others is refused as it begins.
         zero: Whether it is 0 where student and teacher agree, for `python -m sweeps check`.
     """
 
@@ -82,7 +89,8 @@ def loss(
         options = _options(name, thing)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
             raise UsageError(f"`weight` of the loss '{name}' must be a number of at least 0, but got {weight!r}.")
-        _add("loss", name, thing, {"weight": float(weight), **options}, logits=logits, maps=maps, zero=zero)
+        facts = {"logits": logits, "maps": maps, "same_width": same_width, "zero": zero}
+        _add("loss", name, thing, {"weight": float(weight), **options}, **facts)
         return thing
 
     _check_name("loss", name, _taken_losses())
@@ -156,7 +164,19 @@ class _Size:
 def _size(name: str, least: int) -> _Size:
     from trainables.models.registry import measure
 
-    return _Size(*measure(name, side=max(32, least)))
+    sides = dict.fromkeys((max(32, least), least))  # At 32 as our own, unless it reads its one size only.
+    for side in sides:
+        try:
+            return _Size(*measure(name, side=side))
+        except SweepsError:
+            raise
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+    raise UsageError(
+        f"The network '{name}' of {plugged.get('network', name).origin.where} must read images of "
+        f"{' or '.join(map(str, sides))} pixels, so that its cost can be counted, but got {failure[:300]}\nSay by "
+        f'@plugins.network("{name}", least=...) from which side on it works.'
+    )
 
 
 def dataset(
@@ -180,9 +200,17 @@ def dataset(
     def offer(thing: Thing) -> Thing:
         from trainables.data import datasets
 
+        patterns = (watch,) if isinstance(watch, str) else tuple(watch)
+        for pattern in patterns:
+            parts = PurePath(pattern).parts if isinstance(pattern, str) else ()
+            if not parts or ".." in parts or PurePath(pattern).is_absolute():
+                raise UsageError(
+                    f"`watch` of the data set '{name}' must be patterns of files under the data root, such as '*.npy' or "
+                    f"'images/**/*.png', but got {pattern!r}."
+                )
         root = "root" in inspect.signature(thing).parameters  # type: ignore[arg-type]
         info = datasets.of_plugin(name, summary, terms, dict(facts), root=root)
-        _add("dataset", name, thing, info=info, root=root, watch=(watch,) if isinstance(watch, str) else tuple(watch))
+        _add("dataset", name, thing, info=info, root=root, watch=patterns)
         datasets.DATASETS[name] = info
         return thing
 

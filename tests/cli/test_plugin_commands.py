@@ -154,7 +154,9 @@ def test_what_cannot_be_checked_is_no_success_and_says_what_it_lacks(desk: Path)
     assert "skip  stage pruned: stopped and continued equals uninterrupted\n      it reads other stages" in done.output
     assert "0 of 1 hold, 1 not checked: stage pruned" in done.output
     (desk / "files.py").write_text(EXAMPLES["stripes.py"].replace("def stripes():", "def stripes(root):"))
-    assert re.search(r"^0 of \d+ hold, \d+ not checked: dataset stripes$", here("check", "files.py").output, re.MULTILINE)
+    assert re.search(
+        r"^0 of \d+ hold, \d+ not checked: dataset stripes$", here("check", "files.py").output, re.MULTILINE
+    )
     (desk / "files.py").unlink()
 
 
@@ -175,7 +177,7 @@ def test_a_loss_that_ends_the_process_does_not_end_its_check(desk: Path) -> None
         "def leaves(student, teacher, labels):\n    sys.exit(0)\n"
     )
     done = here("check", "leaves.py")
-    assert done.exit_code == 1 and "SystemExit: 0" in done.output and "0 of 6 hold: loss leaves" in done.output
+    assert done.exit_code == 1 and "SystemExit: 0" in done.output and "0 of 7 hold: loss leaves" in done.output
 
 
 def test_check_knows_what_the_environment_names(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

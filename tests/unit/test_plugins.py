@@ -17,6 +17,7 @@ import torch
 import search_spaces
 from sweeps import contracts, own
 from sweeps import plan as planning
+from sweeps.conduct import stand_in
 from sweeps.cost import Counts, bytes_of, seconds_of
 from sweeps.engine import EngineState, StageQueue
 from sweeps.graph import StageGraph, StageNode
@@ -621,9 +622,7 @@ def test_a_run_records_the_entry_points_that_it_uses_and_no_others(site: Any, de
 
 def resolved(method: str) -> planning.Resolved:
     """A grid with a method."""
-    return planning.resolve(
-        search_spaces.load("horkd_order_ablation"), preset="tiny", settings=[f"method={method}"]
-    )
+    return planning.resolve(search_spaces.load("horkd_order_ablation"), preset="tiny", settings=[f"method={method}"])
 
 
 def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> None:
@@ -635,14 +634,14 @@ def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> 
 # The parts.
 
 
-def distiller(**fields: Any) -> Distiller:
-    """For embeddings of 4 and 4."""
+def distiller(teacher_width: int = 4, **fields: Any) -> Distiller:
+    """For embeddings of 4 and, mostly, 4."""
     from contextlib import nullcontext
 
     return Distiller(
         StudentSpec(**fields),
         student_width=4,
-        teacher_width=4,
+        teacher_width=teacher_width,
         student_maps=(2,),
         teacher_maps=(2,),
         classes=4,
@@ -993,6 +992,88 @@ def test_a_module_whose_head_has_another_name_can_be_a_guide(desk: Any) -> None:
     desk.load(OWN_MODULE)
     for contract in OF_NETWORKS.values():
         contract("mine")
+
+
+BETWEEN = LOSS.replace("embedding.mean(1)", "embedding")
+
+
+def test_a_loss_that_needs_equal_widths_says_so_or_is_told(desk: Any) -> None:
+    found = checked(desk.write("mine.py", BETWEEN))
+    assert list(found) == ["loss nearness: embeddings of student and teacher may differ in width"]
+    assert "a student's embedding of 6 beside a teacher's of 4" in found[next(iter(found))]
+    assert "same_width=True" in found[next(iter(found))]
+    plugins.forget()
+    assert checked(desk.write("mine.py", BETWEEN.replace("zero=True", "zero=True, same_width=True"))) == {}
+    apply(distiller(method="nearness"))
+    with pytest.raises(UsageError, match=r"(?s)needs embeddings of one width, but the student's has 4 and the .* 6"):
+        distiller(method="nearness", teacher_width=6)
+
+
+def test_losses_on_logits_and_maps_are_checked_with_differing_widths_too(desk: Any) -> None:
+    source = LOSS.replace("zero=True", "zero=True, logits=True, maps=True").replace(
+        "(student.embedding.mean(1) - teacher.embedding.mean(1))",
+        "(student.logits - teacher.logits + (student.maps[0] - teacher.maps[0]).mean() + student.embedding.sum() * 0)",
+    )
+    assert checked(desk.write("mine.py", source)) == {}
+
+
+@pytest.mark.parametrize(
+    ("fact", "told"),
+    [
+        ("side=32", "side is 8, not 32"),
+        ("side=8, train=5", "train is 48, not 5"),
+        ("side=8, test=5, images=61", "images is 60, not 61; test is 12, not 5"),
+        ("classes=77", "classes is 2, not 77"),
+    ],
+)
+def test_a_data_set_that_is_not_what_it_declares_is_found(desk: Any, fact: str, told: str) -> None:
+    found = checked(desk.write("mine.py", DATA.replace("side=8", fact)))
+    assert found == {"dataset halves: it is as it declares": told}
+
+
+@pytest.mark.parametrize("fact", ["side='8'", "side=0", "train=True", "classes=2.0", "images=-1", "test=-1"])
+def test_facts_of_a_data_set_are_whole_numbers(desk: Any, fact: str) -> None:
+    with pytest.raises(UsageError, match=f"`{fact.partition('=')[0]}` of `halves` must be a whole number of at least"):
+        desk.load(DATA.replace("side=8", fact))
+
+
+def test_a_data_set_that_does_not_say_its_size_is_shown_without_one(desk: Any) -> None:
+    desk.load(DATA.replace("side=8, ", ""))
+    assert catalog.DATASETS["halves"].side is None
+    assert stand_in("halves", 60)["height"] == 64
+    plugins.forget()
+    desk.load(DATA.replace("side=8", "side=8, train=48, test=12"))
+    assert {"height": 8, "train_images": 48, "test_images": 12}.items() <= stand_in("halves", 60).items()
+
+
+@pytest.mark.parametrize("watch", ["'/abs'", "('*.npy', '/abs/*')", "''", "('../*',)", "(3,)"])
+def test_what_a_data_set_watches_lies_under_the_data_root(desk: Any, watch: str) -> None:
+    with pytest.raises(UsageError, match="`watch` of the data set 'halves' must be patterns of files under"):
+        desk.load(DATA.replace("side=8", f"side=8, watch={watch}"))
+
+
+def test_a_link_that_leads_nowhere_does_not_hide_the_rest_of_a_data_root(desk: Any) -> None:
+    desk.load(DATA.replace("def halves():", "def halves(root):"))
+    root = desk.folder / "root"
+    root.mkdir()
+    (root / "link").symlink_to(root / "nowhere")
+    before = catalog.locate("halves", data_root=root).identity
+    (root / "nowhere").write_text("there")
+    assert catalog.locate("halves", data_root=root).identity != before
+
+
+ONE_SIZE = OWN_MODULE.replace(
+    "nn.Conv2d(channels, 8, 3, padding=1)", "nn.Flatten(), nn.Linear(SIDE**2 * channels, 8)"
+).replace("seen.mean((2, 3))", "seen")
+
+
+def test_a_network_that_reads_one_size_is_priced_there_or_told(desk: Any) -> None:
+    desk.load(ONE_SIZE.replace("SIDE", "8").replace("(8,)", "()"))
+    assert plugged.get("network", "mine").facts["size"]().macs == 16 * (3 * 64 * 8 + 8 * 10)
+    plugins.forget()
+    desk.load(ONE_SIZE.replace("SIDE", "9").replace("(8,)", "()"))
+    with pytest.raises(UsageError, match=r"'mine' of .*mine.py must read images of 32 or 8 pixels"):
+        plugged.get("network", "mine").facts["size"]()
 
 
 def test_what_breaks_a_contract_is_named_with_the_reason(desk: Any) -> None:
