@@ -83,7 +83,7 @@ def plugin_flag(function: Any) -> Any:
         from sweeps import own
 
         own.load(words)
-        return list(words)
+        return own.named(words)  # What asks for the same elsewhere must name those of the environment, too.
 
     return click.option(
         "--plugins",

@@ -75,7 +75,8 @@ def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
         for key in ("name", "summary", "layout", "terms"):
             click.echo(f"{key:10} {content[key]}")
         click.echo(f"{'protocols':10} {', '.join(info.protocols)}")
-        click.echo(f"{'size':10} {info.side} pixels{'' if info.fixed else ', or what --data-size says up to its own'}")
+        size = f"{info.side} pixels" if info.side is not None else "known when it is packed"
+        click.echo(f"{'size':10} {size}{'' if info.fixed else ', or what --data-size says up to its own'}")
 
     answer(content, as_json, text)
 

@@ -146,12 +146,13 @@ def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
 def stand_in(name: str, images: int | None, size: int | None = None) -> dict[str, Any]:
     """What is known, or else guessed, about a data set that was not packed yet, for `show`."""
     known = catalog.DATASETS.get(name)
-    if known is not None and known.images:
-        side, train = known.side, known.train if known.train is not None else known.images
-        test, classes = known.test or 0, known.classes
-    else:
-        side, train, test, classes = size or 64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2), None
-    side = side if known is not None and known.fixed else size or side
+    side, classes = size or 64, None
+    train, test = round((images or 10_000) * 0.8), round((images or 10_000) * 0.2)
+    if known is not None and (known.images or known.train):
+        train, test, classes = known.train or known.images or 0, known.test or 0, known.classes
+        side = size or known.side or side
+    if known is not None and known.fixed:
+        side = known.side or side  # A set of a plug-in need not say how large its images are.
     return {
         "name": name,
         "fingerprint": plan.UNPACKED,
@@ -386,7 +387,8 @@ def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
 
 def _plugins(ready: Prepared) -> list[Origin]:
     request, preset = ready.request, ready.resolved.preset
-    return own.used(ready.study.name, [request.data or preset.data, tested_data(request, preset)])
+    data = [request.data or preset.data, tested_data(request, preset)]
+    return own.used(ready.study.name, data, ready.resolved.plugins(ready.data["fingerprint"]))
 
 
 def _slots(request: Request) -> int:

@@ -19,14 +19,16 @@ from trainables.artifacts import Store
 from trainables.contracts import (
     OF_DATASETS,
     OF_LOSSES,
+    OF_LOSSES_OF_ANY_WIDTHS,
     OF_NETWORKS,
     OF_ZERO_LOSSES,
     Broken,
     broken,
     loss_of,
 )
-from trainables.errors import DrainedError, SweepsError
+from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_mean
 from trainables.plugged import Offer
+from trainables.recipes import Recipe
 from trainables.spec import SPECS, stage_key, to_plain
 from trainables.stages.base import Context, attempt
 
@@ -78,7 +80,6 @@ def claims_are_known(study: Study) -> None:
     """Every claim is one that the analysis has a test for."""
     from analysis.claims import KNOWN as OF_ORDERS
     from analysis.claims_methods import KNOWN as OF_METHODS
-    from trainables.errors import did_you_mean
 
     known = OF_METHODS if study.arms else OF_ORDERS
     for claim in study.claims:
@@ -110,6 +111,26 @@ def _prepared(study: Study, preset: str, folder: Path) -> conduct.Prepared:
     return conduct.prepare(conduct.Request(study=study.name, preset=preset), place, silent, pack=False)
 
 
+def stages_come_after_what_they_read(recipe: Recipe) -> None:
+    """Every parent that a stage names, and every role that it takes fields from, is a stage before it."""
+    before: list[str] = []
+    for step in recipe.steps:
+        read = [
+            (role, f"reads it as its parent '{inside}'") for inside, roles in step.parents.items() for role in roles
+        ]
+        read += [(role, "takes fields from it") for roles in step.inherits for role in roles]
+        for role, how in read:
+            if role not in before:
+                broken(
+                    f"there must be a stage '{role}' before {step.role}, which {how}, but there is "
+                    f"{', '.join(before) or 'none'}.{did_you_mean(role, before)}"
+                )
+        before.append(step.role)
+
+
+OF_RECIPES: dict[str, Callable[[Recipe], None]] = {
+    "its stages come after those that they read": stages_come_after_what_they_read,
+}
 OF_STUDIES: dict[str, Callable[[Study], None]] = {
     "every preset gives a plan": plans_in_every_preset,
     "its preset tiny is there and small": has_a_tiny_preset,
@@ -216,12 +237,14 @@ def check(offers: Sequence[Offer], data_root: Path | None = None) -> Iterator[Ch
         offers: What to check.
         data_root: Where data sets that read files find them.
     """
-    studies = [search_spaces.load(offer.name) for offer in offers if offer.kind == "study"]
+    studies = [search_spaces.load(offer.name) for offer in offered(("study",))]
     for offer in offers:
         what = f"{offer.kind} {offer.name}"
         if offer.kind == "loss":
             loss = loss_of(offer)
-            contracts = {**OF_LOSSES, **(OF_ZERO_LOSSES if offer.facts["zero"] else {})}
+            contracts = dict(OF_LOSSES)
+            contracts |= {} if offer.facts["same_width"] else OF_LOSSES_OF_ANY_WIDTHS
+            contracts |= OF_ZERO_LOSSES if offer.facts["zero"] else {}
             for sentence, contract in contracts.items():
                 yield _one(what, sentence, contract, loss)
         elif offer.kind == "network":
@@ -235,25 +258,39 @@ def check(offers: Sequence[Offer], data_root: Path | None = None) -> Iterator[Ch
                     yield _one(what, sentence, of_data, offer.name, data_root)
         elif offer.kind == "stage":
             yield _one(what, "stopped and continued equals uninterrupted", _stage, offer.name, studies)
+        elif offer.kind == "recipe":
+            for sentence, of_recipe in OF_RECIPES.items():
+                yield _one(what, sentence, of_recipe, offer.thing)
         elif offer.kind == "study":
             for sentence, of_study in OF_STUDIES.items():
                 yield _one(what, sentence, of_study, search_spaces.load(offer.name))
 
 
+class Skipped(Exception):
+    """Something cannot be checked here; the message tells the reason."""
+
+
 def _stage(kind: str, studies: Sequence[Study]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         nodes, store = nodes_of(kind, studies, Path(folder))
-        stopped_and_continued_equals_uninterrupted(nodes, store)
+        try:
+            stopped_and_continued_equals_uninterrupted(nodes, store)
+        except Broken:
+            alone = len(nodes) == 1 and not nodes[0].parents
+            said = store.failures(nodes[0].key)[-1:] if alone else []
+            if any(failure["type"] == NoParentError.__name__ for failure in said):
+                raise Skipped("it reads other stages: name a file with a study that has it, too") from None
+            raise
 
 
 def _one(what: str, sentence: str, contract: Callable[..., None], *subject: Any) -> Checked:
     try:
         contract(*subject)
-    except Broken as error:
-        return Checked(what, sentence, str(error))
+    except Skipped as error:
+        return Checked(what, sentence, str(error), skipped=True)
     except SweepsError as error:
         return Checked(what, sentence, str(error))
-    except Exception as error:  # The user's own code: whatever it raises is the answer.
+    except (Exception, SystemExit) as error:  # The user's own code: whatever it raises is the answer.
         return Checked(what, sentence, f"{type(error).__name__}: {error}")
     return Checked(what, sentence)
 

@@ -180,8 +180,20 @@ class StageQueue:
             "core_locks": self.state.machine.core_locks,
             "patience": self.state.machine.patience,
             "dead_lease": self._dead.get(node.key, 0),
-            "plugins": self._plugins,
+            "plugins": own.part_for(self._plugins, self._components(node)) if self._plugins else [],
         }
+
+    def _components(self, node: StageNode) -> set[str]:
+        """Names of the components of a stage and of all that it reads, directly or not."""
+        found, ahead, seen = set(node.base.components()), list(node.parents.values()), set()
+        while ahead:
+            key = ahead.pop()
+            if key not in seen:
+                seen.add(key)
+                parent = self.state.graph.nodes[key]
+                found |= set(parent.base.components())
+                ahead += parent.parents.values()
+        return found
 
     def _look_elsewhere(self) -> None:
         now = time.monotonic()

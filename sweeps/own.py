@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,20 @@ FOLDER = "plugins"
 def load(words: Sequence[str]) -> None:
     """What installed distributions offer, what `SWEEPS_PLUGINS` names, and what `--plugins` names.
 
+    A distribution that is broken is told on stderr and passed over.
+
     Raises:
         UsageError: If a file is missing, fails, offers nothing or takes a name that is taken.
     """
-    plugins.load_entries()
-    load_files([word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word])
-    load_files(words)
+    for sentence in plugins.load_entries():
+        print(f"Warning: {sentence}", file=sys.stderr)
+    load_files(named(words))
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """The paths that a person named, in `SWEEPS_PLUGINS` or by `--plugins`, each once."""
+    inherited = [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
+    return list(dict.fromkeys((*inherited, *words)))
 
 
 def load_files(words: Sequence[str]) -> list[Origin]:
@@ -50,22 +59,35 @@ def copy_of(run: RunFolder, origin: Origin) -> Path:
     return run.path / FOLDER / f"{origin.version}_{origin.file}"
 
 
-def used(study: str, data: Sequence[str | None]) -> list[Origin]:
-    """What a run rests on: every file that was named, and entry points whose study, data or parts it may use."""
+def used(study: str, data: Sequence[str | None], components: Iterable[str]) -> list[Origin]:
+    """What a run rests on: every file that was named, and of entry points those that it uses.
+
+    Whatever else is installed may change or go without concern to the run.
+
+    Args:
+        study: Its name.
+        data: Names of its data sets.
+        components: Of its stages: `loss.variance`.
+    """
+    recipe = search_spaces.load(study).recipe
     wanted = {("study", study), *(("dataset", name) for name in data if name)}
-    parts = {offer.origin.sha256 for offer in plugged.offers() if offer.kind in ("loss", "network", "stage", "recipe")}
-    asked = {offer.origin.sha256 for offer in plugged.offers() if (offer.kind, offer.name) in wanted}
-    return [o for o in plugins.loaded() if not o.entry or o.sha256 in asked | parts]
+    wanted |= {(kind, name) for kind, _, name in (component.partition(".") for component in components)}
+    asked = {
+        offer.origin.mark
+        for offer in plugged.offers()
+        if (offer.kind, offer.name) in wanted or (offer.kind == "recipe" and offer.thing is recipe)
+    }
+    return [origin for origin in plugins.loaded() if not origin.entry or origin.mark in asked]
 
 
 def rows(origins: Sequence[Origin], before: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What run.json says of plug-ins; `before` is what it said."""
-    named = {row["sha256"]: row["where"] for row in before.get("plugins") or ()}
+    told = {(row["sha256"], row["entry"] or ""): row["where"] for row in before.get("plugins") or ()}
     return [
         {
             "file": origin.file,
             "sha256": origin.sha256,
-            "where": named.get(origin.sha256, origin.where),  # Not the copy that a later command read.
+            "where": told.get(origin.mark, origin.where),  # Not the copy that a later command read.
             "entry": origin.entry or None,
             "copy": None if origin.entry else f"{FOLDER}/{origin.version}_{origin.file}",
             "offers": [f"{offer.kind} {offer.name}" for offer in plugged.offers(origin)],
@@ -95,6 +117,18 @@ def carried(run: RunFolder) -> list[dict[str, str]]:
         elif copy_of(run, origin).is_file():
             found.append(row | {"path": str(copy_of(run, origin))})
     return found
+
+
+def part_for(rows: Sequence[Mapping[str, str]], components: Iterable[str]) -> list[Mapping[str, str]]:
+    """Of what `carried` says, what a stage with these components, its own and those of what it reads, cannot do without.
+
+    Files before one that is used come along, because it may rest on them. What no stage uses can fail no stage.
+    """
+    offers = (plugged.find(*component.split(".", 1)) for component in components if "." in component)
+    wanted = {offer.origin.mark for offer in offers if offer is not None}
+    used = [(row["sha256"], row.get("entry", "")) in wanted for row in rows]
+    last = max((place for place, row in enumerate(rows) if used[place] and not row.get("entry")), default=-1)
+    return [row for place, row in enumerate(rows) if used[place] or (place <= last and not row.get("entry"))]
 
 
 def use_those_of(run: RunFolder, content: Mapping[str, Any]) -> None:

@@ -80,6 +80,7 @@ class Resolved:
         default_factory=dict
     )  # Weights that trainings begin with -> file, shapes.
     _cells: list[Cell] = field(default_factory=list, repr=False)
+    _plugins: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # By fingerprint of the data.
 
     @property
     def cell_count(self) -> int:
@@ -185,19 +186,28 @@ class Resolved:
                 for name, arm in self.arms.items()
                 if name in self.axes[ARM]
             }
-        edited = self._plugins(fingerprint)
+        edited = self.plugins(fingerprint)
         if edited:
             identity["plugins"] = edited
         return f"{self.study.name}-{specs.short_hash(identity)}"
 
-    def _plugins(self, fingerprint: str) -> dict[str, Any]:
-        """Versions of the plug-ins that cells use: an edited file makes another run, as it makes other keys."""
-        found: dict[str, Any] = {}
-        if plugged.offers():
-            planner = Planner(self, fingerprint)
-            for cell in examples(self):
-                for spec in planner.specs(cell).values():
-                    found |= {n: v for n, v in spec.components().items() if plugged.version(n) is not None}
+    def plugins(self, fingerprint: str) -> dict[str, Any]:
+        """Versions of the plug-ins that cells use: an edited file makes another run, as it makes other keys.
+
+        Whatever a sampled study may draw must have one version, or Optuna would take the scores of two for one: those of
+        every choice, and, because a space may ask further, all that files which somebody named offer to stages.
+        """
+        found = self._plugins.setdefault(fingerprint, {})
+        if found or not plugged.offers():
+            return found
+        planner = Planner(self, fingerprint)
+        cells = _every_choice(self) if self.space is not None else examples(self)
+        for cell in cells:
+            for spec in planner.specs(cell).values():
+                found |= {n: v for n, v in spec.components().items() if plugged.version(n) is not None}
+        if self.space is not None:
+            named = (o for o in plugged.offers() if o.kind in ("loss", "network", "stage") and not o.origin.entry)
+            found |= {offer.component: offer.origin.version for offer in named}
         return found
 
 
@@ -254,6 +264,7 @@ class Probe:
 
     def __init__(self) -> None:
         self.drawn: dict[str, str] = {}
+        self.choices: dict[str, tuple[Any, ...]] = {}
 
     def suggest_float(
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
@@ -270,6 +281,7 @@ class Probe:
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """First choice; remembers them."""
         self.drawn[name] = " | ".join(str(c) for c in choices)
+        self.choices[name] = tuple(choices)
         return choices[0]
 
 
@@ -611,6 +623,22 @@ def examples(resolved: Resolved) -> Iterator[Cell]:
         yield from resolved.cells()
     else:
         yield resolved.cell(resolved.space(Pinned(Probe(), resolved.pinned)))
+
+
+def _every_choice(resolved: Resolved) -> Iterator[Cell]:
+    """Cells of a sampled study in which each choice that it offers is made at least once, the others as they come."""
+    assert resolved.space is not None
+    ahead: list[dict[str, Any]] = [{}]
+    met: set[tuple[str, str]] = set()
+    while ahead:
+        pinned = ahead.pop()
+        probe = Probe()
+        yield resolved.cell(resolved.space(Pinned(probe, resolved.pinned | pinned)))
+        for name, choices in probe.choices.items():
+            met.add((name, repr(choices[0])))  # What the probe has just drawn.
+            others = [choice for choice in choices if (name, repr(choice)) not in met]
+            met.update((name, repr(choice)) for choice in others)
+            ahead += [pinned | {name: choice} for choice in others]
 
 
 def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planner | None = None) -> None:

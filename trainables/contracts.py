@@ -154,6 +154,23 @@ def autocast_changes_nothing(loss: Loss) -> None:
             broken("under autocast its gradient is not finite")
 
 
+def widths_may_differ(loss: Loss) -> None:
+    """Where the student's embedding is wider or narrower than the teacher's it works, too."""
+    for ours, theirs in ((6, 4), (4, 6)):
+        student, teacher = draw(width=ours)[0], draw(width=theirs)[1]
+        try:
+            value = loss(student, teacher, torch.arange(7) % 3)
+            value.backward()
+        except RuntimeError as error:
+            broken(
+                f"a student's embedding of {ours} beside a teacher's of {theirs} ends in: "
+                f"{str(error).strip().splitlines()[0]}. Compare what does not rest on the width, take one to the other by a "
+                "layer (an nn.Module with student_width and teacher_width), or say same_width=True"
+            )
+        if not torch.isfinite(value):
+            broken(f"a student's embedding of {ours} beside a teacher's of {theirs} makes it {value.item()}")
+
+
 OF_LOSSES: dict[str, Callable[[Loss], None]] = {
     "the order of the batch does not matter": order_does_not_matter,
     "its gradient is the slope of its value": gradient_is_slope,
@@ -162,6 +179,7 @@ OF_LOSSES: dict[str, Callable[[Loss], None]] = {
     "huge embeddings give finite values": huge_is_finite,
     "autocast changes nothing": autocast_changes_nothing,
 }
+OF_LOSSES_OF_ANY_WIDTHS = {"embeddings of student and teacher may differ in width": widths_may_differ}
 OF_ZERO_LOSSES = {"it is zero when student and teacher agree": agreement_is_zero}
 
 
@@ -177,10 +195,14 @@ def loss_of(offer: plugged.Offer) -> Loss:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             widths = {"student_width": student.shape[1], "teacher_width": teacher.shape[1]}
-            known = {"student_maps": (2, 2), "teacher_maps": (2, 2), "classes": student.shape[1]}
+            classes = min(widths.values())  # Logits and maps are of one shape whatever the embeddings are.
+            known = {"student_maps": (2, 2), "teacher_maps": (2, 2), "classes": classes}
             term = PluginTerm(offer, offer.options, **widths, **known)
             term.to(torch.promote_types(student.dtype, torch.float32))
-            ours, theirs = (Outputs(x, x, (as_maps(x), as_maps(x.flip(1)))) for x in (student, teacher))
+            ours, theirs = (
+                Outputs(x, x[:, :classes], (as_maps(x[:, :classes]), as_maps(x[:, :classes].flip(1))))
+                for x in (student, teacher)
+            )
             value: Tensor = term(Batch(ours, theirs, labels, torch.arange(len(labels))))
             return value
 
@@ -304,6 +326,41 @@ def costs_are_counted(name: str) -> None:
         broken("no convolution and no linear layer is in it")
 
 
+def guides_its_like(name: str) -> None:
+    """Trained for an epoch, it can be the guide of another one that begins with its weights."""
+    import numpy as np
+
+    from trainables import spec as specs
+    from trainables.artifacts import Store
+    from trainables.data.packed import Items, write_packed
+    from trainables.stages.base import Context, attempt
+
+    side, labels = 2 * _sides(name)[0], np.arange(16, dtype=np.int32) % 2
+    images = np.random.RandomState(0).randint(0, 256, (16, 3, side, side)).astype(np.uint8)
+    split, names = np.repeat([0, 1], [12, 4]).astype(np.uint8), [str(number) for number in range(16)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+        store.prepare()
+        items = Items(images=images, labels=labels, split=split, names=names, classes=("a", "b"))
+        packed = store.root / "data"
+        packed.mkdir()
+        data = write_packed(packed, "drawn", items).fingerprint
+        fields: dict[str, Any] = {"data": data, "architecture": name, "epochs": 1, "batch_size": 6}
+        fields["width"] = THIN if name in BUILDERS else 1.0
+        method = "horkd+kd+at" if _network(name).map_widths else "horkd+kd"
+        teacher = specs.TeacherSpec(**fields)
+        student = specs.StudentSpec(**fields, method=method, init_from_assistant=True)
+        parents: dict[str, str] = {}
+        for spec in (teacher, student):
+            key = specs.stage_key(spec, parents)
+            context = Context(store=store, key=key, core_locks=False)
+            *_, said = attempt(spec.kind, specs.to_plain(spec), parents, context)
+            if said["outcome"] != "done":
+                what = "trained on labels" if spec is teacher else "guided by its like"
+                broken(f"as a {spec.kind}, {what}, it ends as {said['outcome']}: {said.get('message', '')}")
+            parents = {"guide": key}
+
+
 OF_NETWORKS: dict[str, Callable[[str], None]] = {
     "outputs have the shapes it says, for odd sizes, grey and colour": outputs_have_their_shapes,
     "the seed decides the weights": seed_decides_the_weights,
@@ -312,6 +369,7 @@ OF_NETWORKS: dict[str, Callable[[str], None]] = {
     "weights survive a file": weights_survive_a_file,
     "folded normalisations change nothing": survives_folding,
     "its cost can be counted": costs_are_counted,
+    "it can guide a network like itself": guides_its_like,
 }
 
 
@@ -342,6 +400,29 @@ def is_well(name: str, data_root: Path | None = None) -> None:
         for check in catalog.check(packed):
             if not check.ok:
                 broken(check.message)
+
+
+def is_as_declared(name: str, data_root: Path | None = None) -> None:
+    """What is said of it before it is read is so."""
+    from trainables.data.datasets import DATASETS
+
+    said = DATASETS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        info = _pack(name, data_root, Path(folder)).info
+    found = {
+        "images": info.train_images + info.test_images,
+        "classes": len(info.classes),
+        "train": info.train_images,
+        "test": info.test_images,
+        **({"side": min(info.height, info.width)} if said.fixed else {}),
+    }
+    wrong = [
+        f"{fact} is {value}, not {getattr(said, fact)}"
+        for fact, value in found.items()
+        if getattr(said, fact) not in (None, value)
+    ]
+    if wrong:
+        broken("; ".join(wrong))
 
 
 def can_be_cut(name: str, data_root: Path | None = None) -> None:
@@ -379,4 +460,5 @@ OF_DATASETS: dict[str, Callable[..., None]] = {
     "two packings are the same": packs_the_same_twice,
     "labels, classes and splits are well": is_well,
     "its tasks have training and test apart": can_be_cut,
+    "it is as it declares": is_as_declared,
 }

@@ -25,6 +25,11 @@ class Origin:
     content: bytes = field(default=b"", repr=False, compare=False)  # What was run.
 
     @property
+    def mark(self) -> tuple[str, str]:
+        """What tells it from others: its bytes, and how it was asked for. One module may offer by several functions."""
+        return self.sha256, self.entry
+
+    @property
     def version(self) -> str:
         """What stands for the version of its components in keys: 8 digits that change with every byte."""
         return self.sha256[:8]
@@ -73,7 +78,7 @@ def get(kind: str, name: str) -> Offer:
 
 def offers(origin: Origin | None = None) -> list[Offer]:
     """All that is offered, or what one file offers."""
-    return [offer for offer in _offers.values() if origin is None or offer.origin.sha256 == origin.sha256]
+    return [offer for offer in _offers.values() if origin is None or offer.origin.mark == origin.mark]
 
 
 def version(component: str) -> str | None:

@@ -12,23 +12,26 @@ No torch here; the file brings what it needs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
-from trainables import plugged, recipes
+from trainables import compute, plugged, recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
 from trainables.plugged import Offer, Origin
@@ -39,12 +42,18 @@ __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
 GROUP = "sweeps.plugins"  # Of entry points.
 GIVEN_TO_LOSSES = ("student_width", "teacher_width", "student_maps", "teacher_maps", "classes")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_ROLES = ("teacher", "assistant", "student", "evaluation", "untrained", "arm", "tuning", "route", "none", "pixels")
+_WORDS = (
+    *("teacher", "assistant", "student", "evaluation", "untrained", "outputs", "arm", "tuning", "route"),
+    *("none", "auto", "pixels", "data", "plugin"),
+)
+_COLUMNS = ("loss", "cross_entropy", "top1", "spread", "triplet")  # Of histories; terms stand beside them by name.
+_WEIGHTED = "_weighted"  # So ends the column of a term times its weight.
 _NOT_OPTIONS = ("method", "orders", "student", "teacher", "labels", *GIVEN_TO_LOSSES)
 _LARGEST = 16 << 20
 
-_loaded: dict[str, Origin] = {}  # By digest, in the order of loading.
-_current: Origin | None = None
+_loaded: dict[tuple[str, str], Origin] = {}  # By digest and entry point, in the order of loading.
+_modules: dict[tuple[str, str], set[str]] = {}  # The same -> names in sys.modules of what was run for it.
+_current: _Reading | None = None
 
 Thing = TypeVar("Thing")
 
@@ -53,7 +62,13 @@ Thing = TypeVar("Thing")
 
 
 def loss(
-    name: str, *, weight: float = 1.0, logits: bool = False, maps: bool = False, zero: bool = False
+    name: str,
+    *,
+    weight: float = 1.0,
+    logits: bool = False,
+    maps: bool = False,
+    same_width: bool = False,
+    zero: bool = False,
 ) -> Callable[[Thing], Thing]:
     """Offer a distillation loss: a function of (student, teacher, labels) that gives a scalar, or an `nn.Module` class.
 
@@ -66,6 +81,7 @@ def loss(
         weight: Default factor of the term; 0 switches it off.
         logits: Whether it reads `logits` [B, C]; the teacher must know the student's classes then.
         maps: Whether it reads `maps`, one [B, F, h, w] per stage; both networks must have some then.
+        same_width: Whether both embeddings must have one width; a stage that gives it others is refused as it begins.
         zero: Whether it is 0 where student and teacher agree, for `python -m sweeps check`.
     """
 
@@ -73,12 +89,49 @@ def loss(
         options = _options(name, thing)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
             raise UsageError(f"`weight` of the loss '{name}' must be a number of at least 0, but got {weight!r}.")
-        _add("loss", name, thing, {"weight": float(weight), **options}, logits=logits, maps=maps, zero=zero)
+        facts = {"logits": logits, "maps": maps, "same_width": same_width, "zero": zero}
+        _add("loss", name, thing, {"weight": float(weight), **options}, **facts)
         return thing
 
-    taken = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
-    _check_name("loss", name, (*specs.METHODS, *(taken - set(plugged.names("loss"))), *_ROLES))
+    _check_name("loss", name, _taken_losses())
+    if name.endswith(_WEIGHTED):
+        raise UsageError(
+            f"The loss '{name}' of {_reading().where} cannot be called so: in histories, what ends in {_WEIGHTED} is the "
+            f"term {name.removesuffix(_WEIGHTED)} times its weight. Choose another."
+        )
     return offer
+
+
+def _taken_losses() -> dict[str, str]:
+    """Names that no loss may have -> what has them: they are methods, parameters, parts of keys, columns of histories."""
+    fields = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
+    terms = {term: f"a term of {method}" for method, names in specs.TERMS.items() for term in names}
+    terms |= {loss.partition(".")[2]: f"a term of horkd, {loss} in keys" for loss in specs.ORDER_LOSS.values()}
+    return {
+        **dict.fromkeys(fields - set(plugged.names("loss")), "a parameter of stages"),
+        **dict.fromkeys(_WORDS, "a word with a meaning of its own"),
+        **_in_keys("loss"),
+        **dict.fromkeys(_COLUMNS, "a column of histories"),
+        **terms,
+        **dict.fromkeys(specs.METHODS, "a method"),
+    }
+
+
+def _taken_networks() -> dict[str, str]:
+    """Names that no network may have -> what has them."""
+    return {
+        **dict.fromkeys(("auto", "none"), "a word with a meaning of its own"),
+        **_in_keys("network"),
+        **dict.fromkeys(specs.FAMILIES, "a family of weights from files"),
+        **dict.fromkeys(compute.OF_FILES, "an architecture of weights from files"),
+        **dict.fromkeys((*specs.ARCHITECTURES, "pixels"), "an architecture"),
+    }
+
+
+def _in_keys(kind: str) -> dict[str, str]:
+    """Names of our own components of a kind: a plug-in's version would stand in keys that it has no part in."""
+    found = (component.partition(".") for component in specs.COMPONENTS)
+    return {name: f"{kind}.{name} in keys" for of, _, name in found if of == kind}
 
 
 def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
@@ -96,7 +149,7 @@ def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
         _add("network", name, thing, least=int(least), size=functools.cache(lambda: _size(name, int(least))))
         return thing
 
-    _check_name("network", name, (*specs.ARCHITECTURES, "pixels"))
+    _check_name("network", name, _taken_networks())
     return offer
 
 
@@ -111,7 +164,19 @@ class _Size:
 def _size(name: str, least: int) -> _Size:
     from trainables.models.registry import measure
 
-    return _Size(*measure(name, side=max(32, least)))
+    sides = dict.fromkeys((max(32, least), least))  # At 32 as our own, unless it reads its one size only.
+    for side in sides:
+        try:
+            return _Size(*measure(name, side=side))
+        except SweepsError:
+            raise
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+    raise UsageError(
+        f"The network '{name}' of {plugged.get('network', name).origin.where} must read images of "
+        f"{' or '.join(map(str, sides))} pixels, so that its cost can be counted, but got {failure[:300]}\nSay by "
+        f'@plugins.network("{name}", least=...) from which side on it works.'
+    )
 
 
 def dataset(
@@ -135,15 +200,24 @@ def dataset(
     def offer(thing: Thing) -> Thing:
         from trainables.data import datasets
 
+        patterns = (watch,) if isinstance(watch, str) else tuple(watch)
+        for pattern in patterns:
+            parts = PurePath(pattern).parts if isinstance(pattern, str) else ()
+            if not parts or ".." in parts or PurePath(pattern).is_absolute():
+                raise UsageError(
+                    f"`watch` of the data set '{name}' must be patterns of files under the data root, such as '*.npy' or "
+                    f"'images/**/*.png', but got {pattern!r}."
+                )
         root = "root" in inspect.signature(thing).parameters  # type: ignore[arg-type]
         info = datasets.of_plugin(name, summary, terms, dict(facts), root=root)
-        _add("dataset", name, thing, info=info, root=root, watch=(watch,) if isinstance(watch, str) else tuple(watch))
+        _add("dataset", name, thing, info=info, root=root, watch=patterns)
         datasets.DATASETS[name] = info
         return thing
 
     from trainables.data import datasets
 
-    _check_name("dataset", name, [known for known in datasets.DATASETS if plugged.find("dataset", known) is None])
+    taken = dict.fromkeys((n for n in datasets.DATASETS if plugged.find("dataset", n) is None), "a data set")
+    _check_name("dataset", name, taken | {datasets.FOLDER_PREFIX[:-1]: "how folders of images are asked for"})
     return offer
 
 
@@ -155,7 +229,8 @@ def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
     if not (isinstance(spec, type) and issubclass(spec, specs.StageSpec)):
         raise UsageError(f"A stage needs a subclass of StageSpec, but got {spec!r}.")
     name = spec.kind
-    _check_name("stage", name, [known for known in specs.SPECS if plugged.find("stage", known) is None])
+    taken = (known for known in specs.SPECS if plugged.find("stage", known) is None)
+    _check_name("stage", name, dict.fromkeys(taken, "a kind of stage"))
     if not inspect.isgeneratorfunction(run):
         raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
     _add("stage", name, run, spec=spec)
@@ -177,7 +252,7 @@ BUILT_IN_RECIPES = {
 
 def recipe(made: recipes.Recipe) -> recipes.Recipe:
     """Offer a recipe, for studies in other files."""
-    _check_name("recipe", made.name, BUILT_IN_RECIPES)
+    _check_name("recipe", made.name, dict.fromkeys(BUILT_IN_RECIPES, "a recipe"))
     _add("recipe", made.name, made)
     return made
 
@@ -198,10 +273,33 @@ def recipe_of(name: str) -> recipes.Recipe:
 
 
 def _add(kind: str, name: str, thing: Any, options: Mapping[str, Any] | None = None, **facts: Any) -> None:
-    plugged.add(Offer(kind=kind, name=name, origin=_origin(), thing=thing, options=options or {}, facts=facts))
+    origin = _origin(_reading().path if kind == "study" else _asking())  # A study is found in a file after it was run.
+    plugged.add(Offer(kind=kind, name=name, origin=origin, thing=thing, options=options or {}, facts=facts))
 
 
-def _origin() -> Origin:
+@dataclass
+class _Reading:
+    """A file, or an installed module, that is being read."""
+
+    where: str
+    file: Origin | None = None  # What is offered by a file named by a person: it comes from that file alone.
+    path: str = ""  # Of the file or module.
+    entry: str = ""
+    modules: set[str] = field(default_factory=set)  # Those that offered something.
+    taken: dict[tuple[str, str], Origin] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """How a sentence about it begins."""
+        return f"The plug-in {self.where}" if self.file is not None else f"{self.where[:1].upper()}{self.where[1:]}"
+
+
+def _reading() -> _Reading:
+    """What is being read.
+
+    Raises:
+        UsageError: If nothing is.
+    """
     if _current is None:
         raise UsageError(
             "A plug-in is read by the commands, not imported: give its file to --plugins or SWEEPS_PLUGINS, or to "
@@ -210,14 +308,48 @@ def _origin() -> Origin:
     return _current
 
 
-def _check_name(kind: str, name: Any, taken: Iterable[str]) -> None:
+def _asking() -> str:
+    """The path of the code that calls a function here; what Python made up itself has none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and (frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith("<")):
+        frame = frame.f_back
+    reading = _reading()
+    if frame is None:
+        return reading.path
+    reading.modules.add(str(frame.f_globals.get("__name__")))
+    return frame.f_code.co_filename
+
+
+def _origin(path: str) -> Origin:
+    """The file that is offering something: its digest enters keys, so it must be the very file that says so.
+
+    Raises:
+        UsageError: If a file is being read and another one that it imports offers something.
+    """
+    reading = _reading()
+    origin = reading.file
+    if origin is None:
+        content = _read(Path(path), reading.title)
+        digest = hashlib.sha256(content).hexdigest()
+        file = Path(path).name
+        origin = Origin(file=file, sha256=digest, where=reading.where, entry=reading.entry, content=content)
+    elif path != reading.path:
+        raise UsageError(
+            f"{reading.title} must itself say all that it offers, because its digest stands in keys, but {path}, which it "
+            "imports, offers something. Name that file, too, and import nothing of it."
+        )
+    return reading.taken.setdefault(origin.mark, origin)
+
+
+def _check_name(kind: str, name: Any, taken: Mapping[str, str]) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(
             f"The name of a {kind} must be lower-case letters, digits and _, beginning with a letter, but got {name!r}."
         )
     if name in taken:
         raise UsageError(
-            f"The {kind} '{name}' of {_origin().where} cannot be called so: the name is built in. Choose another."
+            f"The {kind} '{name}' of {_reading().where} cannot be called so: the name is built in, {taken[name]}. "
+            "Choose another."
         )
 
 
@@ -264,18 +396,21 @@ def files_of(words: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for word in words:
-        path = Path(word).expanduser()
+        try:
+            path = Path(word).expanduser()
+            path.stat()
+        except (RuntimeError, OSError, ValueError) as error:  # No such user; too long; forbidden; a zero byte in it.
+            reason = "no such file or folder" if isinstance(error, FileNotFoundError) else _reason(error)
+            raise UsageError(f"There is no plug-in {str(word)[:200]}: {reason}.") from None
         if path.is_dir():
             inside = sorted(p for p in path.glob("*.py") if p.name[0] not in "._" and p.is_file())
             if not inside:
                 raise UsageError(f"{word} must hold plug-ins (files that end in .py), but has none.")
             found += inside
-        elif path.is_file():
-            if path.suffix != ".py":
-                raise UsageError(f"A plug-in must be a .py file or a folder of them, but got {word}.")
+        elif path.is_file() and path.suffix == ".py":
             found.append(path)
         else:
-            raise UsageError(f"There is no plug-in {word}: no such file or folder.")
+            raise UsageError(f"A plug-in must be a .py file or a folder of them, but got {word}.")
     return [path.resolve() for path in found]
 
 
@@ -289,37 +424,99 @@ def load(path: str | Path, *, sha256: str = "", where: str = "", file: str = "")
         file: Its name, where the path is that of a copy.
 
     Raises:
-        UsageError: If it fails, offers nothing, or takes a name that is taken.
+        UsageError: If it fails, offers nothing, imports a file beside it, or takes a name that is taken.
         ArtifactError: If it is another file than expected.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"The plug-in {path} cannot be read: {error.strerror or error}.") from None
+    content = _read(path, f"The plug-in {path}")
     digest = hashlib.sha256(content).hexdigest()
     if sha256 and digest != sha256:
         raise ArtifactError(
             f"The plug-in {path} must have the SHA-256 {sha256[:16]}..., but has {digest[:16]}...: it was altered. "
             "Put the file of that run back, or start another run with the new one."
         )
-    if digest in _loaded:
-        return _loaded[digest]
+    known = _known(digest)
+    if known is not None:
+        return known
     if len(content) > _LARGEST:
         raise UsageError(f"A plug-in must have at most {_LARGEST >> 20} MiB, but {path} has {len(content) >> 20}.")
     origin = Origin(file=file or path.name, sha256=digest, where=where or str(path), content=content)
     module = ModuleType(f"sweeps_plugin_{digest[:16]}")
     module.__file__ = str(path)
-    with _taking_in(origin, module.__name__, str(path)):
+    reading = _Reading(origin.where, file=origin, path=str(path), modules={module.__name__})
+    with _taking_in(reading):
+        before = set(sys.modules)
         code = compile(content, str(path), "exec", dont_inherit=True)
         sys.modules[module.__name__] = module  # Dataclasses look their module up.
         exec(code, module.__dict__)
+        _refuse_neighbours(path, before)
         _take_study(module)
     return origin
 
 
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{what} cannot be read: {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without number and path."""
+    said = getattr(error, "strerror", None) or str(error)
+    return said[:1].lower() + said[1:].rstrip(".")
+
+
+def _known(digest: str) -> Origin | None:
+    """What was read of those bytes by running them, as a file or as a module; functions of modules offer their own."""
+    return next((o for o in _loaded.values() if o.sha256 == digest and ":" not in o.entry), None)
+
+
+_OURS = ("trainables", "sweeps", "search_spaces", "analysis", "slurm")
+
+
+def _refuse_neighbours(path: Path, before: set[str]) -> None:
+    """A file stands alone: workers read its copy, elsewhere, where what lies beside the original is not to be found.
+
+    Python finds modules of the current folder by itself. What another entry of its path leads to is installed.
+
+    Raises:
+        UsageError: If the file imported one that only lies beside it or in the current folder.
+    """
+    places = {path.resolve().parent, Path.cwd().resolve()} - {Path(entry).resolve() for entry in sys.path[1:] if entry}
+    for name in sorted({module.partition(".")[0] for module in set(sys.modules) - before} - set(_OURS)):
+        found = _lies_in(sys.modules.get(name))
+        if found is not None and found in places and not name.startswith("sweeps_plugin_"):
+            for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
+                del sys.modules[module]  # The next file that imports it must be told, too.
+            raise _not_alone(name, found)
+
+
+def _lies_in(module: ModuleType | None) -> Path | None:
+    """The folder that holds a module or package."""
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return next((Path(place).resolve().parent for place in getattr(module, "__path__", ())), None)
+    path = Path(file).resolve()
+    return path.parent.parent if path.name == "__init__.py" else path.parent
+
+
+def _not_alone(name: str, folder: Path) -> UsageError:
+    return UsageError(
+        f"A plug-in must stand alone, because workers read a copy of it elsewhere, but it imports `{name}`, which lies in "
+        f"{folder}. Put what it needs into the file itself, or install `{name}` as a package."
+    )
+
+
 def load_entry(value: str, *, sha256: str = "", where: str = "") -> Origin:
     """Import `module`, and call its function for `module:function`, as an installed distribution asks for.
+
+    Whatever is offered meanwhile has the digest of the file that offers it, which need not be the module's own.
+
+    Args:
+        value: As the entry point has it.
+        sha256: Digest of a file that must offer something, if that is known.
+        where: What people are told about it.
 
     Raises:
         UsageError: If it fails, offers nothing, or takes a name that is taken.
@@ -327,85 +524,131 @@ def load_entry(value: str, *, sha256: str = "", where: str = "") -> Origin:
     """
     name, _, function = value.partition(":")
     where = where or f"the entry point {value}"
+    if sha256 and (sha256, value) in _loaded:
+        return _loaded[sha256, value]
+    reading = _Reading(where, entry=value, modules={name})
+    own = ""
     try:
-        found = importlib.util.find_spec(name)
-        content = Path(str(found.origin)).read_bytes() if found is not None else b""
-    except (ImportError, ValueError, OSError) as error:
-        raise UsageError(f"{where} cannot be found: {error}.") from None
-    if found is None:
-        raise UsageError(f"{where} cannot be found: there is no module {name}. Install its distribution here, too.")
-    digest = hashlib.sha256(content).hexdigest()
-    if sha256 and digest != sha256:
-        raise ArtifactError(
-            f"{where} must have the SHA-256 {sha256[:16]}..., but has {digest[:16]}... here: another version is installed. "
-            "Install that of the run, or start another run."
-        )
-    if digest in _loaded:
-        return _loaded[digest]
-    path = str(found.origin)
-    origin = Origin(file=Path(path).name, sha256=digest, where=where, entry=value, content=content)
-    with _taking_in(origin, name, path):
-        module = importlib.import_module(name)
-        if function:
-            getattr(module, function)()
-        _take_study(module)
-    return origin
+        with _taking_in(reading):
+            found = importlib.util.find_spec(name)  # Imports the packages it lies in, which may import it in turn.
+            if found is None or not found.has_location:
+                raise UsageError(f"There is no module {name}. Install its distribution here, too.")
+            reading.path = str(found.origin)
+            own = hashlib.sha256(_read(Path(reading.path), reading.title)).hexdigest()
+            known = _known(own) if not function else _loaded.get((own, value))
+            if known is None:
+                module = importlib.import_module(name)
+                if function:
+                    getattr(module, function)()
+                _take_study(module)
+                if not function and not reading.taken:  # Imported by another one, which took in what it offers.
+                    known = next((o for o in _loaded.values() if o.sha256 == own), None)
+            if known is not None:  # Another file or entry point has brought it already.
+                reading.taken.setdefault(known.mark, known)
+            if sha256 and all(digest != sha256 for digest, _ in reading.taken):
+                raise _other_version(where, sha256, own)
+    except UsageError:
+        if sha256 and own and own != sha256:
+            raise _other_version(where, sha256, own) from None
+        raise
+    taken = list(reading.taken.values())
+    return next((o for o in taken if o.sha256 == (sha256 or own)), taken[0])
 
 
-def load_entries() -> None:
-    """All entry points of the group `sweeps.plugins`, by name."""
+def _other_version(where: str, expected: str, got: str) -> ArtifactError:
+    return ArtifactError(
+        f"{where} must have the SHA-256 {expected[:16]}..., but has {got[:16]}... here: another version is installed. "
+        "Install that of the run, or start another run."
+    )
+
+
+def load_entries() -> list[str]:
+    """All entry points of the group `sweeps.plugins`, by name.
+
+    A distribution that is broken must not stop commands that have no use for it: what its entry point would have
+    offered is unknown then.
+
+    Returns:
+        A sentence for each that failed.
+    """
+    failed = []
     for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
         by = f" of {entry.dist.name}" if entry.dist is not None else ""
-        load_entry(entry.value, where=f"the entry point {entry.name}{by}")
+        try:
+            load_entry(entry.value, where=f"the entry point {entry.name}{by}")
+        except SweepsError as error:
+            failed.append(f"Nothing of the entry point {entry.name}{by} is known: {error}")
+    return failed
 
 
-def use(carried: Iterable[Mapping[str, str]]) -> None:
+def use(carried: Iterable[Mapping[str, str]], *, patience: float = 0.0) -> None:
     """What an order or a run's folder says: rows of `path` and `file`, or `entry`; `sha256`, `where`.
+
+    Args:
+        carried: The rows.
+        patience: Seconds that files may take to appear: a network file system can show another node's work late.
 
     Raises:
         UsageError, ArtifactError: If one cannot be loaded, or is another file than meant.
     """
+    until = time.monotonic() + patience
     for row in carried:
-        if row["sha256"] in _loaded:
+        entry = row.get("entry") or ""
+        if (row["sha256"], entry) in _loaded or (":" not in entry and _known(row["sha256"])):
             continue
-        if row.get("entry"):
-            load_entry(row["entry"], sha256=row["sha256"], where=row.get("where", ""))
-        else:
-            load(row["path"], sha256=row["sha256"], where=row.get("where", ""), file=row.get("file", ""))
+        if entry:
+            load_entry(entry, sha256=row["sha256"], where=row.get("where", ""))
+            continue
+        path = Path(row["path"])
+        while not path.is_file() and time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                os.listdir(path.parent)  # Listing the folder makes the file system look again.
+            time.sleep(0.5)
+        load(path, sha256=row["sha256"], where=row.get("where", ""), file=row.get("file", ""))
 
 
 @contextmanager
-def _taking_in(origin: Origin, module: str, path: str) -> Iterator[None]:
-    """Whatever is offered inside comes from `origin`; nothing of it stays when something goes wrong."""
+def _taking_in(reading: _Reading) -> Iterator[None]:
+    """Whatever is offered inside comes from `reading`; nothing of it stays when something goes wrong."""
     global _current
-    outer, _current = _current, origin
+    outer, _current = _current, reading
+    before = set(sys.modules)
     try:
         yield
-        if not plugged.offers(origin):
+        if not reading.taken:
             raise UsageError(
-                f"The plug-in {origin.where} offers nothing: decorate something with trainables.plugins, or name a Study "
-                "STUDY in it."
+                f"{reading.title} offers nothing: decorate something with trainables.plugins, or name a Study STUDY in it."
             )
     except BaseException as error:
-        _take_back(origin)
-        sys.modules.pop(module, None)
+        for origin in reading.taken.values():
+            if origin.mark not in _loaded:
+                _take_back(origin)
+        for module in reading.modules - before:
+            sys.modules.pop(module, None)
         if isinstance(error, (Exception, SystemExit)):
-            raise _explained(error, origin, path) from None
+            raise _explained(error, reading) from None
         raise
     finally:
         _current = outer
-    _loaded[origin.sha256] = origin
+    for mark, origin in reading.taken.items():
+        _loaded.setdefault(mark, origin)
+        _modules.setdefault(mark, set()).update(reading.modules)
 
 
-def _explained(error: BaseException, origin: Origin, path: str) -> SweepsError:
+def _explained(error: BaseException, reading: _Reading) -> SweepsError:
     """An error in a plug-in's file as one sentence with the line."""
+    path = reading.path
     if isinstance(error, SyntaxError) and error.filename == path:
-        return UsageError(f"The plug-in {origin.where} cannot be read: line {error.lineno}: {error.msg}.")
+        return UsageError(f"{reading.title} cannot be read: line {error.lineno}: {error.msg}.")
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
     at = f" at line {lines[-1]}" if lines else ""
     if isinstance(error, SweepsError):
-        return type(error)(f"{error}\nIt was asked for{f'{at} of' if at else ' by'} {origin.where}.")
-    return UsageError(f"The plug-in {origin.where} fails{at}: {type(error).__name__}: {error}")
+        return type(error)(f"{error}\nIt was asked for{f'{at} of' if at else ' by'} {reading.where}.")
+    if isinstance(error, ModuleNotFoundError) and error.name and reading.file is not None:
+        beside = Path(path).parent / error.name.partition(".")[0]
+        if beside.is_dir() or beside.with_suffix(".py").is_file():
+            return UsageError(f"{reading.title} fails{at}: {_not_alone(beside.name, beside.parent)}")
+    return UsageError(f"{reading.title} fails{at}: {type(error).__name__}: {error}")
 
 
 def _take_study(module: ModuleType) -> None:
@@ -415,7 +658,7 @@ def _take_study(module: ModuleType) -> None:
     name = getattr(study, "name", None)
     if not all(hasattr(study, part) for part in ("name", "recipe", "presets", "question")):
         raise UsageError(f"STUDY must be a `search_spaces.study.Study`, but is {type(study).__name__}.")
-    _check_name("study", name, ())
+    _check_name("study", name, {})
     _add("study", str(name), study)
 
 
@@ -434,8 +677,8 @@ def _take_back(origin: Origin) -> None:
 
 def forget() -> None:
     """Take every plug-in out again: for tests, and for programs that check several."""
-    for digest, origin in list(_loaded.items()):
+    for mark, origin in list(_loaded.items()):
         _take_back(origin)
-        module = origin.entry.partition(":")[0] or f"sweeps_plugin_{digest[:16]}"
-        sys.modules.pop(module, None)
-        del _loaded[digest]
+        for module in _modules.pop(mark):
+            sys.modules.pop(module, None)
+        del _loaded[mark]

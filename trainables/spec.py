@@ -37,6 +37,18 @@ LARGE_STEMS = ("resnet18", "resnet34", "resnet50")  # Networks that can have the
 TASKS = ("classification", "verification", "identification", "retrieval")
 ORDERS = ("1", "2", "3", "C")
 METHODS = ("horkd", "kd", "fitnet", "at", "rkd", "pkt", "sp", "darkrank", "mkd", "crd")
+# Method -> its terms, as histories name them; those of HORKD follow from its orders.
+TERMS: dict[str, tuple[str, ...]] = {
+    "kd": ("kd",),
+    "fitnet": ("fitnet",),
+    "at": ("at",),
+    "rkd": ("rkd_distance", "rkd_angle"),
+    "pkt": ("pkt",),
+    "sp": ("sp",),
+    "darkrank": ("darkrank",),
+    "mkd": ("mkd_absolute", "mkd_relative"),
+    "crd": ("crd",),
+}
 ON_MAPS = ("fitnet", "at", "sp")  # Methods that read feature maps, which are too large to keep for every view.
 TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
 MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.
@@ -329,7 +341,7 @@ def to_plain(spec: Any, *, only_used: bool = False) -> dict[str, Any]:
         if isinstance(value, Fields):
             value = to_plain(value, only_used=only_used)
         elif isinstance(value, PluginOptions):
-            value = {path: chosen for path, chosen in value.values if path not in unused}
+            value = dict(value.values)
             if not value:
                 continue
         elif isinstance(value, tuple):
@@ -833,6 +845,14 @@ class DistillationSpec(TrainingSpec):
         object.__setattr__(self, "method", canonical_method(self.method))
         super().__post_init__()
 
+    def validate(self) -> None:
+        """Forgets options of plug-ins whose losses are off: who reads the spec later need not have these plug-ins."""
+        super().validate()
+        on = methods_of(self.method) if self.plugin.values else ()
+        used = tuple(chosen for chosen in self.plugin.values if chosen[0].partition(".")[0] in on)
+        if used != self.plugin.values:
+            object.__setattr__(self, "plugin", PluginOptions(used))
+
     @property
     def distils(self) -> bool:
         """Whether any loss reads the guide."""
@@ -851,7 +871,6 @@ class DistillationSpec(TrainingSpec):
         names += ["outputs_per_shard"]
         if not on:
             names += ["teacher_outputs"]
-        names += [path for path, _ in self.plugin.values if path.partition(".")[0] not in on]
         if not self.distils:
             names += ["distillation"]
         return (*super().unused(), *names)

@@ -180,8 +180,9 @@ class Guide:
             raise UsageError("Raw pixels cannot guide a network; the teacher must have an architecture.")
         # A guide that has seen the tested people or images would hand them on.
         require_unseen(splits.packed, cut, splits.cut, task)
-        # A network from a file may have no classifier.
-        self.classes = cut.classes if network.classifier.out_features else ()
+        # A network from a file may have no classifier; that of a plug-in is called as its author likes, and is there.
+        logits = getattr(getattr(network, "classifier", None), "out_features", len(cut.classes))
+        self.classes = cut.classes if logits else ()
         # It reads images as in its own training, whatever part of the data its student sees.
         mean, std = (value.float().to(device) for value in remembered_statistics(splits.packed, cut.train))
         # With kept outputs it is never asked, and stays where it is.
@@ -366,9 +367,9 @@ class Trainer:
         try:
             self.network.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            theirs = self.guide.spec if self.guide is not None else self.spec
-            pairs = {name: (getattr(theirs, name), getattr(self.spec, name)) for name in STRUCTURE}
-            pairs["classes"] = (start.classifier.out_features, self.classes)
+            assert self.guide is not None  # It is the guide's network that is begun with.
+            pairs = {name: (getattr(self.guide.spec, name), getattr(self.spec, name)) for name in STRUCTURE}
+            pairs["classes"] = (len(self.guide.classes), self.classes)
             differ = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
             raise UsageError(
                 "A network that begins with its guide's weights must have the guide's structure, but the guide has "

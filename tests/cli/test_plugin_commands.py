@@ -72,7 +72,8 @@ def test_the_examples_pass_every_contract(desk: Path) -> None:
         *(("loss", "variance"), ("network", "tinynet"), ("dataset", "stripes"), ("stage", "pruned")),
         *(("study", "spread"), ("study", "pruning"), ("recipe", "pruning")),
     }
-    assert {row["what"] for row in answer["checks"]} == {f"{k} {n}" for k, n in kinds if k != "recipe"}
+    assert {row["what"] for row in answer["checks"]} == {f"{k} {n}" for k, n in kinds}
+    assert answer["skipped"] == 0
 
 
 def test_a_run_rests_on_plug_ins_goes_on_without_them_named_and_an_edit_makes_another(desk: Path) -> None:
@@ -145,6 +146,62 @@ def test_a_broken_contract_is_exit_code_1_with_the_reason(desk: Path) -> None:
     assert done.exit_code == 1
     assert "FAIL  loss variance: value and gradient stay finite on degenerate batches" in done.output
     assert "on the batch 'one_row' in float32" in done.output
+
+
+def test_what_cannot_be_checked_is_no_success_and_says_what_it_lacks(desk: Path) -> None:
+    done = here("check", "mine/pruning.py")
+    assert done.exit_code == 0
+    assert "skip  stage pruned: stopped and continued equals uninterrupted\n      it reads other stages" in done.output
+    assert "0 of 1 hold, 1 not checked: stage pruned" in done.output
+    (desk / "files.py").write_text(EXAMPLES["stripes.py"].replace("def stripes():", "def stripes(root):"))
+    assert re.search(
+        r"^0 of \d+ hold, \d+ not checked: dataset stripes$", here("check", "files.py").output, re.MULTILINE
+    )
+    (desk / "files.py").unlink()
+
+
+def test_a_recipe_whose_stages_read_what_is_not_there_breaks_its_contract(desk: Path) -> None:
+    (desk / "mine.py").write_text(
+        "from trainables import plugins\nfrom trainables.recipes import Recipe, Step\nfrom trainables.spec import TeacherSpec\n"
+        'STEPS = (Step("teacher", TeacherSpec), Step("student", TeacherSpec, {"guide": ("teacher", "techer")}))\n'
+        'plugins.recipe(Recipe("mine", STEPS))\n'
+    )
+    done = here("check", "mine.py")
+    assert done.exit_code == 1 and "0 of 1 hold: recipe mine" in done.output
+    assert "there must be a stage 'techer' before student" in done.output and "Did you mean 'teacher'?" in done.output
+
+
+def test_a_loss_that_ends_the_process_does_not_end_its_check(desk: Path) -> None:
+    (desk / "leaves.py").write_text(
+        "import sys\nfrom trainables import plugins\n\n@plugins.loss('leaves')\n"
+        "def leaves(student, teacher, labels):\n    sys.exit(0)\n"
+    )
+    done = here("check", "leaves.py")
+    assert done.exit_code == 1 and "SystemExit: 0" in done.output and "0 of 7 hold: loss leaves" in done.output
+
+
+def test_check_knows_what_the_environment_names(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWEEPS_PLUGINS", str(desk / "mine" / "pruning.py"))
+    done = here("check", "mine/pruning_study.py", "--json")
+    assert {row["what"] for row in json.loads(done.output)["checks"]} == {"recipe pruning", "study pruning"}
+    assert done.exit_code == 0
+
+
+def test_the_command_that_asks_for_a_run_names_the_plug_ins_of_the_environment(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps import conduct
+
+    asked: list[conduct.Request] = []
+
+    def prepare(request: conduct.Request, *rest: object, **more: object) -> None:
+        asked.append(request)
+        raise UsageError("That is enough.")
+
+    monkeypatch.setattr(conduct, "prepare", prepare)
+    monkeypatch.setenv("SWEEPS_PLUGINS", "mine/variance.py:mine/tinynet.py")
+    here("show", "horkd_order_ablation", "--plugins", "mine/stripes.py", "--plugins", "mine/variance.py")
+    assert asked[0].plugins == ["mine/variance.py", "mine/tinynet.py", "mine/stripes.py"]
 
 
 def test_a_loss_that_becomes_nan_fails_its_stages_and_says_so(desk: Path) -> None:

@@ -11,7 +11,7 @@ from trainables import contracts
 from trainables.contracts import OF_DATASETS, Broken
 from trainables.data.packed import Items, open_packed, write_packed
 
-TWICE, WELL, CUT = OF_DATASETS
+TWICE, WELL, CUT, DECLARED = OF_DATASETS
 
 
 @pytest.mark.parametrize("contract", OF_DATASETS)
@@ -34,13 +34,21 @@ def made(folder: Any, *, tested: int = 4, empty: bool = False) -> Any:
 
 @pytest.mark.parametrize(
     ("contract", "wrong", "told"),
-    [(WELL, {"empty": True}, "2 of 3 classes have training images"), (CUT, {"tested": 10}, "training")],
+    [
+        (
+            DECLARED,
+            {},
+            "images is 20, not 1797; classes is 2, not 10; train is 12, not 1258; test is 8, not 539; side is 4",
+        ),
+        (WELL, {"empty": True}, "2 of 3 classes have training images"),
+        (CUT, {"tested": 10}, "training"),
+    ],
 )
 def test_a_data_set_that_breaks_the_contract_is_told_how(
     contract: str, wrong: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contracts, "_pack", lambda name, root, folder: made(folder, **wrong))
     with pytest.raises(Exception, match=told) as caught:
-        OF_DATASETS[contract]("made up")
+        OF_DATASETS[contract]("digits")
     assert caught.type.__module__.startswith("trainables")
     assert contract != WELL or caught.type is Broken

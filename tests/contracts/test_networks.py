@@ -91,7 +91,7 @@ def always_the_same(channels: int, classes: int) -> Network:
     return plain(channels, classes)
 
 
-SHAPES, SEED, MIX, LEARN, FILE, FOLD, COST = OF_NETWORKS
+SHAPES, SEED, MIX, LEARN, FILE, FOLD, COST, GUIDE = OF_NETWORKS
 
 BROKEN: list[tuple[Callable[..., Any], str, str]] = [
     (of_class(WrongWidth), SHAPES, r"the embedding is \(2, 12\), not \(2, 6\)"),
@@ -115,6 +115,25 @@ def test_a_network_that_breaks_the_contract_is_told_how(
     monkeypatch.setattr(contracts, "build", build)
     with pytest.raises(Broken, match=told):
         OF_NETWORKS[contract]("made_up")
+
+
+class NotFrozen(Network):
+    """Its outputs need gradients of its own, also where nobody may have any."""
+
+    def forward(self, images: Tensor, maps: bool = False) -> Outputs:
+        if not torch.is_grad_enabled():
+            raise RuntimeError("needs gradients")
+        return super().forward(images, maps)
+
+
+def test_a_network_that_cannot_be_a_guide_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = of_class(NotFrozen)
+    monkeypatch.setattr("trainables.training.build", lambda name, *, channels, classes, **more: made(channels, classes))
+    monkeypatch.setattr(contracts, "build", lambda name, *, channels, classes, **more: made(channels, classes))
+    with pytest.raises(
+        Broken, match="as a teacher, trained on labels, it ends as failed: RuntimeError: needs gradients"
+    ):
+        OF_NETWORKS[GUIDE]("resnet_thin")
 
 
 def test_a_network_without_layers_has_no_cost(monkeypatch: pytest.MonkeyPatch) -> None:

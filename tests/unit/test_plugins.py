@@ -17,11 +17,17 @@ import torch
 import search_spaces
 from sweeps import contracts, own
 from sweeps import plan as planning
+from sweeps.conduct import stand_in
 from sweeps.cost import Counts, bytes_of, seconds_of
+from sweeps.engine import EngineState, StageQueue
+from sweeps.graph import StageGraph, StageNode
+from sweeps.machines import LocalMachine
 from sweeps.runs import RunFolder
 from trainables import plugged, plugins
 from trainables import spec as specs
 from trainables.artifacts import Store
+from trainables.compute import OF_FILES
+from trainables.contracts import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import ArtifactError, DataError, UsageError
@@ -29,7 +35,7 @@ from trainables.losses import Distiller
 from trainables.models import Outputs, build
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
 from trainables.spec import AssistantSpec, StudentSpec, TeacherSpec, stage_key, to_plain
-from trainables.stages.base import Context, attempt, describe
+from trainables.stages.base import Context, attempt, describe, verdict
 
 LOSS = """
 from trainables import plugins
@@ -49,6 +55,28 @@ def small(channels, classes, width=1.0, embedding=0):
     wide = max(1, round(8 * width))
     trunk = nn.Sequential(nn.Conv2d(channels, wide, 3, stride=2, padding=1), nn.ReLU())
     return Network(trunk, wide, classes=classes, embedding=embedding, stages=[(1, wide)])
+"""
+
+OWN_MODULE = """
+from torch import nn
+from trainables import plugins
+from trainables.models import Outputs
+
+class Mine(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU())
+        self.top = nn.Linear(8, classes)
+        self.embedding_width, self.map_widths = 8, (8,)
+
+    def forward(self, images, maps=False):
+        seen = self.body(images)
+        embedding = seen.mean((2, 3))
+        return Outputs(embedding, self.top(embedding), (seen,) if maps else ())
+
+@plugins.network("mine")
+def mine(channels, classes):
+    return Mine(channels, classes)
 """
 
 DATA = """
@@ -167,6 +195,45 @@ def test_a_name_that_is_built_in_is_refused(desk: Any, kind: str, source: str, n
         desk.load(source.replace("{}", name))
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *[(name, "a term of horkd, loss.") for name in ("point", "pair", "angle", "center")],
+        *[(name, f"a term of {name[:3]}") for name in ("rkd_distance", "rkd_angle", "mkd_absolute", "mkd_relative")],
+        *[(name, "a column of histories") for name in ("loss", "top1", "spread", "cross_entropy", "triplet")],
+        *[(name, "a word with a meaning") for name in ("plugin", "auto", "outputs", "none")],
+        ("horkd", "a method"),
+        ("learning_rate", "a parameter of stages"),
+        ("kd_weighted", "is the term kd times its weight"),
+    ],
+)
+def test_a_loss_cannot_take_a_name_of_keys_histories_or_the_command_line(desk: Any, name: str, told: str) -> None:
+    before = key(), stage_key(TeacherSpec(data="d"), {})
+    with pytest.raises(UsageError, match=f"The loss '{name}' of .*cannot be called so: .*{told}"):
+        desk.load(LOSS.replace('"nearness"', f'"{name}"'))
+    assert (key(), stage_key(TeacherSpec(data="d"), {})) == before and plugged.offers() == []
+
+
+@pytest.mark.parametrize("name", [*OF_FILES, *specs.FAMILIES, *specs.ARCHITECTURES, "pixels", "auto", "none"])
+def test_a_network_cannot_take_a_name_of_keys_or_of_a_family_of_weights(desk: Any, name: str) -> None:
+    with pytest.raises(UsageError, match=f"The network '{name}' of .*the name is built in, "):
+        desk.load(NETWORK.replace('"small"', f'"{name}"'))
+
+
+def test_no_component_of_ours_can_be_taken_by_a_plug_in(desk: Any) -> None:
+    sources = {"loss": LOSS.replace('"nearness"', '"{}"'), "network": NETWORK.replace('"small"', '"{}"')}
+    for component in specs.COMPONENTS:
+        kind, _, name = component.partition(".")
+        if kind in sources:
+            with pytest.raises(UsageError, match="cannot be called so"):
+                desk.load(sources[kind].replace("{}", name))
+
+
+def test_a_data_set_cannot_be_called_as_folders_are_asked_for(desk: Any) -> None:
+    with pytest.raises(UsageError, match="how folders of images are asked for"):
+        desk.load(DATA.replace('"halves"', '"folder"'))
+
+
 @pytest.mark.parametrize("name", ["Near", "2near", "near-ness", "timm:near", "", "a b"])
 def test_a_name_that_cannot_be_typed_as_a_word_is_refused(desk: Any, name: str) -> None:
     with pytest.raises(UsageError, match="must be lower-case letters"):
@@ -267,6 +334,140 @@ def test_files_of_the_environment_and_entry_points_come_in_too(desk: Any, monkey
     desk.write("site/brought_by_a_package.py", "# Another version.\n")
     with pytest.raises(ArtifactError, match="another version is installed"):
         plugins.use(carried)
+
+
+@pytest.fixture
+def site(desk: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Installs distributions: entry points by name, files by path; their modules are gone afterwards."""
+
+    def install(name: str, entries: dict[str, str], files: dict[str, str]) -> Path:
+        root = desk.folder / f"site of {name}"
+        for path, source in files.items():
+            desk.write(f"{root.name}/{path}", source)
+        about = f"{root.name}/{name}-1.0.dist-info"
+        desk.write(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = "".join(f"{entry} = {value}\n" for entry, value in entries.items())
+        desk.write(f"{about}/entry_points.txt", f"[sweeps.plugins]\n{lines}")
+        monkeypatch.syspath_prepend(str(root))
+        return Path(root)
+
+    before = set(sys.modules)
+    yield install
+    for module in set(sys.modules) - before:
+        if str(desk.folder) in str(getattr(sys.modules[module], "__file__", "")):
+            del sys.modules[module]
+
+
+def called(name: str) -> str:
+    """A loss of that name."""
+    return LOSS.replace('"nearness"', f'"{name}"')
+
+
+def inside(function: str, source: str) -> str:
+    """A function with `source` as its body."""
+    return f"def {function}():\n{textwrap.indent(source, '    ')}\n"
+
+
+def test_two_entry_points_of_one_module_are_both_called(site: Any, desk: Any) -> None:
+    source = inside("one", LOSS) + inside("other", called("farness"))
+    site("two", {"a": "in_one:one", "b": "in_one:other"}, {"in_one.py": source})
+    own.load([])
+    assert plugged.names("loss") == ("farness", "nearness")
+    first, second = plugins.loaded()
+    assert first.sha256 == second.sha256 and [first.entry, second.entry] == ["in_one:one", "in_one:other"]
+    assert [offer.name for offer in plugged.offers(second)] == ["farness"]
+    carried = own.carried(RunFolder(desk.folder / "run"))
+    plugins.forget()
+    plugins.use(carried[1:])
+    assert plugged.names("loss") == ("farness",)
+    plugins.use(carried)
+    assert plugged.names("loss") == ("farness", "nearness")
+
+
+def test_a_loss_of_a_package_has_the_digest_of_the_file_that_says_it(site: Any, desk: Any) -> None:
+    twice = "from parts.b import nearness\n" + called("twice")
+    files = {"parts/__init__.py": "", "parts/a.py": twice, "parts/b.py": LOSS}
+    root = site("parts", {"a": "parts.a", "b": "parts.b"}, files)
+    own.load([])
+    origins = {offer.name: offer.origin for offer in plugged.offers()}
+    assert {name: origin.file for name, origin in origins.items()} == {"nearness": "b.py", "twice": "a.py"}
+    carried = own.carried(RunFolder(desk.folder / "run"))
+    before = key(method="nearness"), key(method="twice")
+    plugins.forget()
+    plugins.use(carried)
+    assert (key(method="nearness"), key(method="twice")) == before
+    plugins.forget()
+    desk.write(f"{root.name}/parts/b.py", LOSS + "# Edited.\n")
+    own.load([])
+    assert key(method="nearness") != before[0] and key(method="twice") == before[1]
+    plugins.forget()
+    with pytest.raises(ArtifactError, match="another version is installed"):
+        plugins.use(carried)
+    assert plugged.offers() == []
+
+
+def test_a_package_may_import_its_plug_in_by_itself(site: Any) -> None:
+    site("eager", {"a": "eager.part"}, {"eager/__init__.py": "from eager import part\n", "eager/part.py": LOSS})
+    own.load([])
+    assert plugged.get("loss", "nearness").origin.file == "part.py"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"bad/__init__.py": "1 / 0", "bad/part.py": LOSS}, "ZeroDivisionError"),
+        ({"bad/__init__.py": "raise SystemExit(0)", "bad/part.py": LOSS}, "SystemExit"),
+        ({"bad/__init__.py": ""}, "There is no module bad.part"),
+        ({}, "No module named 'bad'"),
+        ({"bad/__init__.py": "", "bad/part.py": "import not_there"}, "No module named 'not_there'"),
+        ({"bad/__init__.py": "", "bad/part.py": "x = 1"}, "offers nothing"),
+    ],
+)
+def test_a_broken_distribution_is_named_and_stops_nothing(
+    site: Any, files: dict[str, str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site("bad", {"z": "bad.part"}, files)
+    site("good", {"a": "good_part"}, {"good_part.py": called("farness")})
+    own.load([])
+    said = capsys.readouterr().err
+    assert said.startswith("Warning: Nothing of the entry point z of bad is known: ") and told in said
+    assert plugged.names("loss") == ("farness",)
+
+
+def test_a_broken_distribution_that_a_run_rests_on_stops_it(site: Any) -> None:
+    with pytest.raises(UsageError, match="There is no module|No module named 'bad'"):
+        plugins.use([{"entry": "bad.part", "sha256": "0" * 64, "where": "the entry point z of bad"}])
+
+
+def test_a_file_that_imports_its_neighbour_is_refused(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("lies_beside.py", "SCALE = 1\n")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"(?s)mine.py fails at line 1: A plug-in must stand alone.*`lies_beside`"):
+            desk.load("from lies_beside import SCALE\n" + LOSS)
+    monkeypatch.syspath_prepend(str(desk.folder))  # As Python has the current folder.
+    for _ in range(2):
+        with pytest.raises(UsageError, match="A plug-in must stand alone, .* imports `lies_beside`"):
+            desk.load("from lies_beside import SCALE\n" + LOSS)
+    assert plugged.offers() == []
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # Now it is installed, too.
+    desk.load("from lies_beside import SCALE\n" + LOSS)
+    sys.modules.pop("lies_beside")
+
+
+def test_a_file_cannot_offer_what_another_one_says(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("says_it.py", LOSS)
+    monkeypatch.setattr(sys, "path", ["", str(desk.folder), *sys.path])
+    with pytest.raises(UsageError, match=r"must itself say all that it offers.*says_it.py, which it imports"):
+        desk.load("import says_it\n")
+    assert "says_it" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("~nosuchuser/x.py", "determine home"), ("x" * 5000, "too long"), ("a\0b.py", "null")]
+)
+def test_a_path_that_no_system_can_look_at_is_refused(word: str, told: str) -> None:
+    with pytest.raises(UsageError, match=f"There is no plug-in .*{told}"):
+        own.load_files([word])
 
 
 # Keys.
@@ -372,17 +573,75 @@ def test_an_edited_plug_in_makes_another_run_and_an_unused_one_does_not(desk: An
     assert run("method=nearness") not in (before, mine) and run() == before
 
 
+SAMPLED = """
+from search_spaces.study import Preset, Study
+from trainables.recipes import HORKD_ASSISTANT
+
+def space(trial):
+    chosen = trial.suggest_categorical("assistant.architecture", ["resnet_thin", "vgg11"])
+    method = trial.suggest_categorical("method", ["horkd", "kd"] if chosen == "resnet_thin" else ["horkd", "nearness"])
+    return {"assistant.architecture": chosen, "method": method}
+
+STUDY = Study(
+    name="drawn", title="t", question="q", paper="none", figure="none", recipe=HORKD_ASSISTANT, space=space,
+    presets={name: Preset(seeds=2, trials=3, parameters={}) for name in ("demo", "tiny")},
+)
+"""
+
+
+def drawn_run() -> planning.Resolved:
+    return planning.resolve(search_spaces.load("drawn"), preset="tiny")
+
+
+def test_a_sampled_study_never_mixes_versions_of_what_it_may_draw(desk: Any) -> None:
+    study = desk.write("study.py", SAMPLED)
+    found = set()
+    for edit in ("", "# Edited.\n"):
+        plugins.load(study)
+        desk.load(LOSS + edit)
+        found.add(drawn_run().run_id("f" * 16))
+        plugins.forget()
+    assert len(found) == 2
+
+
+def test_a_run_records_the_entry_points_that_it_uses_and_no_others(site: Any, desk: Any) -> None:
+    site("used", {"a": "brings_nearness"}, {"brings_nearness.py": LOSS})
+    site("unused", {"b": "brings_farness"}, {"brings_farness.py": called("farness")})
+    own.load([str(desk.write("study.py", SAMPLED))])
+    ids = [resolved(method).run_id("f" * 16) for method in ("horkd", "farness")]
+    assert ids[0] != ids[1]
+
+    def recorded(study: str, plan: planning.Resolved) -> list[str]:
+        return [origin.file for origin in own.used(study, ["digits"], plan.plugins("f" * 16))]
+
+    grid = "horkd_order_ablation"
+    assert recorded(grid, resolved("horkd")) == ["study.py"]
+    assert recorded(grid, resolved("horkd+farness")) == ["brings_farness.py", "study.py"]
+    assert recorded("drawn", drawn_run()) == ["brings_nearness.py", "study.py"]
+
+
+def resolved(method: str) -> planning.Resolved:
+    """A grid with a method."""
+    return planning.resolve(search_spaces.load("horkd_order_ablation"), preset="tiny", settings=[f"method={method}"])
+
+
+def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> None:
+    site("recipes", {"a": "brings_a_stage"}, {"brings_a_stage.py": STAGE})
+    own.load([])
+    assert [origin.file for origin in own.used("counting", [], ())] == ["brings_a_stage.py"]
+
+
 # The parts.
 
 
-def distiller(**fields: Any) -> Distiller:
-    """For embeddings of 4 and 4."""
+def distiller(teacher_width: int = 4, **fields: Any) -> Distiller:
+    """For embeddings of 4 and, mostly, 4."""
     from contextlib import nullcontext
 
     return Distiller(
         StudentSpec(**fields),
         student_width=4,
-        teacher_width=4,
+        teacher_width=teacher_width,
         student_maps=(2,),
         teacher_maps=(2,),
         classes=4,
@@ -634,7 +893,53 @@ def test_a_worker_takes_the_copy_of_the_run_and_refuses_another_file(desk: Any, 
     context = Context(store=store, key=marks[1], core_locks=False, plugins=tuple(carried))
     said = list(attempt("count", plain | {"seed": 1}, {}, context))
     assert said[-1]["outcome"] == "failed" and "it was altered" in said[-1]["message"]
-    assert store.failures(marks[1])[0]["hopeless"] is True and not store.has(marks[1])
+    assert store.failures(marks[1])[0]["hopeless"] is False and not store.has(marks[1])
+    assert verdict(store.failures(marks[1])) is None  # Another run's copy may be whole.
+
+
+def test_a_copy_that_appears_late_is_waited_for(desk: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, carried = carried_by(desk, STAGE)
+    spec = specs.spec_from("count", {"epochs": 1})
+    mark, plain = stage_key(spec, {}), to_plain(spec)
+    plugins.forget()
+    path = Path(carried[0]["path"])
+    path.unlink()
+    monkeypatch.setattr("trainables.plugins.time.sleep", lambda seconds: path.write_text(STAGE))
+    context = Context(store=store, key=mark, core_locks=False, patience=60.0, plugins=tuple(carried))
+    assert list(attempt("count", plain, {}, context))[-1]["outcome"] == "done"
+
+
+def test_an_order_carries_what_its_stage_and_its_parents_use_and_nothing_else(desk: Any, store: Store) -> None:
+    for name, source in (("a.py", NETWORK), ("b.py", DATA), ("c.py", LOSS), ("d.py", STAGE)):
+        desk.load(source, name)
+    run = RunFolder(desk.folder / "runs" / "one-12345678")
+    run.prepare()
+    own.keep(run, plugins.loaded())
+
+    def node(key: str, spec: Any, **parents: str) -> StageNode:
+        return StageNode(key, spec.kind, spec, 0, parents, ["cell"])
+
+    nodes = [
+        node("1" * 16, TeacherSpec(data="d")),
+        node("2" * 16, TeacherSpec(data="d", architecture="small")),
+        node("3" * 16, StudentSpec(data="d"), guide="1" * 16),
+        node("4" * 16, StudentSpec(data="d"), guide="2" * 16),
+        node("5" * 16, StudentSpec(data="d", method="nearness"), guide="1" * 16),
+        node("6" * 16, specs.EvaluationSpec(data="d"), network="4" * 16),
+        node("7" * 16, specs.spec_from("count", {})),
+    ]
+    queue = StageQueue(EngineState(StageGraph(nodes), LocalMachine(1)), store, run, Any, revision="")  # type: ignore[arg-type]
+    carried = {node.key[0]: [row["file"] for row in queue.order(node)["plugins"]] for node in nodes}
+    everything = ["a.py", "b.py", "c.py", "d.py"]
+    alone = {"1": [], "2": ["a.py"], "3": [], "4": ["a.py"], "6": ["a.py"]}
+    assert carried == alone | {"5": everything[:3], "7": everything}  # Files may rest on those read before them.
+
+
+def test_a_spec_forgets_options_of_losses_that_are_off_so_that_it_can_be_read_without_them(desk: Any) -> None:
+    desk.load(LOSS)
+    plain = to_plain(StudentSpec(data="d", plugin={"nearness.weight": 2.0}))
+    plugins.forget()
+    assert specs.spec_from("student", plain) == StudentSpec(data="d")
 
 
 def test_a_run_keeps_what_was_read_even_if_the_file_is_edited_meanwhile(desk: Any) -> None:
@@ -681,6 +986,94 @@ def checked(*paths: Path) -> dict[str, str]:
 def test_good_plug_ins_pass_every_contract(desk: Any) -> None:
     paths = [desk.write(f"{n}.py", source) for n, source in enumerate((LOSS, NETWORK, DATA, STAGE))]
     assert checked(*paths) == {}
+
+
+def test_a_module_whose_head_has_another_name_can_be_a_guide(desk: Any) -> None:
+    desk.load(OWN_MODULE)
+    for contract in OF_NETWORKS.values():
+        contract("mine")
+
+
+BETWEEN = LOSS.replace("embedding.mean(1)", "embedding")
+
+
+def test_a_loss_that_needs_equal_widths_says_so_or_is_told(desk: Any) -> None:
+    found = checked(desk.write("mine.py", BETWEEN))
+    assert list(found) == ["loss nearness: embeddings of student and teacher may differ in width"]
+    assert "a student's embedding of 6 beside a teacher's of 4" in found[next(iter(found))]
+    assert "same_width=True" in found[next(iter(found))]
+    plugins.forget()
+    assert checked(desk.write("mine.py", BETWEEN.replace("zero=True", "zero=True, same_width=True"))) == {}
+    apply(distiller(method="nearness"))
+    with pytest.raises(UsageError, match=r"(?s)needs embeddings of one width, but the student's has 4 and the .* 6"):
+        distiller(method="nearness", teacher_width=6)
+
+
+def test_losses_on_logits_and_maps_are_checked_with_differing_widths_too(desk: Any) -> None:
+    source = LOSS.replace("zero=True", "zero=True, logits=True, maps=True").replace(
+        "(student.embedding.mean(1) - teacher.embedding.mean(1))",
+        "(student.logits - teacher.logits + (student.maps[0] - teacher.maps[0]).mean() + student.embedding.sum() * 0)",
+    )
+    assert checked(desk.write("mine.py", source)) == {}
+
+
+@pytest.mark.parametrize(
+    ("fact", "told"),
+    [
+        ("side=32", "side is 8, not 32"),
+        ("side=8, train=5", "train is 48, not 5"),
+        ("side=8, test=5, images=61", "images is 60, not 61; test is 12, not 5"),
+        ("classes=77", "classes is 2, not 77"),
+    ],
+)
+def test_a_data_set_that_is_not_what_it_declares_is_found(desk: Any, fact: str, told: str) -> None:
+    found = checked(desk.write("mine.py", DATA.replace("side=8", fact)))
+    assert found == {"dataset halves: it is as it declares": told}
+
+
+@pytest.mark.parametrize("fact", ["side='8'", "side=0", "train=True", "classes=2.0", "images=-1", "test=-1"])
+def test_facts_of_a_data_set_are_whole_numbers(desk: Any, fact: str) -> None:
+    with pytest.raises(UsageError, match=f"`{fact.partition('=')[0]}` of `halves` must be a whole number of at least"):
+        desk.load(DATA.replace("side=8", fact))
+
+
+def test_a_data_set_that_does_not_say_its_size_is_shown_without_one(desk: Any) -> None:
+    desk.load(DATA.replace("side=8, ", ""))
+    assert catalog.DATASETS["halves"].side is None
+    assert stand_in("halves", 60)["height"] == 64
+    plugins.forget()
+    desk.load(DATA.replace("side=8", "side=8, train=48, test=12"))
+    assert {"height": 8, "train_images": 48, "test_images": 12}.items() <= stand_in("halves", 60).items()
+
+
+@pytest.mark.parametrize("watch", ["'/abs'", "('*.npy', '/abs/*')", "''", "('../*',)", "(3,)"])
+def test_what_a_data_set_watches_lies_under_the_data_root(desk: Any, watch: str) -> None:
+    with pytest.raises(UsageError, match="`watch` of the data set 'halves' must be patterns of files under"):
+        desk.load(DATA.replace("side=8", f"side=8, watch={watch}"))
+
+
+def test_a_link_that_leads_nowhere_does_not_hide_the_rest_of_a_data_root(desk: Any) -> None:
+    desk.load(DATA.replace("def halves():", "def halves(root):"))
+    root = desk.folder / "root"
+    root.mkdir()
+    (root / "link").symlink_to(root / "nowhere")
+    before = catalog.locate("halves", data_root=root).identity
+    (root / "nowhere").write_text("there")
+    assert catalog.locate("halves", data_root=root).identity != before
+
+
+ONE_SIZE = OWN_MODULE.replace(
+    "nn.Conv2d(channels, 8, 3, padding=1)", "nn.Flatten(), nn.Linear(SIDE**2 * channels, 8)"
+).replace("seen.mean((2, 3))", "seen")
+
+
+def test_a_network_that_reads_one_size_is_priced_there_or_told(desk: Any) -> None:
+    desk.load(ONE_SIZE.replace("SIDE", "8").replace("(8,)", "()"))
+    assert plugged.get("network", "mine").facts["size"]().macs == 16 * (3 * 64 * 8 + 8 * 10)
+    plugins.forget()
+    desk.load(ONE_SIZE.replace("SIDE", "9").replace("(8,)", "()"))
+    with pytest.raises(UsageError, match=r"'mine' of .*mine.py must read images of 32 or 8 pixels"):
+        plugged.get("network", "mine").facts["size"]()
 
 
 def test_what_breaks_a_contract_is_named_with_the_reason(desk: Any) -> None:

@@ -29,7 +29,7 @@ class DatasetInfo:
     classes: int | None = None
     train: int | None = None  # Images of the official split, where there is one of images.
     test: int | None = None
-    side: int = 112  # Pixels of a packed image, unless another size is asked.
+    side: int | None = 112  # Pixels of a packed image, unless another size is asked; None: known when it is read.
     fixed: bool = False  # Whether it comes at that side and no other.
     stems: tuple[str, ...] = ()  # How the names of its folder or archive begin, in lower case.
 
@@ -202,13 +202,18 @@ def of_plugin(name: str, summary: str, terms: str, facts: Mapping[str, Any], *, 
             raise UsageError(
                 f"`{name}` cannot offer '{protocol}'.{did_you_mean(protocol, _ALL)} Protocols are {', '.join(_ALL)}."
             )
+    counts: dict[str, Any] = {fact: facts.get(fact) for fact in ("images", "classes", "train", "test", "side")}
+    for fact, value in counts.items():
+        least = 0 if fact == "test" else 1
+        if value is not None and (type(value) is not int or value < least):
+            raise UsageError(f"`{fact}` of `{name}` must be a whole number of at least {least}, but got {value!r}.")
     where = "what its plug-in reads under the data root" if root else "nothing to put anywhere: its plug-in makes it"
     return DatasetInfo(
         name=name,
         summary=summary or "of a plug-in",
         terms=terms or "as its plug-in says",
         layout=str(facts.get("layout", where)),
-        **{fact: facts[fact] for fact in ("images", "classes", "train", "test", "side") if fact in facts},
+        **counts,
         protocols=protocols,
         fixed=True,
     )

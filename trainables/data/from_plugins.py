@@ -41,8 +41,12 @@ def facts_of(name: str, data_root: Path | None, size: int | None) -> tuple[Path 
     watched = []
     for pattern in offer.facts["watch"]:
         for path in sorted(root.glob(pattern)):
-            stat = path.stat()
-            watched.append((os.fsencode(path.relative_to(root)).hex(), stat.st_size, stat.st_mtime_ns))
+            try:
+                stat = path.stat()
+                facts = stat.st_size, stat.st_mtime_ns
+            except OSError:  # A link that leads nowhere; whether the set needs it, it says itself when it is read.
+                facts = -1, -1
+            watched.append((os.fsencode(path.relative_to(root)).hex(), *facts))
             if len(watched) > _MOST_WATCHED:
                 raise UsageError(
                     f"`watch` of `{name}` must name fewer files than {_MOST_WATCHED:,}: {pattern} has more."

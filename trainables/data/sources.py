@@ -70,7 +70,9 @@ def locate(data: str, *, data_root: Path | None, size: int | None = None) -> Sou
                 "files take a size."
             )
         return _locate_digits(data) if data == "digits" else _locate_cifar(data, data_root)
-    return _locate_images(info, data_root, info.side if size is None else size)
+    size = info.side if size is None else size
+    assert size is not None  # Only sets of plug-ins, which are located above, may come without.
+    return _locate_images(info, data_root, size)
 
 
 def listing_of(source: Source) -> Listing | None:

@@ -28,23 +28,10 @@ from trainables.losses.contrastive import CrdLoss
 from trainables.losses.from_plugins import PluginTerm, offers_of
 from trainables.losses.horkd import HorkdLoss, normalise_features
 from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss
-from trainables.spec import ON_MAPS, methods_of, orders_of
+from trainables.spec import ON_MAPS, TERMS, methods_of, orders_of
 
 if TYPE_CHECKING:
     from trainables.spec import DistillationSpec, FitnetSpec
-
-# Method -> its terms; those of HORKD follow from its orders.
-TERMS: dict[str, tuple[str, ...]] = {
-    "kd": ("kd",),
-    "fitnet": ("fitnet",),
-    "at": ("at",),
-    "rkd": ("rkd_distance", "rkd_angle"),
-    "pkt": ("pkt",),
-    "sp": ("sp",),
-    "darkrank": ("darkrank",),
-    "mkd": ("mkd_absolute", "mkd_relative"),
-    "crd": ("crd",),
-}
 
 
 class Outputs(Protocol):
@@ -167,6 +154,12 @@ class Distiller(nn.Module):
         self.of_plugins = nn.ModuleDict()
         for offer in own:
             if offer.name in self._weights:
+                if offer.facts["same_width"] and student_width != teacher_width:
+                    raise UsageError(
+                        f"The loss '{offer.name}' of {offer.origin.where} needs embeddings of one width, but the student's has "
+                        f"{student_width} and the teacher's {teacher_width}.\nSet `embedding` of one to the other's, or choose "
+                        "networks of equal widths."
+                    )
                 with seed_module(f"loss {offer.name}"):
                     self.of_plugins[f"loss_{offer.name}"] = PluginTerm(
                         offer,

@@ -32,6 +32,7 @@ from trainables.errors import (
     DrainedError,
     LeaseLostError,
     NonFiniteError,
+    NoParentError,
     SweepsError,
     UsageError,
     is_disk_full,
@@ -121,6 +122,16 @@ class Context:
         return self.store.read_checkpoint(self.key)
 
 
+class Parents(dict[str, Artifact]):
+    """Role -> artifact of what a stage reads."""
+
+    def __missing__(self, role: str) -> Artifact:
+        raise NoParentError(
+            f"The stage must be given its parent '{role}' to read it, but was given {', '.join(self) or 'none'}. Name it "
+            "among the parents of its step in the recipe."
+        )
+
+
 Runner = Callable[[Any, Mapping[str, Artifact], Context], Generator[Progress, None, Result]]
 
 
@@ -204,11 +215,12 @@ def attempt(
     """
     store, key = context.store, context.key
     try:
-        plugins.use(context.plugins)
+        plugins.use(context.plugins, patience=context.patience)
     except SweepsError as error:  # Another file than the one that was planned with, most likely.
         failure = describe_failure(error, 0)
         context.log(failure["traceback"])
-        store.write_failure(key, failure | {"hopeless": True})
+        # Other runs ask the same store for this stage, and their copies may be whole: nothing about it is hopeless.
+        store.write_failure(key, failure | {"hopeless": False})
         yield {"outcome": "failed", "message": signature(failure), "epoch": 0}
         return
     spec = specs.spec_from(kind, plain)
@@ -242,7 +254,7 @@ def attempt(
             return
         context.lease = lease
         began, cpu_began = time.monotonic(), time.process_time()
-        grown = {role: store.get(parent, patience=context.patience) for role, parent in parents.items()}
+        grown = Parents({role: store.get(parent, patience=context.patience) for role, parent in parents.items()})
         context.log(f"{kind} {key} begins, lease {lease.number}")
         training = True
         stage = runner(kind)(spec, grown, context)
