@@ -251,6 +251,7 @@ def _trials(data: RunData) -> list[dict[str, Any]]:
 
 
 Row = Mapping[str, Any]
+_PLACE = {stage: place for place, stage in enumerate(STAGES)}
 
 
 def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row], run: Row) -> dict[str, Any]:
@@ -273,7 +274,9 @@ def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row],
     for name in ("macs", "parameters_count"):
         row[name] = evaluation.get(name) if evaluation.get(name) is not None else measured.get(name)
     row["train_seconds"], row["epochs"] = _finite(measured.get("seconds")), measured.get("epochs")
-    chain = [records[stages[stage]] for stage in STAGES if stages.get(stage) in records]
+    # By the record's own word: several parts of kept outputs are one kind of stage.
+    known_stages = (records[key] for key in stages.values() if key in records)
+    chain = sorted(known_stages, key=lambda row: _PLACE.get(row["stage"], len(_PLACE)))
     bad = [item for item in chain if item["status"] != "completed"]
     if bad:
         # The last pruned or first failed stage explains the trial; what follows it never started.

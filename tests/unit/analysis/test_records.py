@@ -1,6 +1,8 @@
+import json
 import subprocess
 import sys
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +12,7 @@ from analysis import load
 from analysis.errors import NothingToReport
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
+from analysis.report_tables import cost_by_stage
 
 ROW = {"stage": "evaluation", "key": "k", "status": "completed"}
 
@@ -98,6 +101,22 @@ def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_ye
     assert rows["1", 0]["status"] == "missing"
     assert (rows["1", 1]["status"], rows["1", 1]["failed_stage"]) == ("failed", "student")
     assert rows["none", 0]["status"] == "completed" and rows["none", 0]["teacher_validation_score"] == 0.93
+
+
+def test_kept_outputs_that_failed_explain_the_trial_and_their_time_is_counted(tmp_path):
+    folder = synthetic.ablation(tmp_path, seeds=(0,), orders=["none", "1"], missing=[("1", 0)])
+    run = json.loads((folder / "run.json").read_text())
+    (trial,) = (trial for trial in run["trials"] if trial["cell"] == "1")
+    trial["stages"] |= {"outputs-student-0": "base", "outputs-student-1": "shard"}
+    synthetic.save(folder, run)
+    synthetic.write(folder, "outputs", "base", cells=["1"], cpu_seconds=3.0)
+    synthetic.write(folder, "outputs", "shard", cells=["1"], cpu_seconds=5.0, status="failed", error="disk full")
+    data = load_run(folder)
+    (row,) = trial_table(data).filter(pl.col("cell") == "1").iter_rows(named=True)
+    assert (row["status"], row["failed_stage"], row["error"]) == ("failed", "outputs", "disk full")
+    costs = cost_by_stage(data.records.lazy()).collect()
+    assert costs["stage"].to_list() == ["teacher", "outputs", "student", "evaluation"]
+    assert costs.filter(pl.col("stage") == "outputs")["cpu_seconds"].item() == 8.0
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path):
