@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check kill slurm browser clean
+.PHONY: demo test check kill slurm browser bench clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ slurm: $(VENV)/ready
 browser: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,browser]"
 	$(BIN)/python -m pytest -m browser tests/browser || [ $$? -eq 5 ]  # 5: none ran, each skipped with its reason.
+
+# Half an hour on an idle machine; `make bench QUICK=--quick` is minutes and shows the table. See docs/performance.md.
+bench: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(QUICK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
-# "untrained" is a network as it was drawn, or raw pixels: a floor for the trained ones.
-STAGES = ("teacher", "untrained", "assistant", "student", "evaluation")
+# "untrained" is a network as it was drawn, or raw pixels: a floor for the trained ones; "outputs" are those kept of a guide.
+STAGES = ("teacher", "untrained", "assistant", "outputs", "student", "evaluation")
 STATUSES = ("completed", "failed", "pruned", "unrunnable")
 ORDER_TERMS = ("point", "pair", "angle", "center")  # HORKD's orders 1, 2, 3 and C, as `history` spells them.
 LOSS_TERMS = (

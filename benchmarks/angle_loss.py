@@ -1,132 +1,102 @@
-"""Time and memory of the angle loss against the formula as the paper writes it.
+"""Time and memory of the angle loss against the formula as the paper writes it (goals G1 and G2).
 
-    python -m benchmarks.angle_loss [--batch 256] [--quick]
+    python -m benchmarks.angle_loss [--batch 64 --batch 256] [--memory 256 --memory 512] [--quick] [--json FILE]
 
-Both sides run in one process, by turns, on one thread, forward and backward. Time is process CPU time (median
-and quartiles). Memory is measured for each side in a process of its own: the peak of the resident set during
-one call minus what was resident before it, with the kernel's peak mark reset just before (Linux). It counts
-all of the call's tensors and whatever the numerical libraries allocate, but not the inputs.
+Forward and backward. Memory is measured for each side in a fresh process: the peak of the resident set during one call
+minus what was resident before it, with the kernel's mark of the peak reset just before (Linux). It counts all of the
+call's tensors and whatever the numerical libraries allocate, but not the inputs. At B=512 the formula needs 7 GiB.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:  # Run as a script, Python looks for imports beside this file only.
-    sys.path.insert(0, str(ROOT))
+import torch
+from torch import Tensor
 
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
+from benchmarks import direct, measure
+from benchmarks.measure import Row
+from trainables.losses import angle_loss
 
-from trainables.losses import angle_loss  # noqa: E402
-
-STUDENT_WIDTH = 512
-TEACHER_WIDTH = 2048
+STUDENT_WIDTH, TEACHER_WIDTH = 512, 2048
+SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"direct": direct.angle_loss, "ours": angle_loss}
+TIME_WANTED = {64: 40.0, 256: 40.0}
+MEMORY_WANTED = {256: 40.0, 512: 100.0}
 
 
-def direct_angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean Huber difference of all triplets' cosines, from differences [B, B, D] (HORKD, Eq. 4-5)."""
-    ours, theirs = _cosines(student), _cosines(teacher.detach())
-    batch = len(student)
-    return F.huber_loss(ours, theirs, reduction="sum") / (batch * (batch - 1) * (batch - 2))
-
-
-def _cosines(x: Tensor) -> Tensor:
-    edges = F.normalize(x[:, None, :] - x[None, :, :], dim=2)
-    return torch.bmm(edges, edges.transpose(1, 2))
-
-
-SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ours": angle_loss, "direct": direct_angle_loss}
-
-
-def inputs(batch: int) -> tuple[Tensor, Tensor]:
+def inputs(batch: int, student_width: int, teacher_width: int) -> tuple[Tensor, Tensor]:
     """Student and teacher embeddings [batch, D], the student's with a gradient."""
     generator = torch.Generator().manual_seed(0)
-    student = torch.randn(batch, STUDENT_WIDTH, generator=generator).requires_grad_()
-    return student, torch.randn(batch, TEACHER_WIDTH, generator=generator)
+    student = torch.randn(batch, student_width, generator=generator).requires_grad_()
+    return student, torch.randn(batch, teacher_width, generator=generator)
 
 
-def cpu_seconds(side: str, student: Tensor, teacher: Tensor) -> float:
-    """CPU seconds of one forward and backward pass."""
-    student.grad = None
-    started = time.process_time()
-    SIDES[side](student, teacher).backward()
-    return time.process_time() - started
+def time_row(
+    batch: int, rounds: int, student_width: int = STUDENT_WIDTH, teacher_width: int = TEACHER_WIDTH, repeats: int = 1
+) -> Row:
+    """CPU time of one forward and backward pass; ours is short, so each of its rounds is the mean of `repeats`."""
+    student, teacher = inputs(batch, student_width, teacher_width)
+
+    def call(side: str, times: int) -> None:
+        for _ in range(times):
+            student.grad = None
+            SIDES[side](student, teacher).backward()
+
+    with measure.as_stages_run():
+        seconds = measure.by_turns({"direct": lambda: call("direct", 1), "ours": lambda: call("ours", repeats)}, rounds)
+    return measure.row(
+        "G1",
+        "angle loss, time",
+        f"B={batch}, D={student_width}/{teacher_width}",
+        seconds["direct"],
+        [value / repeats for value in seconds["ours"]],
+        wanted=TIME_WANTED.get(batch),
+    )
 
 
-def extra_memory(side: str, batch: int) -> float:
-    """Peak resident MiB beyond the inputs during one call, measured in a fresh process."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--measure-memory", side, "--batch", str(batch)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def _measure_memory(side: str, batch: int) -> float:
-    student, teacher = inputs(batch)
-    # A tiny call first, so that lazily loaded code and the libraries' own pools are not counted.
-    SIDES[side](student[:8], teacher[:8]).backward()
-    student.grad = torch.zeros_like(student)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    SIDES[side](student, teacher).backward()
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(field: str) -> int:
-    """A field of this process's memory status, in KiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    raise RuntimeError(f"/proc/self/status has no field {field}; this measurement needs Linux.")
-
-
-def compare(batch: int, rounds: int) -> tuple[float, float]:
-    """Prints one block for `batch` and returns how many times less time and less memory ours takes."""
-    student, teacher = inputs(batch)
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    values = {side: float(SIDES[side](student[:16], teacher[:16]).detach()) for side in SIDES}
+def memory_row(batch: int, rounds: int, student_width: int = STUDENT_WIDTH, teacher_width: int = TEACHER_WIDTH) -> Row:
+    """Peak memory of one forward and backward pass."""
+    found: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(rounds):
-        for side in SIDES:
-            seconds[side].append(cpu_seconds(side, student, teacher))
-    memory = {side: extra_memory(side, batch) for side in SIDES}
-    print(f"B={batch}, D_s={STUDENT_WIDTH}, D_t={TEACHER_WIDTH}, float32, {rounds} rounds")
-    for side, measured in seconds.items():
-        low, middle, high = statistics.quantiles(measured, n=4, method="inclusive")
-        print(
-            f"  {side:<7} {1e3 * middle:9.1f} ms  [{1e3 * low:.1f}, {1e3 * high:.1f}]   "
-            f"{memory[side]:8.1f} MiB   value on 16 rows {values[side]:.8f}"
-        )
-    times = statistics.median(seconds["direct"]) / statistics.median(seconds["ours"])
-    return times, memory["direct"] / max(memory["ours"], 1 / 1024)
+        for side, values in found.items():
+            function = "benchmarks.angle_loss:memory_of"
+            values.append(measure.fresh(function, side, batch, student_width, teacher_width))
+    return measure.row(
+        "G2",
+        "angle loss, peak memory",
+        f"B={batch}, D={student_width}/{teacher_width}",
+        found["direct"],
+        # A page is the least that the kernel counts.
+        [max(value, 1 / 256) for value in found["ours"]],
+        unit="MiB",
+        wanted=MEMORY_WANTED.get(batch),
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=256, help="batch size of the closing ratios (default 256)")
-    parser.add_argument("--quick", action="store_true", help="three rounds instead of seven")
-    parser.add_argument("--measure-memory", choices=tuple(SIDES), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.batch < 3:
-        parser.error(f"--batch must be at least 3, the size of a triplet, but got {options.batch}")
-    torch.set_num_threads(1)
-    if options.measure_memory:
-        print(_measure_memory(options.measure_memory, options.batch))
-        return
-    print(f"torch {torch.__version__}, CPU, one thread; median [quartiles] of CPU time, extra peak memory")
-    rounds = 3 if options.quick else 7
-    if options.batch != 64:
-        times, less = compare(64, 5 * rounds)
-        print(f"  time: {times:.1f} x, memory: 1/{less:.1f}")
-    times, less = compare(options.batch, rounds)
-    print(f"time: {times:.1f} x")
-    print(f"memory: 1/{less:.1f}")
+def memory_of(side: str, batch: int, student_width: int, teacher_width: int) -> float:
+    """Peak MiB of one call in this process, which must be fresh."""
+    with measure.as_stages_run():
+        student, teacher = inputs(batch, student_width, teacher_width)
+        # A tiny call first, so that lazily loaded code and the libraries' own pools are not counted.
+        SIDES[side](student[:8], teacher[:8]).backward()
+        student.grad = torch.zeros_like(student)
+        return measure.extra_memory(lambda: SIDES[side](student, teacher).backward())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = measure.parser(__doc__)
+    parser.add_argument("--batch", type=int, action="append", help="batch size to time (64 and 256)")
+    parser.add_argument("--memory", type=int, action="append", help="batch size whose memory is measured (256 and 512)")
+    options = parser.parse_args(arguments)
+    timed = options.batch or [64, 256]
+    weighed = options.memory or ([128, 256] if options.quick else [256, 512])
+    if min(*timed, *weighed) < 3:
+        parser.error("a batch must have at least 3 images, the size of a triplet")
+    found = measure.facts()
+    rows = [time_row(batch, 3 if options.quick else 9, repeats=10 if batch <= 64 else 1) for batch in timed]
+    rows += [memory_row(batch, 1 if options.quick else 3) for batch in weighed]
+    measure.finish(rows, options, found)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 
 from search_spaces.study import Study
+from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
 
 _NOT_STUDIES = ("study", "ranges", "arms")
@@ -16,8 +17,20 @@ def names() -> list[str]:
     return sorted(name for name in _all() if not name.startswith("_"))
 
 
-def _all() -> list[str]:
+def built_in() -> list[str]:
+    """Names of the studies that are files here, also of those for our own tests."""
     return [m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_STUDIES]
+
+
+def _all() -> list[str]:
+    own, others = built_in(), plugged.names("study")
+    for name in others:
+        if name in own:
+            raise UsageError(
+                f"The study '{name}' must come from one place, but is in search_spaces/{name}.py and in "
+                f"{plugged.get('study', name).origin.where}. Give yours another name."
+            )
+    return [*own, *others]
 
 
 def load(name: str) -> Study:
@@ -31,6 +44,11 @@ def load(name: str) -> Study:
         raise UsageError(
             f"There is no study '{name}'.{did_you_mean(name, known)} `python -m sweeps list` shows all {len(known)}."
         )
+    offer = plugged.find("study", name)
+    if offer is not None:
+        if not isinstance(offer.thing, Study):
+            raise UsageError(f"STUDY in {offer.origin.where} must be a `search_spaces.study.Study`.")
+        return offer.thing
     study: Study = importlib.import_module(f"search_spaces.{name}").STUDY
     assert study.name == name, f"search_spaces/{name}.py holds a study named {study.name}"
     return study

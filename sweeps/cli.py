@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sweeps.cli_check import check
 from sweeps.cli_cluster import (
     cluster_flags,
     drive,
@@ -27,8 +28,20 @@ from sweeps.cli_cluster import (
     work,
 )
 from sweeps.cli_outcome import say_outcome, say_rows
-from sweeps.cli_parts import JSON_SCHEMA, Commands, answer, json_flag, narrate, near, place_flags, say_lines, table
+from sweeps.cli_parts import (
+    JSON_SCHEMA,
+    Commands,
+    answer,
+    json_flag,
+    narrate,
+    near,
+    place_flags,
+    plugin_flag,
+    say_lines,
+    table,
+)
 from sweeps.cli_shelves import data, store_group
+from sweeps.cli_teachers import teachers_group
 from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
 
 EXIT_CODES = """\b
@@ -63,6 +76,7 @@ def study_flags(function: Any) -> Any:
         ),
         click.option("--trials", type=int, metavar="N", help="Cells of a study that draws them."),
         click.option("--no-share", "share", flag_value=False, default=True, help="Train equal stages once per trial."),
+        plugin_flag,
     ]
     for flag in reversed(flags):
         function = flag(function)
@@ -72,7 +86,7 @@ def study_flags(function: Any) -> Any:
 def _request(study: str, **words: Any) -> Any:
     from sweeps.conduct import Request
 
-    for name in ("settings", "profiles", "slurm", "needs"):
+    for name in ("settings", "profiles", "slurm", "needs", "plugins"):
         words[name] = list(words.get(name) or ())
     words["data_root"] = words.get("data_root") or os.environ.get("SWEEPS_DATA_ROOT")
     if words.get("preset") is None:
@@ -89,15 +103,19 @@ def cli() -> None:
 
 
 @cli.command("list")
+@plugin_flag
 @json_flag
-def list_command(as_json: bool) -> None:
-    """The studies there are."""
+def list_command(as_json: bool, plugins: list[str]) -> None:
+    """The studies there are, and what plug-ins add."""
     import search_spaces
+    from sweeps import own
+
+    found = own.described()
 
     rows = []
     for name in search_spaces.names():
         study = search_spaces.load(name)
-        demo = study.presets["demo"]
+        demo = study.presets.get("demo") or next(iter(study.presets.values()))
         count = demo.trials
         if not study.sampled:
             count = sum(1 for _ in study.points(demo.axes or study.axes))
@@ -118,11 +136,14 @@ def list_command(as_json: bool) -> None:
             [(r["name"], r["paper"], r["question"], f"{r['cells']} x {r['seeds']}", r["kind"]) for r in rows],
             ("NAME", "PAPER", "QUESTION", "CELLS x SEEDS", "KIND"),
         )
+        if found:
+            click.echo()
+            table([(o["name"], o["kind"], o["from"]) for o in found], ("PLUG-IN", "WHAT", "FROM"))
         click.echo(
             "\nNext: python -m sweeps show horkd_order_ablation   |   try it: python -m sweeps run horkd_order_ablation"
         )
 
-    answer({"studies": rows}, as_json, text)
+    answer({"studies": rows} | ({"plugins": found} if found else {}), as_json, text)
 
 
 @cli.command()
@@ -231,8 +252,9 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
         for found in outputs:
             click.echo(f"  outputs    {found.way}: {found.sentence}")
-        if outputs and (advised := forecast.best(outputs).way) != (way := ready.way_of_outputs):
-            click.echo(f"             chosen: {way}; least work: --set teacher_outputs={advised}")
+        if outputs and (advised := forecast.best(outputs).way) not in survey.ways:
+            chosen = ", ".join(sorted(survey.ways))
+            click.echo(f"             chosen: {chosen}; least work: --set teacher_outputs={advised}")
         if alone is not None and adjusted is not None:
             click.echo(
                 f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "
@@ -399,10 +421,14 @@ def _conduct(
 @click.option("--workers", type=int, metavar="N", help="SLURM: nodes that train, at most.")
 @click.option("--wait", is_flag=True, help="SLURM: follow the run to its end.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--plugins", multiple=True, metavar="PATH", help="More plug-ins; those of the run are taken from its own copies."
+)
 @place_flags
 @json_flag
 def resume(
     run: str | None,
+    plugins: tuple[str, ...],
     retry_failed: bool,
     no_report: bool,
     on: str | None,
@@ -414,12 +440,14 @@ def resume(
     as_json: bool,
 ) -> None:
     """Continue a run: plan again, leave out what the store has, train the rest."""
+    from sweeps import own
     from sweeps.clusters import MODES, request_of
     from sweeps.runs import Place, find_run
 
     place = Place.of(out, store)
     folder = find_run(place, run)
     request = request_of(folder, folder.read())
+    own.load_more(folder, plugins)
     if on is not None:
         if on not in MODES:
             raise UsageError(f"--on takes {', '.join(MODES)}, got '{on}'.{did_you_mean(on, MODES)}")
@@ -597,8 +625,10 @@ def doctor(out: str | None, store: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(3)
 
 
+cli.add_command(check)
 cli.add_command(data)
 cli.add_command(store_group)
+cli.add_command(teachers_group)
 cli.add_command(scale)
 cli.add_command(drive)
 cli.add_command(work)

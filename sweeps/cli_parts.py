@@ -76,6 +76,25 @@ def place_flags(function: Any) -> Any:
     )
 
 
+def plugin_flag(function: Any) -> Any:
+    """Adds --plugins, which is answered at once: whatever comes after it may name what the files offer."""
+
+    def load(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> list[str]:
+        from sweeps import own
+
+        own.load(words)
+        return own.named(words)  # What asks for the same elsewhere must name those of the environment, too.
+
+    return click.option(
+        "--plugins",
+        multiple=True,
+        metavar="PATH",
+        callback=load,
+        is_eager=True,
+        help="A file, or a folder of them, with your own losses, networks, data sets or studies [env: SWEEPS_PLUGINS].",
+    )(function)
+
+
 def near(path: Path) -> str:
     try:
         return str(path.relative_to(Path.cwd()))

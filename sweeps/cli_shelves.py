@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, table
+from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, plugin_flag, table
 from sweeps.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
 
@@ -20,8 +20,9 @@ def data() -> None:
 
 
 @data.command("list")
+@plugin_flag
 @json_flag
-def data_list(as_json: bool) -> None:
+def data_list(as_json: bool, plugins: list[str]) -> None:
     """The data sets there are."""
     from trainables.data.catalog import DATASETS
 
@@ -45,8 +46,9 @@ def data_list(as_json: bool) -> None:
 
 @data.command("show")
 @click.argument("name")
+@plugin_flag
 @json_flag
-def data_show(name: str, as_json: bool) -> None:
+def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
     """Layout on the disk, terms and counts of a data set."""
     from trainables.data.catalog import DATASETS
 
@@ -73,7 +75,8 @@ def data_show(name: str, as_json: bool) -> None:
         for key in ("name", "summary", "layout", "terms"):
             click.echo(f"{key:10} {content[key]}")
         click.echo(f"{'protocols':10} {', '.join(info.protocols)}")
-        click.echo(f"{'size':10} {info.side} pixels{'' if info.fixed else ', or what --data-size says up to its own'}")
+        size = f"{info.side} pixels" if info.side is not None else "known when it is packed"
+        click.echo(f"{'size':10} {size}{'' if info.fixed else ', or what --data-size says up to its own'}")
 
     answer(content, as_json, text)
 
@@ -90,9 +93,16 @@ def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
+@plugin_flag
 @json_flag
 def data_check(
-    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+    name: str,
+    data_root: str | None,
+    data_size: int | None,
+    out: str | None,
+    store: str | None,
+    as_json: bool,
+    plugins: list[str],
 ) -> None:
     """Look a data set over: the source, and the packed file if there is one."""
     from sweeps.runs import Place
@@ -119,9 +129,16 @@ def data_check(
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
+@plugin_flag
 @json_flag
 def data_pack(
-    name: str, data_root: str | None, data_size: int | None, out: str | None, store: str | None, as_json: bool
+    name: str,
+    data_root: str | None,
+    data_size: int | None,
+    out: str | None,
+    store: str | None,
+    as_json: bool,
+    plugins: list[str],
 ) -> None:
     """Decode a data set once into the memory-mapped file that all stages read."""
     from sweeps.conduct import data_of

@@ -21,7 +21,7 @@ from slurm.profiles import Profile
 from slurm.queue import QueuedJob
 from slurm.ray_cluster import Meeting, mine
 from slurm.submit import Order, script, snapshot, submit
-from sweeps import conduct, machines, needs, provenance
+from sweeps import conduct, machines, needs, own, provenance
 from sweeps.conduct import Prepared, Request, Say
 from sweeps.machines import ROOT
 from sweeps.runs import Place, RunFolder
@@ -451,11 +451,12 @@ def request_of(run: RunFolder, kept: dict[str, Any]) -> Request:
     """What was asked of a run, with all the seeds it has.
 
     Raises:
-        UsageError: If run.json does not say.
+        UsageError: If run.json does not say, or a plug-in of the run cannot be loaded.
     """
     import dataclasses
 
     try:
+        own.use_those_of(run, kept)
         names = {f.name for f in dataclasses.fields(Request)}
         request = Request(**{k: v for k, v in kept["request"].items() if k in names})
         if kept.get("seeds"):

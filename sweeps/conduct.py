@@ -20,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, plan, provenance
+from sweeps import forecast, needs, own, plan, provenance, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -30,6 +30,7 @@ from trainables.artifacts import Store, make_folder, read_json, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
+from trainables.plugged import Origin
 from trainables.stages.base import verdict
 
 METRICS = {
@@ -68,10 +69,13 @@ class Request:
     slurm: list[str] = field(default_factory=list)  # KEY=VALUE over the profiles.
     share: bool = True  # Whether equal stages are trained once.
     report: bool = True  # Whether the jobs write the page at the end.
+    plugins: list[str] = field(default_factory=list)  # Files and folders, as they were named.
 
     def command(self) -> str:
         """The command line that asks for the same."""
         words = ["python", "-m", "sweeps", "run", self.study]
+        for path in self.plugins:
+            words += ["--plugins", path]
         implied = search_spaces.load(self.study).preset_for(self.data)
         for flag, value in (
             ("--preset", self.preset if self.preset != implied else None),
@@ -113,11 +117,6 @@ class Prepared:
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
 
-    @property
-    def way_of_outputs(self) -> str:
-        """How frozen networks are asked, unless single stages or cells say otherwise."""
-        return str(self.resolved.parameters.get("teacher_outputs", "live"))
-
     def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
         """What frozen networks will be asked, live and kept; their time estimated, or measured here."""
         packed = open_packed(self.info.path) if self.info is not None else None
@@ -147,12 +146,13 @@ def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
 def stand_in(name: str, images: int | None, size: int | None = None) -> dict[str, Any]:
     """What is known, or else guessed, about a data set that was not packed yet, for `show`."""
     known = catalog.DATASETS.get(name)
-    if known is not None and known.images:
-        side, train = known.side, known.train if known.train is not None else known.images
-        test, classes = known.test or 0, known.classes
-    else:
-        side, train, test, classes = size or 64, round((images or 10_000) * 0.8), round((images or 10_000) * 0.2), None
-    side = side if known is not None and known.fixed else size or side
+    side, classes = size or 64, None
+    train, test = round((images or 10_000) * 0.8), round((images or 10_000) * 0.2)
+    if known is not None and (known.images or known.train):
+        train, test, classes = known.train or known.images or 0, known.test or 0, known.classes
+        side = size or known.side or side
+    if known is not None and known.fixed:
+        side = known.side or side  # A set of a plug-in need not say how large its images are.
     return {
         "name": name,
         "fingerprint": plan.UNPACKED,
@@ -213,6 +213,10 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         )
     name = request.data or resolved.preset.data
     store = Store(place.store)
+    if teachers.named(resolved):
+        if pack:
+            place.prepare()
+        request.settings = teachers.admit(resolved, request.settings, store.root, say, write=pack)
     tested = tested_data(request, resolved.preset)
     try:
         source = _locate(request, name, resolved.preset)
@@ -246,7 +250,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         raise UsageError(f"--test-data must be another data set than the one trained on, but both are {info.name}.")
     if info is not None and (other is None or test_info is not None):
         plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
-    survey = plan.survey(resolved, data, store, planner)
+        teachers.check_with_data(resolved, open_packed(info.path), planner)
+    survey = plan.survey(resolved, data, store, planner, open_packed(info.path) if info is not None else None)
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
     return Prepared(request, study, resolved, info, data, survey, store, test_data=tests)
 
@@ -376,7 +381,14 @@ def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
     run = RunFolder(place.runs / identity)
     _room(ready.store.root, ready.survey.bytes, "This plan")
     run.prepare()
+    own.keep(run, _plugins(ready))
     return run
+
+
+def _plugins(ready: Prepared) -> list[Origin]:
+    request, preset = ready.request, ready.resolved.preset
+    data = [request.data or preset.data, tested_data(request, preset)]
+    return own.used(ready.study.name, data, ready.resolved.plugins(ready.data["fingerprint"]))
 
 
 def _slots(request: Request) -> int:
@@ -587,6 +599,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
     parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in resolved.parameters.items()}
+    of_plugins = own.rows(_plugins(ready), before)
     return {
         "schema": RUN_SCHEMA,
         "run": run.id,
@@ -621,6 +634,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "trials": before.get("trials", []),
         "commands": commands,
         "request": vars(request) | {"new": False},
+        **({"plugins": of_plugins} if of_plugins else {}),
         "revision": revision,
         "versions": provenance.versions(),
         "started": before.get("started") or now(),

@@ -8,13 +8,17 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
+from trainables import plugged
 from trainables.artifacts import Store
-from trainables.compute import CONVOLUTIONS, embedding_width, forward_macs
+from trainables.compute import OF_FILES, embedding_width, forward_macs, layers_of
+from trainables.data.packed import Packed
+from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError
 from trainables.spec import (
     DistillationSpec,
     EvaluationSpec,
     OutputsSpec,
+    PretrainedSpec,
     SleepSpec,
     StageSpec,
     TrainingSpec,
@@ -38,11 +42,53 @@ CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
 
 
 def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
-    return forward_macs(spec, side), CONVOLUTIONS[spec.architecture][1] * CALL_SECONDS
+    return forward_macs(spec, side), layers_of(spec.architecture) * CALL_SECONDS
 
 
-def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None, *, gpu: bool = False) -> float:
+def parameters_of(architecture: str) -> float:
+    """Weights of a network at width 1; a plug-in's network counts its own, one of another library is guessed."""
+    offer = plugged.find("network", architecture)
+    if offer is not None:
+        return float(offer.facts["size"]().parameters)
+    if architecture in OF_FILES:
+        return OF_FILES[architecture][2]
+    return PARAMETERS.get(architecture, PARAMETERS["resnet50"])
+
+
+class Counts:
+    """How many images and classes stages train on: exact where the data are packed, else an estimate.
+
+    Args:
+        data: What is known of the data set.
+        packed: The data set.
+    """
+
+    def __init__(self, data: dict[str, Any], packed: Packed | None = None) -> None:
+        self.data, self.packed = data, packed
+        self._cuts: dict[tuple[Any, ...], tuple[int, int]] = {}
+
+    def __call__(self, spec: TrainingSpec | OutputsSpec) -> tuple[int, int]:
+        """Images and classes that a stage trains on.
+
+        Raises:
+            UsageError: If the data cannot be split as the stage asks.
+        """
+        names = ("task", "validation_fraction", "split_seed", "train_images", "held_out", "folds", "min_images")
+        mark = (*(getattr(spec, name) for name in names), spec.subjects)
+        if mark not in self._cuts:
+            if self.packed is None:
+                images = spec.train_images or self.data["train_images"] * (1 - spec.validation_fraction)
+                count = int(min(images, self.data["train_images"])), int(self.data.get("classes", 100))
+            else:
+                made = cut_for(self.packed, spec)
+                count = len(made.train), len(made.classes)
+            self._cuts[mark] = count
+        return self._cuts[mark]
+
+
+def seconds_of(spec: StageSpec, counts: Counts, guide: TrainingSpec | None, *, gpu: bool = False) -> float:
     """Estimated seconds of a stage on one core (or GPU); right within a factor of about three."""
+    data = counts.data
     if isinstance(spec, SleepSpec):
         return spec.epochs * spec.seconds
     if isinstance(spec, EvaluationSpec):
@@ -50,10 +96,13 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
     if isinstance(spec, OutputsSpec) and guide is not None:
         rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
         macs, call = _passes(guide, data["height"])
-        return rows_of(spec, trained_images(spec, data)) * (macs / rate + call * call_share / FILL_BATCH)
+        return rows_of(spec, counts(spec)[0]) * (macs / rate + call * call_share / FILL_BATCH)
     if not isinstance(spec, TrainingSpec) or isinstance(spec, UntrainedSpec):
         return 0.1
-    images = trained_images(spec, data)
+    if isinstance(spec, PretrainedSpec):
+        macs, _ = _passes(spec, data["height"])
+        return 1.0 + (1024 if spec.head == "keep" else 256) * macs / (GPU_RATE if gpu else CPU_RATE)
+    images = counts(spec)[0]
     held = data["train_images"] * spec.validation_fraction
     batch = max(1, min(spec.batch_size, int(images)))
     rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
@@ -65,12 +114,6 @@ def seconds_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None
     return spec.epochs * (images / batch * step + held * macs / rate + 0.02)
 
 
-def trained_images(spec: TrainingSpec | OutputsSpec, data: dict[str, Any]) -> float:
-    """About how many images are trained on."""
-    images = spec.train_images or data["train_images"] * (1 - spec.validation_fraction)
-    return float(min(images, data["train_images"]))
-
-
 def rows_of(spec: OutputsSpec, images: float) -> float:
     """Outputs that a stage of kept outputs computes for so many training images."""
     if spec.part == "base":
@@ -80,26 +123,33 @@ def rows_of(spec: OutputsSpec, images: float) -> float:
     return images * (spec.stop - spec.start)
 
 
-def bytes_of(spec: StageSpec, data: dict[str, Any], guide: TrainingSpec | None = None) -> float:
+def bytes_of(spec: StageSpec, counts: Counts, guide: TrainingSpec | None = None) -> float:
     """Estimated bytes a stage leaves in the store."""
+    if isinstance(spec, PretrainedSpec):
+        return 20_000.0  # Its weights are in the store already.
     if isinstance(spec, OutputsSpec) and guide is not None:
-        return outputs_bytes(spec, guide, trained_images(spec, data), int(data.get("classes", 100)))
+        return outputs_bytes(spec, guide, *counts(spec))
     if isinstance(spec, TrainingSpec):
-        return PARAMETERS[spec.architecture] * spec.width**2 * 4 + 20_000 + spec.epochs * 200
-    return 20_000 + data.get("test_images", 0) * 9
+        return parameters_of(spec.architecture) * spec.width**2 * 4 + 20_000 + spec.epochs * 200
+    return 20_000 + counts.data.get("test_images", 0) * 9
 
 
 def outputs_bytes(spec: OutputsSpec, guide: TrainingSpec, images: float, classes: int) -> float:
     """Bytes of the arrays of a stage of kept outputs."""
     width = embedding_width(guide)
+    logits = 0 if isinstance(guide, PretrainedSpec) and guide.head == "none" else classes
     if spec.part == "base":
-        return 4 * (width + classes) + (4 * width + 8) * classes
-    return 2 * images * (spec.stop - spec.start) * (width + classes)
+        return 4 * (width + logits) + (4 * width + 8) * classes
+    return 2 * images * (spec.stop - spec.start) * (width + logits)
 
 
 def working_bytes(specs: Iterable[StageSpec]) -> float:
     """Bytes of checkpoints while the largest two stages train."""
-    sizes = sorted(PARAMETERS[s.architecture] * s.width**2 * 8 for s in specs if isinstance(s, TrainingSpec))
+    sizes = sorted(
+        parameters_of(s.architecture) * s.width**2 * 8
+        for s in specs
+        if isinstance(s, TrainingSpec) and not isinstance(s, PretrainedSpec)
+    )
     return 3 * sum(sizes[-2:])
 
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from slurm.guard import Guard
 from slurm.temp import private_temp
-from sweeps import machines
+from sweeps import machines, own
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
 from sweeps.needs import Needs
@@ -129,6 +129,7 @@ class StageQueue:
         self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
+        self._plugins = own.carried(run)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """An order for a stage, "FINISHED", or None for "not yet"."""
@@ -179,7 +180,20 @@ class StageQueue:
             "core_locks": self.state.machine.core_locks,
             "patience": self.state.machine.patience,
             "dead_lease": self._dead.get(node.key, 0),
+            "plugins": own.part_for(self._plugins, self._components(node)) if self._plugins else [],
         }
+
+    def _components(self, node: StageNode) -> set[str]:
+        """Names of the components of a stage and of all that it reads, directly or not."""
+        found, ahead, seen = set(node.base.components()), list(node.parents.values()), set()
+        while ahead:
+            key = ahead.pop()
+            if key not in seen:
+                seen.add(key)
+                parent = self.state.graph.nodes[key]
+                found |= set(parent.base.components())
+                ahead += parent.parents.values()
+        return found
 
     def _look_elsewhere(self) -> None:
         now = time.monotonic()

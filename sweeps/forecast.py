@@ -10,7 +10,6 @@ from typing import Any
 from sweeps import cost
 from sweeps.plan import Planner, Resolved, examples
 from trainables.data.packed import Packed
-from trainables.data.protocols import cut_for
 from trainables.spec import (
     MOST_VIEWS,
     TEACHER_OUTPUTS,
@@ -100,8 +99,8 @@ def _estimate(spec: TrainingSpec, side: int, batch: int) -> float:
 
 class _Counter:
     def __init__(self, data: dict[str, Any], packed: Packed | None, timer: Timer) -> None:
-        self.data, self.packed, self.timer = data, packed, timer
-        self._cuts: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self.data, self.timer = data, timer
+        self.counts = cost.Counts(data, packed)
         self._times: dict[tuple[Any, ...], float] = {}
 
     def count(self, resolved: Resolved, fingerprint: str, way: str) -> Forecast:
@@ -130,7 +129,7 @@ class _Counter:
         return result
 
     def _add_filling(self, result: Forecast, spec: OutputsSpec, guide: TrainingSpec) -> None:
-        images, classes = self._cut(spec)
+        images, classes = self.counts(spec)
         rows = int(cost.rows_of(spec, images))
         result.computed += rows
         result.unbounded |= result.way == "cached" and spec.part == "epochs"
@@ -138,7 +137,7 @@ class _Counter:
         result.seconds += rows * self._seconds(guide, spec.batch_size if spec.part == "epochs" else cost.FILL_BATCH)
 
     def _add_reading(self, result: Forecast, spec: DistillationSpec, guide: TrainingSpec, times: int) -> None:
-        images, _ = self._cut(spec)
+        images, _ = self.counts(spec)
         batch = min(spec.batch_size, images)
         asked = times * spec.epochs * (images // batch * batch)
         if spec.teacher_outputs != "live":
@@ -156,17 +155,6 @@ class _Counter:
             seconds += times * images * self._seconds(guide, cost.FILL_BATCH)
         result.seconds += seconds
 
-    def _cut(self, spec: TrainingSpec | OutputsSpec) -> tuple[int, int]:
-        names = ("task", "validation_fraction", "split_seed", "train_images", "held_out", "folds", "min_images")
-        mark = (*(getattr(spec, name) for name in names), spec.subjects)
-        if mark not in self._cuts:
-            if self.packed is not None:
-                made = cut_for(self.packed, spec)
-                self._cuts[mark] = len(made.train), len(made.classes)
-            else:
-                self._cuts[mark] = int(cost.trained_images(spec, self.data)), int(self.data.get("classes", 100))
-        return self._cuts[mark]
-
     def _seconds(self, guide: TrainingSpec, batch: int) -> float:
         mark = (
             guide.architecture,
@@ -175,6 +163,7 @@ class _Counter:
             guide.embedding,
             guide.stem,
             guide.upsample_to,
+            getattr(guide, "side", 0),
             batch,
         )
         if mark not in self._times:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import cost
+from sweeps import cost, teachers
 from sweeps.graph import StageGraph, StageNode
+from trainables import plugged
 from trainables import spec as specs
 from trainables.artifacts import Store
 from trainables.compute import equal_compute_epochs
@@ -73,7 +74,13 @@ class Resolved:
     side: int = 0  # Of the images; known when the data set is. Epochs at equal compute follow from it.
     test_fingerprint: str = ""  # Of the data set that is tested, where it is another one.
     share: bool = True  # Whether equal stages are trained once; else every trial has a chain of its own.
+    # Weights from a file -> what they turned out to be.
+    teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    starts: dict[str, dict[str, Any]] = field(
+        default_factory=dict
+    )  # Weights that trainings begin with -> file, shapes.
     _cells: list[Cell] = field(default_factory=list, repr=False)
+    _plugins: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)  # By fingerprint of the data.
 
     @property
     def cell_count(self) -> int:
@@ -108,6 +115,8 @@ class Resolved:
         parameters = self.parameters | dict(point)
         if ARM in point:
             parameters |= self._of_arm(point)
+        if self.teachers:
+            parameters = teachers.described(parameters, self.teachers)
         return Cell(specs.short_hash({"study": self.study.name, "cell": parameters}), parameters, dict(point), number)
 
     def _of_arm(self, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +186,29 @@ class Resolved:
                 for name, arm in self.arms.items()
                 if name in self.axes[ARM]
             }
+        edited = self.plugins(fingerprint)
+        if edited:
+            identity["plugins"] = edited
         return f"{self.study.name}-{specs.short_hash(identity)}"
+
+    def plugins(self, fingerprint: str) -> dict[str, Any]:
+        """Versions of the plug-ins that cells use: an edited file makes another run, as it makes other keys.
+
+        Whatever a sampled study may draw must have one version, or Optuna would take the scores of two for one: those of
+        every choice, and, because a space may ask further, all that files which somebody named offer to stages.
+        """
+        found = self._plugins.setdefault(fingerprint, {})
+        if found or not plugged.offers():
+            return found
+        planner = Planner(self, fingerprint)
+        cells = _every_choice(self) if self.space is not None else examples(self)
+        for cell in cells:
+            for spec in planner.specs(cell).values():
+                found |= {n: v for n, v in spec.components().items() if plugged.version(n) is not None}
+        if self.space is not None:
+            named = (o for o in plugged.offers() if o.kind in ("loss", "network", "stage") and not o.origin.entry)
+            found |= {offer.component: offer.origin.version for offer in named}
+        return found
 
 
 def parse_seeds(text: str | int | None, default: int) -> list[int]:
@@ -233,6 +264,7 @@ class Probe:
 
     def __init__(self) -> None:
         self.drawn: dict[str, str] = {}
+        self.choices: dict[str, tuple[Any, ...]] = {}
 
     def suggest_float(
         self, name: str, low: float, high: float, *, log: bool = False, step: float | None = None
@@ -249,6 +281,7 @@ class Probe:
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """First choice; remembers them."""
         self.drawn[name] = " | ".join(str(c) for c in choices)
+        self.choices[name] = tuple(choices)
         return choices[0]
 
 
@@ -350,6 +383,7 @@ def resolve(
         else:
             parameters[full] = values[0]
             sources[full] = "--set"
+    mistakes += teachers.settle_words(study, parameters, sources, axes, given)
     if elsewhere and parameters.get("task", "classification") == "classification":
         mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about classification.")
     if elsewhere and "held_out" in given:
@@ -486,6 +520,7 @@ class Survey:
     known: int = 0  # Missing stages whose time rests on finished ones.
     bytes: float = 0.0
     examples: dict[str, StageSpec] = field(default_factory=dict)  # Role -> the spec that takes most threads.
+    ways: set[str] = field(default_factory=set)  # How frozen networks are asked: live, cached, cached_epochs.
 
     @property
     def missing(self) -> int:
@@ -499,11 +534,21 @@ class Survey:
         return ", ".join(parts) + (f"; {present:,} already in the store" if present else "")
 
 
-def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Planner | None = None) -> Survey:
-    """Count stages asked, distinct and present, and estimate what the missing ones cost."""
+def survey(
+    resolved: Resolved,
+    data: dict[str, Any],
+    store: Store,
+    planner: Planner | None = None,
+    packed: Packed | None = None,
+) -> Survey:
+    """Count stages asked, distinct and present, and estimate what the missing ones cost.
+
+    `packed` tells exactly how many images are trained on; without it that is estimated from `data`.
+    """
     present = store.keys()
     planner = planner or Planner(resolved, data["fingerprint"])
     rates = cost.measured_rates(store, present) if present else {}
+    counts = cost.Counts(data, packed)
     result = Survey()
     seen: set[str] = set()
     prices: dict[int, _Price] = {}
@@ -516,10 +561,12 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
             spec = made[step.role]
             if id(spec) not in prices:
                 guide = next((made[parent] for parent in step.parents.values()), None)
-                prices[id(spec)] = _price(spec, guide, data, rates)
+                prices[id(spec)] = _price(spec, guide, counts, rates)
                 most = result.examples.setdefault(step.role, spec)
                 if spec.threads > most.threads:
                     result.examples[step.role] = spec
+                if isinstance(spec, specs.DistillationSpec) and spec.distils:
+                    result.ways.add(spec.teacher_outputs)
         for seed in seeds:
             keys = planner.keys(cell, seed)
             # Raw pixels have no seed, and what hangs from them has none either.
@@ -527,7 +574,9 @@ def survey(resolved: Resolved, data: dict[str, Any], store: Store, planner: Plan
             for role, key in keys.items():
                 spec = made[role]
                 own = 1 if others.get(role) == key else alike
-                times = own * (resolved.trials if drawn and not isinstance(spec, specs.TeacherSpec) else 1)
+                times = own * (
+                    resolved.trials if drawn and not isinstance(spec, (specs.TeacherSpec, specs.PretrainedSpec)) else 1
+                )
                 result.asked += alike * (resolved.trials if drawn else 1)
                 if key in seen:
                     continue
@@ -555,16 +604,16 @@ class _Price:
 
 
 def _price(
-    spec: StageSpec, guide: StageSpec | None, data: dict[str, Any], rates: dict[tuple[Any, ...], float]
+    spec: StageSpec, guide: StageSpec | None, counts: cost.Counts, rates: dict[tuple[Any, ...], float]
 ) -> _Price:
     training = guide if isinstance(guide, TrainingSpec) else None
     known = cost.known_seconds(spec, rates) if rates else None
     return _Price(
         spec,
-        known if known is not None else cost.seconds_of(spec, data, training),
-        cost.seconds_of(spec, data, training, gpu=True),
+        known if known is not None else cost.seconds_of(spec, counts, training),
+        cost.seconds_of(spec, counts, training, gpu=True),
         known is not None,
-        cost.bytes_of(spec, data, training),
+        cost.bytes_of(spec, counts, training),
     )
 
 
@@ -574,6 +623,22 @@ def examples(resolved: Resolved) -> Iterator[Cell]:
         yield from resolved.cells()
     else:
         yield resolved.cell(resolved.space(Pinned(Probe(), resolved.pinned)))
+
+
+def _every_choice(resolved: Resolved) -> Iterator[Cell]:
+    """Cells of a sampled study in which each choice that it offers is made at least once, the others as they come."""
+    assert resolved.space is not None
+    ahead: list[dict[str, Any]] = [{}]
+    met: set[tuple[str, str]] = set()
+    while ahead:
+        pinned = ahead.pop()
+        probe = Probe()
+        yield resolved.cell(resolved.space(Pinned(probe, resolved.pinned | pinned)))
+        for name, choices in probe.choices.items():
+            met.add((name, repr(choices[0])))  # What the probe has just drawn.
+            others = [choice for choice in choices if (name, repr(choice)) not in met]
+            met.update((name, repr(choice)) for choice in others)
+            ahead += [pinned | {name: choice} for choice in others]
 
 
 def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planner | None = None) -> None:
@@ -589,6 +654,8 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
     for cell in examples(resolved):
         made = planner.specs(cell)
         parents = {placed.role: placed.parents for placed in planner.recipe.steps_of(cell.parameters)}
+        # Equal stages may be read by others, and read others, in each cell.
+        teachers.check_chain(made, parents, resolved.teachers, data, mistakes)
         for role, spec in made.items():
             if isinstance(spec, DistillationSpec) and spec.distils and not parents[role]:
                 mistakes[f"method={spec.method} needs a guide for the {role}: route=direct, or method=none."] = None
@@ -600,6 +667,7 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                 mistakes[
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
+            teachers.check(role, spec, resolved.starts, data, mistakes)
             if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
                 mistakes[
                     f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."

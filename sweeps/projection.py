@@ -14,9 +14,10 @@ from sweeps.graph import StageGraph, StageNode
 from sweeps.runs import RunFolder
 from trainables import spec as specs
 from trainables.artifacts import Artifact, Store
+from trainables.recipes import OUTPUTS
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
-IN_RECORDS = ("teacher", "assistant", "student", "untrained", "evaluation")
+IN_RECORDS = ("teacher", "assistant", "student", "untrained", OUTPUTS, "evaluation")
 
 NUMBERS = (
     "top1",

@@ -56,10 +56,11 @@ def write_atomically(path: Path, data: bytes | str, *, sync: bool = True) -> Non
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink()
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
 
 
-def _explained(error: OSError, path: Path) -> Exception:
+def explained(error: OSError, path: Path) -> Exception:
+    """What to raise for a failed write: ours where people can do something about it."""
     if is_disk_full(error):
         return DiskFullError(
             f"No room to write {path} ({error.strerror}). "
@@ -230,7 +231,7 @@ class Lease:
             return None  # Another was faster, or finished and removed the folder.
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
-                raise _explained(error, path) from error
+                raise explained(error, path) from error
             try:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             except (FileExistsError, FileNotFoundError):
@@ -303,7 +304,7 @@ def make_folder(folder: Path) -> None:
         raise MachineError(f"{folder} must be a folder, but a file of that name is in the way.") from None
     except OSError as error:
         if is_disk_full(error):
-            raise _explained(error, folder) from error
+            raise explained(error, folder) from error
         raise MachineError(
             f"The folder {folder} must be writable, but it cannot be made: {error.strerror}. Choose another with --out."
         ) from error
@@ -488,7 +489,7 @@ class Store:
                     raise
             _fsync(self.root)
         except OSError as error:
-            raise _explained(error, self.root / key) from error
+            raise explained(error, self.root / key) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return self.get(key)

@@ -2,6 +2,7 @@
 
     SweepsError               1   the work failed
     ├── UsageError            2   something impossible was asked for (also a ValueError)
+    │   └── NoParentError     2   a stage reads a parent that its recipe does not give it
     ├── MachineError          3   the machine is not fit: folder, disk, memory, a missing tool
     │   └── DiskFullError     3   a write failed for want of space
     ├── DataError             4   a data set is missing or damaged
@@ -31,6 +32,10 @@ class UsageError(SweepsError, ValueError):
     """What was asked for cannot be: an unknown name, a bad value, a contradiction."""
 
     exit_code = 2
+
+
+class NoParentError(UsageError):
+    """A stage reads a parent that it was not given."""
 
 
 class MachineError(SweepsError):

@@ -20,6 +20,12 @@ from trainables.spec import StageSpec
 NOT_PARAMETERS = ("seed", "data")  # Seeds are an axis of their own; the data set has its own flags.
 
 
+# Fields of a stage that is given instead of trained which count only where its role is named: words for all stages
+# describe networks in training.
+GIVEN = (
+    *("weights", "family", "architecture", "head", "order", "mean", "std", "side"),
+    *("width", "embedding", "stem", "resolution", "filter", "blur", "upsample_to"),
+)
 OUTPUTS = "outputs"
 ROUTES = ("assistant", "direct", "plain", "cross_structure", "teacher", "untrained")
 
@@ -44,6 +50,11 @@ class Step:
     # Roles, of which the first that the cell has counts -> own field: field of that role's spec.
     inherits: Mapping[tuple[str, ...], Mapping[str, str]] = field(default_factory=dict)
     routes: tuple[str, ...] = ()  # The routes it belongs to; none given means all.
+    given: type[StageSpec] | None = None  # What it is instead in cells that name its `weights`.
+
+    def spec_in(self, cell: Mapping[str, Any]) -> type[StageSpec]:
+        """What the stage is in a cell."""
+        return self.given if self.given is not None and cell.get(f"{self.role}.weights") else self.spec
 
     def on(self, route: str) -> bool:
         """Whether cells of that route have this stage."""
@@ -104,9 +115,15 @@ class Recipe:
     def _placed(self) -> dict[str, tuple[Placed, ...]]:
         return {route: _place(self.steps, route) for route in (ROUTES if self.has_routes else ("",))}
 
-    @functools.cached_property
+    @property
     def parameters(self) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
         """Every legal parameter name -> (declared type, field); `teacher.epochs` as well as `epochs`."""
+        known = self.__dict__.get("_parameters")
+        if known is None or known[0] != specs.plugged.generation():  # Plug-ins bring options of their own.
+            known = self.__dict__["_parameters"] = (specs.plugged.generation(), self._legal())
+        return known[1]
+
+    def _legal(self) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
         legal: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
         if self.has_routes:
             legal.update(specs.field_paths(RouteFields))
@@ -117,13 +134,19 @@ class Recipe:
                     continue
                 legal.setdefault(path, entry)
                 legal[f"{step.role}.{path}"] = entry
+            if step.given is not None:
+                # Its own fields are named with the role alone: others have a `head`, too.
+                own = specs.field_paths(step.given)
+                legal.update({f"{step.role}.{name}": own[name] for name in GIVEN if name in own})
         return legal
 
     @functools.cached_property
     def short_names(self) -> dict[str, str]:
         """Shortened nested names, where they are unique: `alpha` -> `horkd.alpha`."""
         short: dict[str, list[str]] = {}
-        for name in self.parameters:
+        for name, (_, declared) in self.parameters.items():
+            if "plugin" in declared.metadata:
+                continue  # What people may shorten does not depend on their plug-ins.
             head, _, tail = name.rpartition(".")
             if head and name.split(".")[0] not in self.roles and tail not in self.parameters:
                 short.setdefault(tail, []).append(name)
@@ -177,15 +200,16 @@ class Recipe:
             for roles, names in step.inherits.items():
                 source = made[next(role for role in roles if role in made)]
                 inherited += tuple((own, getattr(source, theirs)) for own, theirs in names.items())
+            kind = step.spec_in(cell)
             chosen = []
-            for path in _paths(step.spec):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            for path in _paths(kind, specs.plugged.generation()):  # type: ignore[arg-type]  # mypy takes a class for unhashable.
                 own = f"{step.role}.{path}"
                 if own in cell:
                     chosen.append((path, cell[own]))
-                elif path in cell:
+                elif path in cell and not (kind is step.given and path in GIVEN):
                     chosen.append((path, cell[path]))
-            read = test_data if test_data and issubclass(step.spec, specs.EvaluationSpec) else data
-            spec = _made(step.spec, read, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            read = test_data if test_data and issubclass(kind, specs.EvaluationSpec) else data
+            spec = _made(kind, read, tuple(chosen), inherited)  # type: ignore[arg-type]  # mypy takes a class for unhashable.
             if isinstance(spec, specs.DistillationSpec) and spec.teacher_outputs != "live":
                 if not spec.keeps_outputs or not any(role in made for roles in step.parents.values() for role in roles):
                     spec = specs.variant(spec, {"teacher_outputs": "live"})
@@ -228,7 +252,7 @@ def _place(steps: tuple[Step, ...], route: str) -> tuple[Placed, ...]:
 
 
 @functools.cache
-def _paths(cls: Any) -> tuple[str, ...]:
+def _paths(cls: Any, generation: int) -> tuple[str, ...]:
     return tuple(path for path in specs.field_paths(cls) if path not in NOT_PARAMETERS)
 
 
@@ -248,6 +272,11 @@ def _made(
     return specs.variant(_base(cls, data), plain)
 
 
+def forget() -> None:
+    """Specs made while plug-ins were there are no longer remembered."""
+    _made.cache_clear()
+
+
 @functools.cache
 def _base(cls: Any, data: str) -> StageSpec:
     """The spec of a kind with every default."""
@@ -261,7 +290,7 @@ _SEEN["protocol"] = "task"
 HORKD_ASSISTANT = Recipe(
     "horkd",
     (
-        Step("teacher", specs.TeacherSpec),
+        Step("teacher", specs.TeacherSpec, given=specs.PretrainedSpec),
         Step("assistant", specs.AssistantSpec, {"teacher": ("teacher",)}),
         Step("evaluation", specs.EvaluationSpec, {"network": ("assistant",)}, {("assistant",): _SEEN}),
     ),
@@ -273,7 +302,12 @@ _NETWORKS = ("student", "assistant", "teacher", "untrained")
 DISTILLATION = Recipe(
     "distillation",
     (
-        Step("teacher", specs.TeacherSpec, routes=("assistant", "direct", "cross_structure", "teacher")),
+        Step(
+            "teacher",
+            specs.TeacherSpec,
+            routes=("assistant", "direct", "cross_structure", "teacher"),
+            given=specs.PretrainedSpec,
+        ),
         Step("assistant", specs.AssistantSpec, {"teacher": ("teacher",)}, routes=("assistant", "cross_structure")),
         Step(
             "student",

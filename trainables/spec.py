@@ -19,9 +19,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet34_thin", "resnet_thin", "vgg11")
+OUTSIDE = ("torchvision:", "timm:")  # Beginnings of the names of other libraries' networks.
+FAMILIES = ("iresnet", "vggface2", "facenet", "plain")  # Of files of weights; see `trainables.pretrained`.
+OF_FAMILIES = {
+    "iresnet": ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200"),
+    "vggface2": ("vggface2_resnet50", "vggface2_senet50"),
+    "facenet": ("inception_resnet_v1",),
+}
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 STEMS = ("small", "large")
@@ -29,6 +37,18 @@ LARGE_STEMS = ("resnet18", "resnet34", "resnet50")  # Networks that can have the
 TASKS = ("classification", "verification", "identification", "retrieval")
 ORDERS = ("1", "2", "3", "C")
 METHODS = ("horkd", "kd", "fitnet", "at", "rkd", "pkt", "sp", "darkrank", "mkd", "crd")
+# Method -> its terms, as histories name them; those of HORKD follow from its orders.
+TERMS: dict[str, tuple[str, ...]] = {
+    "kd": ("kd",),
+    "fitnet": ("fitnet",),
+    "at": ("at",),
+    "rkd": ("rkd_distance", "rkd_angle"),
+    "pkt": ("pkt",),
+    "sp": ("sp",),
+    "darkrank": ("darkrank",),
+    "mkd": ("mkd_absolute", "mkd_relative"),
+    "crd": ("crd",),
+}
 ON_MAPS = ("fitnet", "at", "sp")  # Methods that read feature maps, which are too large to keep for every view.
 TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
 MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.
@@ -54,6 +74,10 @@ COMPONENTS: dict[str, int] = {
     "network.resnet_thin": 1,
     "network.vgg11": 1,
     "network.pixels": 1,
+    "network.iresnet": 1,
+    "network.vggface2": 1,
+    "network.facenet": 1,
+    "pretrained": 1,  # How files are read as weights, and images made what their networks want.
     "loss.kd": 1,
     "loss.fitnet": 1,
     "loss.at": 1,
@@ -69,6 +93,17 @@ COMPONENTS: dict[str, int] = {
     "protocol.identification": 1,
     "protocol.retrieval": 1,
 }
+
+# A component of a plug-in has no number but the beginning of its file's digest: each edit makes other keys.
+Versions = dict[str, int | str]
+
+
+def version_of(component: str) -> int | str:
+    """The version of a component, built in or of a plug-in; networks of other libraries are all at 1."""
+    if component.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
+        return 1  # The library's own version stands in the manifest.
+    return plugged.version(component) or COMPONENTS[component]
+
 
 ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
 
@@ -114,30 +149,44 @@ def orders_of(text: str) -> tuple[str, ...]:
     return () if canonical == "none" else tuple(canonical.split("+"))
 
 
-@functools.lru_cache(maxsize=256)
+def methods() -> tuple[str, ...]:
+    """The distillation losses there are: METHODS, and those of plug-ins by name."""
+    return (*METHODS, *plugged.names("loss"))
+
+
 def canonical_method(text: str) -> str:
-    """`MKD+at` -> `at+mkd`, the order of METHODS; `none` or nothing stands for labels alone.
+    """`MKD+at` -> `at+mkd`, the order of METHODS, then plug-ins; `none` or nothing stands for labels alone.
 
     Raises:
         UsageError: If a part is no distillation loss.
     """
-    parts = [part.strip().lower() for part in str(text).replace(" ", "+").split("+") if part.strip()]
-    if not parts or parts == ["none"]:
-        return "none"
-    for part in parts:
-        if part not in METHODS:
-            raise UsageError(
-                f"method: '{part}' is not a distillation loss.{did_you_mean(part, METHODS)} "
-                f"Use any of {', '.join(METHODS)} joined by +, or 'none' for labels only."
-            )
-    return "+".join(method for method in METHODS if method in parts)
+    return "+".join(methods_of(text)) or "none"
+
+
+def methods_of(text: str) -> tuple[str, ...]:
+    """The distillation losses switched on, in the order of `methods()`."""
+    return _methods_of(str(text), plugged.generation())
+
+
+def reads_maps(method: str) -> bool:
+    """Whether a distillation loss reads feature maps, which are never kept."""
+    offer = plugged.find("loss", method)
+    return method in ON_MAPS or (offer is not None and bool(offer.facts["maps"]))
 
 
 @functools.lru_cache(maxsize=256)
-def methods_of(text: str) -> tuple[str, ...]:
-    """The distillation losses switched on, in the order of METHODS."""
-    canonical = canonical_method(text)
-    return () if canonical == "none" else tuple(canonical.split("+"))
+def _methods_of(text: str, generation: int) -> tuple[str, ...]:
+    parts = [part.strip().lower() for part in text.replace(" ", "+").split("+") if part.strip()]
+    if not parts or parts == ["none"]:
+        return ()
+    known = methods()
+    for part in parts:
+        if part not in known:
+            raise UsageError(
+                f"method: '{part}' is not a distillation loss.{did_you_mean(part, known)} "
+                f"Use any of {', '.join(known)} joined by +, or 'none' for labels only."
+            )
+    return tuple(method for method in known if method in parts)
 
 
 @functools.cache
@@ -162,6 +211,8 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
         if value is None or str(value).strip().lower() in ("none", "native"):
             return None
         kind = options[0]
+    if kind is PluginOptions:
+        return value if isinstance(value, PluginOptions) else PluginOptions.of(value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if isinstance(value, kind):
             return value
@@ -220,7 +271,9 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
 def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
     """Refuse a value outside a field's limits or options."""
     options = metadata.get("options")
-    if options and value not in options:
+    if options and "plugged" in metadata:
+        options = (*options, *plugged.names(metadata["plugged"]))
+    if options and value not in options and not _outside(value, metadata):
         raise UsageError(
             f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
         )
@@ -233,6 +286,12 @@ def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
             else:
                 span = f"of at least {_shown(low)}" if low is not None else f"of at most {_shown(high)}"
             raise UsageError(f"{name} must be {kind} {span}, got {_shown(value)}.")
+
+
+def _outside(value: Any, metadata: Mapping[str, Any]) -> bool:
+    """Whether a name is one that another library knows: what follows the colon is looked up when it is built."""
+    library, colon, name = str(value).partition(":")
+    return f"{library}{colon}" in metadata.get("prefixes", ()) and re.fullmatch(r"[\w.\-]+", name) is not None
 
 
 def _shown(number: Any) -> str:
@@ -281,6 +340,10 @@ def to_plain(spec: Any, *, only_used: bool = False) -> dict[str, Any]:
             continue
         if isinstance(value, Fields):
             value = to_plain(value, only_used=only_used)
+        elif isinstance(value, PluginOptions):
+            value = dict(value.values)
+            if not value:
+                continue
         elif isinstance(value, tuple):
             value = list(value)
         plain[name] = value
@@ -311,6 +374,10 @@ def variant(base: Any, changes: Mapping[str, Any]) -> Any:
     leaves = {name: (kind, metadata) for name, kind, _, metadata in _leaves(type(base))}  # type: ignore[arg-type]
     values = dict(base.__dict__)
     for name, value in changes.items():
+        if name not in leaves and plugged.find("loss", name):
+            own = {f"{name}.{option}": chosen for option, chosen in value.items()}
+            values["plugin"] = PluginOptions.of(dict(values["plugin"].values) | own)
+            continue
         kind, metadata = leaves[name]
         if type(value) is not kind or kind is float:
             value = coerce(value, kind, name)
@@ -328,7 +395,9 @@ def flatten(spec: Any, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for f in dataclasses.fields(spec):
         value = getattr(spec, f.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if isinstance(value, PluginOptions):
+            flat.update((f"{prefix}{path}", chosen) for path, chosen in value.values)
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             flat.update(flatten(value, f"{prefix}{f.name}."))
         else:
             flat[f"{prefix}{f.name}"] = value
@@ -341,11 +410,61 @@ def field_paths(cls: type, prefix: str = "") -> dict[str, tuple[Any, dataclasses
     paths: dict[str, tuple[Any, dataclasses.Field[Any]]] = {}
     for f in dataclasses.fields(cls):
         kind = hints[f.name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if kind is PluginOptions:
+            paths.update((f"{prefix}{path}", entry) for path, entry in PluginOptions.paths().items())
+        elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
             paths.update(field_paths(kind, f"{prefix}{f.name}."))
         else:
             paths[f"{prefix}{f.name}"] = (kind, f)
     return paths
+
+
+@dataclass(frozen=True)
+class PluginOptions:
+    """What was set of the losses that plug-ins bring: (`loss.option`, value), sorted.
+
+    Defaults are left out: the file that holds them is in the key by its digest.
+    """
+
+    values: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def paths(cls) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
+        """`loss.option` -> (type, field) of every loss that is there."""
+        found = {}
+        for name in plugged.names("loss"):
+            for option, default in plugged.get("loss", name).options.items():
+                limits = {"low": 0.0} if option == "weight" else {}
+                found[f"{name}.{option}"] = (type(default), later(default, plugin=True, **limits))
+        return found
+
+    @classmethod
+    def of(cls, given: Any) -> PluginOptions:
+        """Options coerced to the types of their defaults.
+
+        Raises:
+            UsageError: If a loss or an option is unknown, or a value does not fit.
+        """
+        if not isinstance(given, Mapping):
+            raise UsageError(f"plugin must be a group of parameters, got {given!r}.")
+        known, chosen = cls.paths(), {}
+        for path, value in given.items():
+            if path not in known:
+                raise UsageError(
+                    f"'{path}' is not an option of a loss that is loaded.{did_you_mean(path, known)} "
+                    "Name the file that brings the loss with --plugins."
+                )
+            kind, declared = known[path]
+            coerced = coerce(value, kind, path)
+            check(coerced, declared.metadata, path)
+            if coerced != declared.default:
+                chosen[path] = coerced
+        return cls(tuple(sorted(chosen.items())))
+
+    def of_loss(self, name: str) -> dict[str, Any]:
+        """Every option of one loss, defaults where nothing was set."""
+        own = {path.partition(".")[2]: value for path, value in self.values if path.partition(".")[0] == name}
+        return dict(plugged.get("loss", name).options) | own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -486,7 +605,7 @@ class StageSpec(Fields):
     threads: int = bounded(1, 1, 256)  # One and two threads give different bits; never taken from the machine.
     precision: str = choice("float32", ("float32", "bfloat16", "float16"))
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """Versions of the parts this stage's numbers rest on."""
         return {}
 
@@ -575,7 +694,7 @@ class TrainingSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
     blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
     # Network.
-    architecture: str = choice("resnet18", ARCHITECTURES)
+    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE, plugged="network")
     width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
     embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
     # Optimisation.
@@ -605,6 +724,7 @@ class TrainingSpec(StageSpec):
     )  # 3x3 of stride 1, or 7x7 of stride 2 and pooling, for 96 pixels and more.
     upsample_to: int | None = later(None, low=4, high=1024)  # Enlarge to this side after the loss of resolution.
     triplet: TripletSpec = later(TripletSpec())
+    start_weights: str = later("")  # Weights from a file that training begins with; the command line takes the path.
 
     def unused(self) -> tuple[str, ...]:
         """Splits of other tasks, and a triplet loss without weight."""
@@ -617,14 +737,16 @@ class TrainingSpec(StageSpec):
             names += ["subjects"]
         return tuple(names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """The loop, the data path, the label losses, the network, and the protocol that splits the classes."""
         names = ["loop", "batches", "degrade", "augment", "loss.cross_entropy", f"network.{self.architecture}"]
         if self.task != "classification":
             names.append(f"protocol.{self.task}")
         if self.triplet.weight > 0:
             names.append("loss.triplet")
-        return {name: COMPONENTS[name] for name in sorted(names)}
+        if self.start_weights:
+            names.append("pretrained")
+        return {name: version_of(name) for name in sorted(names)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -637,7 +759,7 @@ class TeacherSpec(TrainingSpec):
 _OF_TRAINING = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule"),
     *("milestones", "decay", "warmup_epochs", "label_smoothing", "ema", "clip_norm", "select", "augment", "pad"),
-    *("triplet", "precision"),
+    *("triplet", "precision", "start_weights"),
 )
 
 
@@ -646,7 +768,7 @@ class UntrainedSpec(TrainingSpec):
     """A network as it is drawn, or raw pixels: the floor that a trained one has to leave behind."""
 
     kind: ClassVar[str] = "untrained"
-    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"))
+    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE, plugged="network")
 
     def unused(self) -> tuple[str, ...]:
         """All of training; pixels have no seed either."""
@@ -655,12 +777,42 @@ class UntrainedSpec(TrainingSpec):
             names += ["seed", "width", "embedding", "stem"]
         return (*super().unused(), *names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """The network, and the protocol that says how many classes it has."""
         names = [f"network.{self.architecture}"]
         if self.task != "classification":
             names.append(f"protocol.{self.task}")
-        return {name: COMPONENTS[name] for name in names}
+        return {name: version_of(name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSpec(TrainingSpec):
+    """A teacher whose weights come from a file: it is checked on the data, not trained, and has no seed."""
+
+    kind: ClassVar[str] = "pretrained"
+    weights: str = ""  # First 16 hex digits of the file's SHA-256; the command line takes the path.
+    family: str = choice("auto", ("auto", *FAMILIES))  # Layout of the file; auto: as recognised.
+    architecture: str = choice(
+        "auto", ("auto", *ARCHITECTURES, *(name for names in OF_FAMILIES.values() for name in names)), prefixes=OUTSIDE
+    )
+    head: str = choice("none", ("none", "keep"))  # keep: its logits, where they are of the data's own classes.
+    # What images it wants; each family has its own, which plain files may be given.
+    order: str = choice("auto", ("auto", "rgb", "bgr"))
+    mean: tuple[float, ...] = ()  # Of pixels from 0 to 1; () means the architecture's own.
+    std: tuple[float, ...] = ()
+    side: int = bounded(0, 0, 1024)  # Side in pixels that the network reads; 0 means the architecture's own.
+
+    def unused(self) -> tuple[str, ...]:
+        """All of training, the seed included."""
+        return (*super().unused(), *_OF_TRAINING, "seed")
+
+    def components(self) -> Versions:
+        """How files are read, the data path, the network, and the protocol that splits the classes."""
+        of = {name: family for family, names in OF_FAMILIES.items() for name in names}
+        names = ["degrade", "pretrained", f"network.{of.get(self.architecture, self.architecture)}"]
+        if self.task != "classification":
+            names.append(f"protocol.{self.task}")
+        return {name: version_of(name) for name in sorted(names) if name != "network.auto"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -687,10 +839,19 @@ class DistillationSpec(TrainingSpec):
     darkrank: DarkrankSpec = later(DarkrankSpec())
     mkd: MkdSpec = later(MkdSpec())
     crd: CrdSpec = later(CrdSpec())
+    plugin: PluginOptions = later(PluginOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", canonical_method(self.method))
         super().__post_init__()
+
+    def validate(self) -> None:
+        """Forgets options of plug-ins whose losses are off: who reads the spec later need not have these plug-ins."""
+        super().validate()
+        on = methods_of(self.method) if self.plugin.values else ()
+        used = tuple(chosen for chosen in self.plugin.values if chosen[0].partition(".")[0] in on)
+        if used != self.plugin.values:
+            object.__setattr__(self, "plugin", PluginOptions(used))
 
     @property
     def distils(self) -> bool:
@@ -701,7 +862,7 @@ class DistillationSpec(TrainingSpec):
     @property
     def keeps_outputs(self) -> bool:
         """Whether it reads kept outputs of its guide, which have no feature maps."""
-        return self.teacher_outputs != "live" and self.distils and not set(ON_MAPS) & set(methods_of(self.method))
+        return self.teacher_outputs != "live" and self.distils and not any(map(reads_maps, methods_of(self.method)))
 
     def unused(self) -> tuple[str, ...]:
         """Groups of the losses that are off, and how outputs are cut into stages."""
@@ -714,13 +875,13 @@ class DistillationSpec(TrainingSpec):
             names += ["distillation"]
         return (*super().unused(), *names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """Those of training, the guide if it is read, and one for each loss switched on; HORKD counts by order."""
         names = ["guide"] if self.distils else []
         names += [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
         if "horkd" in methods_of(self.method):
             names += [ORDER_LOSS[order] for order in orders_of(self.horkd.orders)]
-        return dict(sorted((super().components() | {name: COMPONENTS[name] for name in names}).items()))
+        return dict(sorted((super().components() | {name: version_of(name) for name in names}).items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -779,13 +940,13 @@ class OutputsSpec(StageSpec):
             names += ["subjects"]
         return tuple(names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """How a guide looks at images, what is kept of it, and the protocol that says which images."""
         names = ["guide", "outputs", "degrade"]
         names += [] if self.part == "base" else ["augment"]
         names += ["batches"] if self.part == "epochs" else []
         names += [] if self.task == "classification" else [f"protocol.{self.task}"]
-        return {name: COMPONENTS[name] for name in sorted(names)}
+        return {name: version_of(name) for name in sorted(names)}
 
 
 def view_count(augment: str, pad: int) -> int:
@@ -846,10 +1007,10 @@ class EvaluationSpec(StageSpec):
             names += ["similarity"]
         return tuple(names)
 
-    def components(self) -> dict[str, int]:
+    def components(self) -> Versions:
         """The protocol and the data path."""
         names = ["degrade", f"protocol.{self.protocol}"]
-        return {name: COMPONENTS[name] for name in names}
+        return {name: version_of(name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -867,7 +1028,10 @@ class SleepSpec(StageSpec):
 
 SPECS: dict[str, type[StageSpec]] = {
     spec.kind: spec
-    for spec in (TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, OutputsSpec, EvaluationSpec, SleepSpec)
+    for spec in (
+        *(TeacherSpec, AssistantSpec, StudentSpec, UntrainedSpec, PretrainedSpec),
+        *(OutputsSpec, EvaluationSpec, SleepSpec),
+    )
 }
 
 

@@ -32,6 +32,7 @@ from trainables.data.augment import augment
 from trainables.data.batches import epoch_batches, generator, load, normalise, remembered_statistics, to_float
 from trainables.data.degrade import degrade, enlarge
 from trainables.data.packed import Packed, PackedInfo, open_packed
+from trainables.data.preprocess import Preprocessing
 from trainables.data.protocols import Cut, cut_for, require_unseen
 from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
 from trainables.losses.distiller import Distiller
@@ -39,7 +40,9 @@ from trainables.losses.ranking import triplet_loss
 from trainables.models import build
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Outputs, Pixels
-from trainables.spec import DistillationSpec, OutputsSpec, TrainingSpec
+from trainables.pretrained.frozen import load_frozen
+from trainables.pretrained.start import begin
+from trainables.spec import DistillationSpec, OutputsSpec, PretrainedSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.views import KeptOutputs, blocks
 
@@ -121,6 +124,8 @@ def load_network(artifact: Artifact, packed: Packed) -> tuple[Network | Pixels, 
     if not isinstance(spec, TrainingSpec):
         raise ArtifactError(f"Artifact {artifact.key} is a {artifact.kind}, which has no network.")
     cut = cut_for(packed, spec)
+    if isinstance(spec, PretrainedSpec):
+        return load_frozen(artifact, spec), spec, cut
     network = make_network(spec, packed.info, len(cut.classes))
     try:
         network.load_state_dict(load_file(artifact.file("weights.safetensors", verify=True)))
@@ -132,7 +137,11 @@ def load_network(artifact: Artifact, packed: Packed) -> tuple[Network | Pixels, 
 class View:
     """What a network reads: augmented uint8 images, degraded to its resolution and normalised."""
 
-    def __init__(self, spec: Any, info: PackedInfo, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, spec: Any, info: PackedInfo, mean: Tensor, std: Tensor, network: nn.Module | None = None
+    ) -> None:
+        """Args: resolutions, the data, its statistics; a network from a file brings what it wants its images to be."""
+        self.preprocessing: Preprocessing | None = getattr(network, "preprocessing", None)
         self.resolution = spec.resolution or info.height
         self.filter, self.blur = spec.filter, spec.blur
         self.seen = getattr(spec, "test_resolution", None)
@@ -142,7 +151,8 @@ class View:
     @property
     def side(self) -> int:
         """Side in pixels of what the network reads."""
-        return self.upsample_to or self.resolution
+        side = self.upsample_to or self.resolution
+        return self.preprocessing.read_side(side) if self.preprocessing is not None else side
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32 [B, C, r, r]."""
@@ -154,6 +164,8 @@ class View:
             low = enlarge(degrade(low, self.seen, filter=self.filter, blur=self.blur), self.resolution)
         if self.upsample_to is not None:
             low = enlarge(low, self.upsample_to)
+        if self.preprocessing is not None:
+            return self.preprocessing(low, self.mean, self.std)
         return normalise(low, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
 
@@ -164,16 +176,18 @@ class Guide:
         self, artifact: Artifact, splits: Splits, device: torch.device, task: str, kept: KeptOutputs | None = None
     ) -> None:
         network, self.spec, cut = load_network(artifact, splits.packed)
-        if not isinstance(network, Network):
+        if isinstance(network, Pixels):
             raise UsageError("Raw pixels cannot guide a network; the teacher must have an architecture.")
         # A guide that has seen the tested people or images would hand them on.
         require_unseen(splits.packed, cut, splits.cut, task)
-        self.classes = cut.classes
+        # A network from a file may have no classifier; that of a plug-in is called as its author likes, and is there.
+        logits = getattr(getattr(network, "classifier", None), "out_features", len(cut.classes))
+        self.classes = cut.classes if logits else ()
         # It reads images as in its own training, whatever part of the data its student sees.
         mean, std = (value.float().to(device) for value in remembered_statistics(splits.packed, cut.train))
         # With kept outputs it is never asked, and stays where it is.
         self.network = (network if kept is not None else network.to(device)).eval().requires_grad_(False)
-        self.view = View(self.spec, splits.packed.info, mean, std)
+        self.view = View(self.spec, splits.packed.info, mean, std, network)
         self.width = network.embedding_width
         self.kept = kept
 
@@ -309,7 +323,7 @@ class Trainer:
         self.spec, self.splits, self.device, self.guide = spec, splits, device, guide
         self.classes = len(splits.cut.classes)
         network = make_network(spec, info, self.classes)
-        assert isinstance(network, Network)
+        assert not isinstance(network, Pixels)
         self.network = network.to(device)
         if start is not None:
             self._begin_with(start)
@@ -353,14 +367,20 @@ class Trainer:
         try:
             self.network.load_state_dict(start.state_dict())
         except RuntimeError as error:
-            theirs = self.guide.spec if self.guide is not None else self.spec
-            pairs = {name: (getattr(theirs, name), getattr(self.spec, name)) for name in STRUCTURE}
-            pairs["classes"] = (start.classifier.out_features, self.classes)
+            assert self.guide is not None  # It is the guide's network that is begun with.
+            pairs = {name: (getattr(self.guide.spec, name), getattr(self.spec, name)) for name in STRUCTURE}
+            pairs["classes"] = (len(self.guide.classes), self.classes)
             differ = [f"{name} {there} instead of {here}" for name, (there, here) in pairs.items() if there != here]
             raise UsageError(
                 "A network that begins with its guide's weights must have the guide's structure, but the guide has "
                 f"{', '.join(differ) or str(error)[:300]}. Make them equal, or set init_from_assistant=false."
             ) from error
+
+    def begin_with_file(self, root: Path) -> None:
+        """Take the weights of a file, which the store keeps, but for the classifier."""
+        begin(self.network, root, self.spec.start_weights)
+        if self.average is not None:
+            self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     @property
     def label_weight(self) -> float:
@@ -652,6 +672,8 @@ def train(
     mentor = Guide(guide, splits, device, spec.task, kept) if guide is not None else None
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
+    if spec.start_weights:
+        trainer.begin_with_file(context.store.root)
     saved = context.saved()
     if saved is not None and trainer.restore(saved[1]):
         context.log(f"continues after epoch {trainer.epoch}")

@@ -27,21 +27,25 @@ SEES = {
 # Within trainables a module imports lower numbers only, or its own group.
 LEVELS = {
     "errors": 0,
-    "spec": 1,
-    "compute": 2,
-    "recipes": 2,
-    "artifacts": 2,
-    "cores": 2,
-    "data": 3,
-    "losses": 3,
-    "models": 3,
-    "metrics": 4,
-    "stages": 3,  # The table of stage kinds.
-    "stages.base": 4,  # What drives a stage; the loop knows its context.
-    "views": 5,
-    "training": 6,
-    "stages.*": 7,
-    "tune": 8,
+    "plugged": 1,
+    "spec": 2,
+    "compute": 3,
+    "recipes": 3,
+    "artifacts": 3,
+    "cores": 3,
+    "data": 4,
+    "losses": 4,
+    "models": 4,
+    "stages": 4,  # The table of stage kinds.
+    "plugins": 5,
+    "metrics": 5,
+    "stages.base": 6,  # What drives a stage; the loop knows its context.
+    "pretrained": 7,
+    "views": 7,
+    "training": 8,
+    "stages.*": 9,
+    "contracts": 9,
+    "tune": 10,
 }
 
 # Library -> files that may import it, anywhere in them.
@@ -62,6 +66,7 @@ DOORS = {
     "scipy": ("analysis/*", "trainables/data/fine_grained.py"),
     "torch": ("trainables/*",),
     "torchvision": ("trainables/*",),
+    "timm": ("trainables/models/outside.py",),
     "safetensors": ("trainables/*",),
     "streamlit": (),
     "pandas": (),
@@ -70,6 +75,8 @@ DOORS = {
 NO_TORCH = (
     "trainables/__init__.py",
     "trainables/errors.py",
+    "trainables/plugged.py",
+    "trainables/plugins.py",
     "trainables/spec.py",
     "trainables/recipes.py",
     "trainables/artifacts.py",
@@ -82,7 +89,17 @@ NO_TORCH = (
     "trainables/data/__init__.py",
     *(
         f"trainables/data/{name}.py"
-        for name in ("archives", "blocks", "checks", "datasets", "draws", "fine_grained", "images", "people")
+        for name in (
+            "archives",
+            "blocks",
+            "checks",
+            "datasets",
+            "draws",
+            "fine_grained",
+            "from_plugins",
+            "images",
+            "people",
+        )
     ),
     "trainables/data/protocols.py",
     "trainables/data/sources.py",
@@ -90,6 +107,9 @@ NO_TORCH = (
     "trainables/data/catalog.py",
     "trainables/data/readers.py",
     "trainables/data/folder.py",
+    "trainables/pretrained/__init__.py",
+    "trainables/pretrained/pickles.py",
+    "trainables/pretrained/shelf.py",
 )
 
 

@@ -1,4 +1,4 @@
-"""What every loss must do. A new loss joins `LOSSES` with one line."""
+"""What every loss must do. A new loss joins `LOSSES` with one line; the contracts are those of `sweeps check`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.contracts import OF_LOSSES, OF_ZERO_LOSSES, Broken, Loss, as_maps, draw
 from trainables.errors import UsageError
 from trainables.losses import (
     CrdLoss,
@@ -40,7 +41,6 @@ from trainables.models.network import Outputs
 from trainables.spec import CrdSpec, DarkrankSpec, DistillationSpec, HorkdSpec
 
 CLASSES = 4
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def _fitnet_oracle(student: Tensor, teacher: Tensor, labels: Tensor) -> float:
 
 def _at_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, power: float = 2.0) -> float:
     total = 0.0
-    for ours, theirs in zip(_maps(student), _maps(teacher), strict=True):
+    for ours, theirs in zip(as_maps(student), as_maps(teacher), strict=True):
         rows = []
         for x in (ours, theirs):
             attention = [sum(abs(v) ** power for v in pixel) / len(pixel) for pixel in x.flatten(1).T.tolist()]
@@ -190,11 +190,6 @@ def _triplet_oracle(student: Tensor, teacher: Tensor, labels: Tensor, *, mining:
     return sum(hinges) / len(hinges)
 
 
-def _maps(x: Tensor) -> Tensor:
-    """Feature maps [B, 2, 1, D] of the very numbers of `x` [B, D], shifted in the second channel."""
-    return torch.stack([x, x.roll(1, 1)], 1)[:, :, None, :]
-
-
 def _batch_centers(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     ours, counts = class_centers(student, labels, CLASSES)
     theirs, _ = class_centers(teacher, labels, CLASSES)
@@ -244,7 +239,7 @@ def _every_method(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         item_labels=labels,
         seed_module=lambda purpose: nullcontext(),
     ).to(torch.promote_types(student.dtype, torch.float32))
-    ours, theirs = (Outputs(x, x, (_maps(x), _maps(x.flip(1)))) for x in (student, teacher))
+    ours, theirs = (Outputs(x, x, (as_maps(x), as_maps(x.flip(1)))) for x in (student, teacher))
     return loss(ours, theirs, labels, torch.arange(len(labels)), progress=1.0)[0]
 
 
@@ -277,14 +272,14 @@ LOSSES = {
     "horkd": Case(_whole),
     "kd": Case(lambda s, t, y: kd_loss(s, t), _kd_oracle),
     "kd_cold": Case(lambda s, t, y: kd_loss(s, t, temperature=0.5), partial(_kd_oracle, temperature=0.5)),
-    "fitnet": Case(lambda s, t, y: fitnet_loss(_maps(s), _maps(t)), _fitnet_oracle),
-    "at": Case(lambda s, t, y: at_loss([_maps(s)], [_maps(t)]), _at_oracle),
-    "at_cubed": Case(lambda s, t, y: at_loss([_maps(s)], [_maps(t)], power=3.0), partial(_at_oracle, power=3.0)),
+    "fitnet": Case(lambda s, t, y: fitnet_loss(as_maps(s), as_maps(t)), _fitnet_oracle),
+    "at": Case(lambda s, t, y: at_loss([as_maps(s)], [as_maps(t)]), _at_oracle),
+    "at_cubed": Case(lambda s, t, y: at_loss([as_maps(s)], [as_maps(t)], power=3.0), partial(_at_oracle, power=3.0)),
     "rkd_distance": Case(lambda s, t, y: rkd_distance_loss(s, t), partial(_pair_oracle, huber=True), relational=True),
     "rkd_angle": Case(lambda s, t, y: rkd_angle_loss(s, t), _angle_oracle, relational=True),
     "pkt": Case(lambda s, t, y: pkt_loss(s, t), _pkt_oracle, any_width=True, members=2),
     "sp": Case(lambda s, t, y: sp_loss(s, t), _sp_oracle, any_width=True, members=2),
-    "sp_maps": Case(lambda s, t, y: sp_loss(_maps(s), _maps(t)), _sp_oracle, any_width=True, members=2),
+    "sp_maps": Case(lambda s, t, y: sp_loss(as_maps(s), as_maps(t)), _sp_oracle, any_width=True, members=2),
     "darkrank_hard": Case(
         lambda s, t, y: darkrank_loss(s, t, scale=0.5, power=1.5, length=3),
         partial(_darkrank_oracle, soft=False),
@@ -320,102 +315,63 @@ LOSSES = {
 }
 
 
-def _draw(batch: int = 7, width: int = 6, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    student, teacher = torch.randn(2, batch, width, generator=generator, dtype=torch.float64).to(dtype)
-    return student.requires_grad_(), teacher, torch.arange(batch) % 3
-
-
-DEGENERATE = {
-    "one_row": lambda s: s[:1],
-    "two_rows": lambda s: s[:2],
-    "three_rows": lambda s: s[:3],
-    "duplicates": lambda s: s[[0, 0, 1, 1, 1, 2, 3]],
-    "near_duplicates": lambda s: torch.cat([s, s + 1e-7]),
-    "all_equal": lambda s: s[:1].expand(5, -1),
-    "all_equal_far_away": lambda s: 1000 + s[:1].expand(5, -1),
-    "zeros": lambda s: 0 * s,
-    "half_zeros": lambda s: torch.cat([s[:3], 0 * s[3:]]),
-    "tiny": lambda s: 1e-15 * s,
-}
-
-
+@pytest.mark.parametrize("contract", OF_ZERO_LOSSES)
 @pytest.mark.parametrize("name", [name for name, case in LOSSES.items() if case.zero])
-def test_it_is_zero_when_student_and_teacher_agree(name: str) -> None:
-    _, teacher, labels = _draw()
-    assert LOSSES[name].loss(teacher, teacher, labels).item() == pytest.approx(0, abs=1e-14)
+def test_where_student_and_teacher_agree_the_contract_holds(name: str, contract: str) -> None:
+    OF_ZERO_LOSSES[contract](LOSSES[name].loss)
+
+
+@pytest.mark.parametrize("contract", OF_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_contract_of_every_loss_holds(name: str, contract: str) -> None:
+    OF_LOSSES[contract](LOSSES[name].loss)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 class TestEveryLoss:
-    def test_the_order_of_the_batch_does_not_matter(self, name: str) -> None:
-        student, teacher, labels = _draw()
-        order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
-        there, back = (LOSSES[name].loss(student[o], teacher[o], labels[o]) for o in (order, torch.arange(7)))
-        torch.testing.assert_close(there, back)
-
-    def test_its_gradient_is_the_slope_of_its_value(self, name: str) -> None:
-        student, teacher, labels = _draw(batch=5, width=3)
-        assert torch.autograd.gradcheck(lambda s: LOSSES[name].loss(s, teacher, labels), student)
-
-    def test_the_teacher_gets_no_gradient(self, name: str) -> None:
-        student, teacher, labels = _draw()
-        teacher.requires_grad_()
-        LOSSES[name].loss(student, teacher, labels).backward()
-        assert teacher.grad is None
-        assert student.grad is not None
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("batch", DEGENERATE)
-    def test_value_and_gradient_stay_finite(self, name: str, batch: str, dtype: torch.dtype) -> None:
-        student, teacher, _ = _draw(dtype=dtype)
-        made = DEGENERATE[batch](student)
-        teacher = teacher.repeat(2, 1)[: len(made)]
-        for labels in (torch.arange(len(made)) % 3, torch.zeros(len(made), dtype=torch.int64)):
-            student.grad = None
-            value = LOSSES[name].loss(made, teacher, labels)
-            value.backward(retain_graph=True)
-            assert torch.isfinite(value)
-            assert torch.isfinite(student.grad).all()
-
-    def test_huge_embeddings_give_finite_values(self, name: str) -> None:
-        student, teacher, labels = _draw(dtype=torch.float32)
-        value = LOSSES[name].loss(1e15 * student, teacher, labels)
-        value.backward()
-        assert torch.isfinite(value)
-        assert torch.isfinite(student.grad).all()
-
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_autocast_changes_nothing_after_the_network(self, name: str, dtype: torch.dtype) -> None:
-        student, teacher, labels = _draw(dtype=torch.float32)
-        student, teacher = student.detach().to(dtype).requires_grad_(), teacher.to(dtype)
-        expected = LOSSES[name].loss(student.float(), teacher.float(), labels)
-        with torch.autocast("cpu", dtype=dtype):
-            value = LOSSES[name].loss(student, teacher, labels)
-        value.backward()
-        assert value.dtype == torch.float32
-        torch.testing.assert_close(value, expected)
-        assert student.grad is not None
-        assert torch.isfinite(student.grad).all()
-
     def test_float32_stays_close_to_float64_far_from_the_origin(self, name: str) -> None:
-        student, teacher, labels = _draw()
+        student, teacher, labels = draw()
         student = (student.detach() + 100).float()
         expected = LOSSES[name].loss(student.double(), teacher, labels)
         value = LOSSES[name].loss(student, teacher.float(), labels)
         torch.testing.assert_close(value, expected.float(), rtol=1e-5, atol=1e-6)
 
     def test_batches_of_different_size_are_refused(self, name: str) -> None:
-        student, teacher, labels = _draw()
+        student, teacher, labels = draw()
         with pytest.raises(UsageError, match="same"):
             LOSSES[name].loss(student, teacher[:5], labels)
+
+
+# Losses that break a contract -> what is said of it.
+BAD: dict[str, tuple[Loss, str]] = {
+    "the order of the batch does not matter": (
+        lambda s, t, y: (s[0] - t[-1]).pow(2).sum(),
+        "the same rows in another order give another value",
+    ),
+    "its gradient is the slope of its value": (lambda s, t, y: s.detach().sum() * s.mean(), "Jacobian mismatch"),
+    "gradients reach the student and not the teacher": (lambda s, t, y: (s * t).sum(), "reaches the teacher"),
+    "value and gradient stay finite on degenerate batches": (
+        lambda s, t, y: s.sum() / (len(s) - 1),
+        "on the batch 'one_row' in float32 it is -inf",
+    ),
+    "huge embeddings give finite values": (lambda s, t, y: s.pow(4).mean(), "make it inf"),
+    "autocast changes nothing": (lambda s, t, y: (s @ t.detach().T).pow(2).mean(), "under autocast it is of type"),
+    "it is zero when student and teacher agree": (lambda s, t, y: (s - t).mean() + 1e-9, "and it is 1e-09"),
+}
+
+
+@pytest.mark.parametrize("contract", [*OF_LOSSES, *OF_ZERO_LOSSES])
+def test_a_loss_that_breaks_the_contract_is_told_how(contract: str) -> None:
+    loss, told = BAD[contract]
+    with pytest.raises(Broken, match=told):
+        (OF_LOSSES | OF_ZERO_LOSSES)[contract](loss)
 
 
 @pytest.mark.parametrize("name", [name for name, case in LOSSES.items() if case.oracle])
 def test_it_equals_the_loop_written_from_the_equation(name: str) -> None:
     case = LOSSES[name]
     assert case.oracle is not None
-    student, teacher, labels = _draw()
+    student, teacher, labels = draw()
     expected = case.oracle(student.detach(), teacher, labels)
     assert case.loss(student, teacher, labels).item() == pytest.approx(expected, abs=1e-12)
 
@@ -423,7 +379,7 @@ def test_it_equals_the_loop_written_from_the_equation(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, case in LOSSES.items() if case.relational])
 class TestEveryRelation:
     def test_it_ignores_scale_rotation_and_shift(self, name: str) -> None:
-        student, teacher, labels = _draw()
+        student, teacher, labels = draw()
         rotation = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))[
             0
         ]
@@ -433,7 +389,7 @@ class TestEveryRelation:
 
     @pytest.mark.parametrize("rows", [1, 2])
     def test_without_a_valid_tuple_it_is_a_zero_that_keeps_the_graph(self, name: str, rows: int) -> None:
-        student, teacher, _ = _draw(batch=rows)
+        student, teacher, _ = draw(batch=rows)
         value = LOSSES[name].loss(student, teacher, torch.zeros(rows, dtype=torch.int64))
         value.backward()
         assert value.item() == 0
@@ -442,7 +398,7 @@ class TestEveryRelation:
 
 @pytest.mark.parametrize("name", [name for name, case in LOSSES.items() if case.relational or case.any_width])
 def test_it_takes_a_teacher_of_another_width(name: str) -> None:
-    student, teacher, labels = _draw()
+    student, teacher, labels = draw()
     wide = torch.cat([teacher, torch.zeros(7, 5, dtype=teacher.dtype)], 1)
     loss = LOSSES[name].loss
     torch.testing.assert_close(loss(student, wide, labels), loss(student, teacher, labels))
@@ -452,7 +408,7 @@ def test_it_takes_a_teacher_of_another_width(name: str) -> None:
     ("name", "rows"), [(name, rows) for name, case in LOSSES.items() for rows in range(1, case.members)]
 )
 def test_with_fewer_rows_than_a_tuple_has_it_is_a_zero_that_keeps_the_graph(name: str, rows: int) -> None:
-    student, teacher, labels = _draw(batch=rows)
+    student, teacher, labels = draw(batch=rows)
     value = LOSSES[name].loss(student, teacher, labels)
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-15)
@@ -528,7 +484,7 @@ class TestPublicValues:
     def test_other_losses_on_embeddings(self, loss: Callable[[Tensor, Tensor], Tensor], expected: float) -> None:
         assert loss(self.student, self.teacher).item() == pytest.approx(expected, abs=1e-10)
 
-    def test_attention_maps(self) -> None:
+    def test_attentionas_maps(self) -> None:
         def grid(*shape: int) -> list[Tensor]:
             steps = [torch.arange(side, dtype=torch.float64) for side in shape]
             return list(torch.meshgrid(*steps, indexing="ij"))
@@ -550,7 +506,7 @@ def test_the_fused_angle_loss_equals_plain_autograd_over_the_difference_tensor(
         cosines = [torch.einsum("jid,jkd->jik", edges, edges) for edges in (ours, theirs)]
         return F.huber_loss(*cosines, reduction="sum") / (9 * 8 * 7)
 
-    student, teacher, labels = _draw(batch=9)
+    student, teacher, labels = draw(batch=9)
     # One anchor at a time, blocks that do not divide the batch, and all at once.
     for elements in (1, 300, 2**18):
         monkeypatch.setattr(angle, "CPU_ELEMENTS", elements)

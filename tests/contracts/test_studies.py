@@ -14,6 +14,7 @@ import pytest
 
 import search_spaces
 from sweeps import conduct
+from sweeps.contracts import OF_STUDIES
 from sweeps.plan import build_graph
 from sweeps.runs import Place
 from trainables.artifacts import Store
@@ -50,6 +51,12 @@ def finish(request: conduct.Request, place: Place) -> conduct.Outcome:
 def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> conduct.Outcome:
     place = Place(runs=tmp_path_factory.mktemp("runs"), store=shared)
     return finish(conduct.Request(study=request.param, preset="tiny"), place)
+
+
+@pytest.mark.parametrize("contract", OF_STUDIES)
+@pytest.mark.parametrize("name", search_spaces.names())
+def test_the_contract_of_every_study_holds(name: str, contract: str) -> None:
+    OF_STUDIES[contract](search_spaces.load(name))
 
 
 def test_it_ends_with_a_sentence_and_a_page(outcome: conduct.Outcome) -> None:

@@ -12,7 +12,7 @@ import pytest
 import search_spaces
 from sweeps import plan
 from sweeps.forecast import best, forecasts
-from sweeps.plan import Planner, Resolved, build_graph
+from sweeps.plan import Planner, Resolved, Survey, build_graph, survey
 from trainables.artifacts import Store
 from trainables.data.packed import open_packed
 from trainables.recipes import OUTPUTS
@@ -112,6 +112,21 @@ def test_a_forecast_counts_what_then_is_computed_kept_and_read(way: str, packed_
     assert found[way].hits == 1 - computed / read
     # A few hundred bytes of headers are all that is not counted, on arrays of some kilobytes.
     assert found[way].bytes == pytest.approx(kept, abs=300 * 2 * len(found) + 2000)
+
+
+def test_the_disk_of_a_plan_counts_what_its_task_trains_on(packed_digits: Any, store: Store) -> None:
+    packed = open_packed(packed_digits.path)
+    fingerprint, more = packed.info.fingerprint, ("augment=flip", "arm=ce,horkd_direct")
+
+    def counted(*settings: str) -> Survey:
+        resolved = asked("horkd_face_verification", *more, *settings, preset="demo", seeds=2)
+        return survey(resolved, about(packed), store, packed=packed)
+
+    live, kept = counted(), counted("student.teacher_outputs=cached")
+    assert (live.ways, kept.ways) == ({"live"}, {"cached"})
+    resolved = asked("horkd_face_verification", *more, preset="demo", seeds=2)
+    found = {one.way: one for one in forecasts(resolved, fingerprint, about(packed), packed)}
+    assert kept.bytes - live.bytes == found["cached"].bytes > 0
 
 
 def test_the_least_work_is_advised(packed_digits: Any) -> None:

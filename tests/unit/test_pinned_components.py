@@ -28,7 +28,11 @@ from trainables.metrics.retrieval import recall_at
 from trainables.metrics.similarity import pair_similarity
 from trainables.metrics.verification import best_threshold, equal_error_rate, over_folds, tpr_at_fpr
 from trainables.models import build
+from trainables.models.caffe_resnet import CaffeBottleneck
+from trainables.models.inception_resnet import Reduction, Residual, Unit
+from trainables.models.iresnet import IBlock
 from trainables.models.network import Outputs
+from trainables.pretrained.families import PREPROCESSING
 from trainables.spec import (
     ARCHITECTURES,
     AUGMENTATIONS,
@@ -245,7 +249,37 @@ def of_pixels() -> list[float]:
     return [weigh(build("pixels", channels=3, classes=2)(images() / 255).embedding)]
 
 
+def of_blocks(*blocks: Callable[[], torch.nn.Module]) -> Callable[[], list[float]]:
+    """Blocks of networks from files, drawn narrow; whole ones are compared with others in `pretrained`."""
+
+    def run() -> list[float]:
+        found = []
+        for block in blocks:
+            with torch.random.fork_rng():
+                torch.manual_seed(5)
+                made = block().eval().double()
+            channels = next(layer.in_channels for layer in made.modules() if isinstance(layer, torch.nn.Conv2d))
+            found.append(weigh(made(numbers(2, channels, 9, 9).double() - 0.5)))
+        return found
+
+    return run
+
+
+def of_preprocessing() -> list[float]:
+    seen, mean, std = images() / 255, torch.zeros(3), torch.ones(3)
+    made = [how(part, mean, std) for how in PREPROCESSING.values() for part in (seen, seen[:, :1])]
+    return [weigh(part[:, :, ::9, ::9]) for part in made]
+
+
 RUNS: dict[str, Callable[[], list[float]]] = {
+    "network.iresnet": of_blocks(lambda: IBlock(4, 6, 2), lambda: IBlock(4, 4, 1)),
+    "network.vggface2": of_blocks(*(lambda s=s: CaffeBottleneck(6, 8, 2, squeeze=s) for s in (False, True))),  # type: ignore[misc]
+    "network.facenet": of_blocks(
+        lambda: Residual(4, [Unit(4, 3, 1), Unit(4, 2, (1, 3), same=True)], 5, 0.17),
+        lambda: Residual(4, [Unit(4, 3, 1)], 3, 1.0, last=True),
+        lambda: Reduction(Unit(4, 3, 3, 2)),
+    ),
+    "pretrained": of_preprocessing,
     "degrade": of_degrade,
     "augment": of_augment,
     "batches": of_batches,
@@ -310,6 +344,10 @@ PINNED: dict[str, tuple[int, list[float]]] = {
         [0.8, 0.8888889, 0.9555556, 0.9888889, 4028.0, 0.8111111, 0.9333333, 0.9888889, 1.0, 4475.0],
     ),
     "network.vgg11": (1, [-1.213396, 1.279995]),
+    "network.iresnet": (1, [-1.984473, 2.867495]),
+    "network.vggface2": (1, [1.116386, 2.672308]),
+    "network.facenet": (1, [5.15385, 3.509743, -0.2649625]),
+    "pretrained": (1, [18.66205, 24.23213, 12566.37, 5813.345, 50.78362, -4.413824]),
 }
 
 

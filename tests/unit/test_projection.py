@@ -49,6 +49,14 @@ def test_stages_that_only_sleep_have_records_too(project: Callable[..., pl.DataF
     assert evaluations["task"].null_count() == evaluations.height
 
 
+def test_kept_outputs_have_records_so_that_a_report_counts_their_time(project: Callable[..., pl.DataFrame]) -> None:
+    rows = project("horkd_order_ablation", {}, "teacher_outputs=cached", "augment=flip", "orders=none,1")
+    kept = rows.filter(pl.col("stage") == "outputs")
+    teacher = rows.filter(pl.col("stage") == "teacher")["key"].item()
+    assert kept.height == 2 and set(kept["teacher"]) == {teacher}
+    assert set(kept["log"]) == {f"logs/outputs-{key}.log" for key in kept["key"]}
+
+
 def test_an_evaluations_row_tells_of_the_network_it_read(project: Callable[..., pl.DataFrame]) -> None:
     network = {"validation_score": 0.75, "macs": 1234, "parameters_count": 56}
     numbers = {"metric": "verification_accuracy", "score": 0.625, "chance": 0.5}

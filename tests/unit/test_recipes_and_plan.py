@@ -14,7 +14,7 @@ import search_spaces
 from search_spaces.study import Preset, Study
 from sweeps import cost, plan
 from sweeps.plan import Planner, Resolved, build_graph, check_against_data, parse_seeds, resolve, survey
-from trainables import recipes
+from trainables import compute, recipes
 from trainables.artifacts import Store
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT, SLEEP
@@ -86,7 +86,9 @@ def test_every_parameter_belongs_to_a_field_of_a_stage() -> None:
             role, _, rest = name.partition(".")
             steps = [s for s in recipe.steps if s.role == role] if role in recipe.roles else recipe.steps
             path = rest if role in recipe.roles else name
-            assert name == "route" or any(path in field_paths(step.spec) for step in steps), name
+            assert name == "route" or any(
+                path in field_paths(kind) for step in steps for kind in (step.spec, step.given) if kind is not None
+            ), name
 
 
 @pytest.mark.parametrize("recipe", [DISTILLATION, HORKD_ASSISTANT, SLEEP], ids=lambda r: f"{r.name} of {len(r.steps)}")
@@ -466,7 +468,7 @@ def test_below_two_pairs_nothing_can_be_detected() -> None:
 # Costs.
 
 
-@pytest.mark.parametrize("name", sorted(cost.CONVOLUTIONS))
+@pytest.mark.parametrize("name", sorted(compute.CONVOLUTIONS))
 def test_the_cost_table_is_what_hooks_count(name: str) -> None:
     import torch
 
@@ -483,7 +485,7 @@ def test_the_cost_table_is_what_hooks_count(name: str) -> None:
             if isinstance(layer, torch.nn.Conv2d):
                 layer.register_forward_hook(count)
         network(torch.empty(1, 3, 32, 32))
-    macs, layers = cost.CONVOLUTIONS[name]
+    macs, layers = compute.CONVOLUTIONS[name]
     assert sum(counted) == pytest.approx(macs, rel=0.01)
     assert len(counted) == layers
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(cost.PARAMETERS[name], rel=0.03)
@@ -492,7 +494,7 @@ def test_the_cost_table_is_what_hooks_count(name: str) -> None:
 def test_every_architecture_has_a_price() -> None:
     from trainables.spec import ARCHITECTURES
 
-    assert set(cost.CONVOLUTIONS) == set(cost.PARAMETERS) == {*ARCHITECTURES, "pixels"}
+    assert set(compute.CONVOLUTIONS) == set(cost.PARAMETERS) == {*ARCHITECTURES, "pixels"}
 
 
 def test_distilling_costs_more_than_labels_alone_and_longer_more_than_short() -> None:
@@ -500,9 +502,10 @@ def test_distilling_costs_more_than_labels_alone_and_longer_more_than_short() ->
     teacher, assistant = made["teacher"], made["assistant"]
     assert isinstance(teacher, TrainingSpec)
     assert isinstance(assistant, TrainingSpec)
-    alone = cost.seconds_of(assistant, DATA, None)
-    assert cost.seconds_of(assistant, DATA, teacher) > alone > 0
-    assert cost.seconds_of(dataclasses.replace(assistant, epochs=20), DATA, None) == pytest.approx(2 * alone)
+    counts = cost.Counts(DATA)
+    alone = cost.seconds_of(assistant, counts, None)
+    assert cost.seconds_of(assistant, counts, teacher) > alone > 0
+    assert cost.seconds_of(dataclasses.replace(assistant, epochs=20), counts, None) == pytest.approx(2 * alone)
 
 
 def test_finished_stages_of_the_same_shape_replace_the_estimate(store: Store) -> None:

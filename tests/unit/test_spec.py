@@ -252,6 +252,11 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
     "sleep": (SleepSpec(label="ö", seed=1), {}, "a1ee7e10db1e80f1"),
     "untrained": (UntrainedSpec(data=DATA, architecture="resnet_thin", task="retrieval"), {}, "1adf40c41ef684e8"),
     "untrained pixels": (UntrainedSpec(data=DATA, task="identification"), {}, "553f0e105c99fad5"),
+    "teacher from a file": (
+        sp.PretrainedSpec(data=DATA, weights="0123456789abcdef", family="iresnet", architecture="iresnet50"),
+        {},
+        "5ef9b3f77b9cf9b9",
+    ),
     "teacher of faces": (
         TeacherSpec(data=DATA, task="verification", triplet=TripletSpec(weight=1)),
         {},
@@ -396,6 +401,7 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         StudentSpec(architecture="resnet_thin"),
         *(TeacherSpec(architecture=name) for name in sp.ARCHITECTURES),
         UntrainedSpec(),
+        *(sp.PretrainedSpec(family=family, architecture=names[0]) for family, names in sp.OF_FAMILIES.items()),
         *(TeacherSpec(task=task) for task in sp.TASKS),
         TeacherSpec(triplet=TripletSpec(weight=1)),
         *(StudentSpec(method=method) for method in sp.METHODS),

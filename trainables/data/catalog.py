@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from trainables.data import blocks
+from trainables import plugged
+from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
 from trainables.data.images import Progress, channels_of, read_images, stored_side
@@ -112,7 +113,10 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
         _check_room(source, folder, 2 * len(listing.files) * channels * side * side - blocks.size_of(work))
         return read_images(listing, where=str(source.path), channels=channels, side=side, work=work, progress=progress)
     _check_room(source, folder, source.bytes or 0)
-    if source.kind == "digits":
+    if plugged.find("dataset", source.kind) is not None:
+        items = from_plugins.read(source.kind, source.path)
+        _check_room(source, folder, items.images.nbytes)
+    elif source.kind == "digits":
         items = read_digits()
     else:
         assert source.path is not None

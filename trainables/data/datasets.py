@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainables.data.packed import PackedInfo
+from trainables.errors import UsageError, did_you_mean
 
 FOLDER_PREFIX = "folder:"
 
@@ -26,7 +29,7 @@ class DatasetInfo:
     classes: int | None = None
     train: int | None = None  # Images of the official split, where there is one of images.
     test: int | None = None
-    side: int = 112  # Pixels of a packed image, unless another size is asked.
+    side: int | None = 112  # Pixels of a packed image, unless another size is asked; None: known when it is read.
     fixed: bool = False  # Whether it comes at that side and no other.
     stems: tuple[str, ...] = ()  # How the names of its folder or archive begin, in lower case.
 
@@ -177,6 +180,43 @@ DATASETS = {
         ),
     )
 }
+
+
+_FACTS = ("images", "classes", "train", "test", "side", "protocols", "layout")
+
+
+def of_plugin(name: str, summary: str, terms: str, facts: Mapping[str, Any], *, root: bool) -> DatasetInfo:
+    """What people are told about a set that a plug-in brings.
+
+    Raises:
+        UsageError: If a fact or a protocol is unknown.
+    """
+    for fact in facts:
+        if fact not in _FACTS:
+            raise UsageError(
+                f"'{fact}' is not known of a data set.{did_you_mean(fact, _FACTS)} Known are {', '.join(_FACTS)}."
+            )
+    protocols = tuple(facts.get("protocols", _ALL))
+    for protocol in protocols:
+        if protocol not in _ALL:
+            raise UsageError(
+                f"`{name}` cannot offer '{protocol}'.{did_you_mean(protocol, _ALL)} Protocols are {', '.join(_ALL)}."
+            )
+    counts: dict[str, Any] = {fact: facts.get(fact) for fact in ("images", "classes", "train", "test", "side")}
+    for fact, value in counts.items():
+        least = 0 if fact == "test" else 1
+        if value is not None and (type(value) is not int or value < least):
+            raise UsageError(f"`{fact}` of `{name}` must be a whole number of at least {least}, but got {value!r}.")
+    where = "what its plug-in reads under the data root" if root else "nothing to put anywhere: its plug-in makes it"
+    return DatasetInfo(
+        name=name,
+        summary=summary or "of a plug-in",
+        terms=terms or "as its plug-in says",
+        layout=str(facts.get("layout", where)),
+        **counts,
+        protocols=protocols,
+        fixed=True,
+    )
 
 
 def protocols_of(info: PackedInfo) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables import plugged
+from trainables.data import from_plugins
 from trainables.data.archives import ARCHIVE_SUFFIXES, is_archive, tree_of
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo
 from trainables.data.fine_grained import list_cars, list_cub, list_sop
@@ -55,6 +57,12 @@ def locate(data: str, *, data_root: Path | None, size: int | None = None) -> Sou
     if data not in DATASETS:
         raise unknown(data)
     info = DATASETS[data]
+    if plugged.find("dataset", data) is not None:
+        root, facts = from_plugins.facts_of(data, data_root, size)
+        images = info.images if info.images is not None else info.train
+        return Source(
+            name=data, identity=_identity(data, *facts), images=images, bytes=None, kind=data, path=root, size=None
+        )
     if info.fixed:
         if size not in (None, info.side):
             raise UsageError(
@@ -62,7 +70,9 @@ def locate(data: str, *, data_root: Path | None, size: int | None = None) -> Sou
                 "files take a size."
             )
         return _locate_digits(data) if data == "digits" else _locate_cifar(data, data_root)
-    return _locate_images(info, data_root, info.side if size is None else size)
+    size = info.side if size is None else size
+    assert size is not None  # Only sets of plug-ins, which are located above, may come without.
+    return _locate_images(info, data_root, size)
 
 
 def listing_of(source: Source) -> Listing | None:
@@ -71,7 +81,7 @@ def listing_of(source: Source) -> Listing | None:
     Raises:
         DataError: If files are missing, or lists and images do not fit.
     """
-    if source.path is None or source.kind in CIFAR:
+    if source.path is None or source.kind in CIFAR or plugged.find("dataset", source.kind) is not None:
         return None
     if source.kind == "folder":
         return list_folder(source.path)

@@ -25,25 +25,13 @@ from trainables.losses.classic import (
     sp_loss,
 )
 from trainables.losses.contrastive import CrdLoss
+from trainables.losses.from_plugins import PluginTerm, offers_of
 from trainables.losses.horkd import HorkdLoss, normalise_features
 from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss
-from trainables.spec import ON_MAPS, methods_of, orders_of
+from trainables.spec import ON_MAPS, TERMS, methods_of, orders_of
 
 if TYPE_CHECKING:
     from trainables.spec import DistillationSpec, FitnetSpec
-
-# Method -> its terms; those of HORKD follow from its orders.
-TERMS: dict[str, tuple[str, ...]] = {
-    "kd": ("kd",),
-    "fitnet": ("fitnet",),
-    "at": ("at",),
-    "rkd": ("rkd_distance", "rkd_angle"),
-    "pkt": ("pkt",),
-    "sp": ("sp",),
-    "darkrank": ("darkrank",),
-    "mkd": ("mkd_absolute", "mkd_relative"),
-    "crd": ("crd",),
-}
 
 
 class Outputs(Protocol):
@@ -75,9 +63,10 @@ class Distiller(nn.Module):
     """Weighted sum of the terms of all methods in `spec.method`, times `spec.distillation`.
 
     Terms are `point pair angle center` (HORKD, by its orders), `kd fitnet at rkd_distance rkd_angle pkt sp
-    darkrank mkd_absolute mkd_relative crd`. Embeddings enter as they are, but for `darkrank`, which gets rows of
-    length 1, and where a loss normalises them itself. A term outside HORKD whose weight is 0 is not computed and not
-    reported. What is trained along is in this module's parameters, and no part of the student.
+    darkrank mkd_absolute mkd_relative crd`, and those of plug-ins by their names. Embeddings enter as they are, but
+    for `darkrank`, which gets rows of length 1, and where a loss normalises them itself. A term outside HORKD whose
+    weight is 0 is not computed and not reported. What is trained along is in this module's parameters, and no part of
+    the student.
     """
 
     def __init__(
@@ -130,11 +119,16 @@ class Distiller(nn.Module):
             "mkd_relative": spec.mkd.relative,
             "crd": spec.crd.weight,
         }
+        own = offers_of(on)
+        weights |= {offer.name: spec.plugin.of_loss(offer.name)["weight"] for offer in own}
         names = [name for method, terms in TERMS.items() if method in on for name in terms]
+        names += [offer.name for offer in own]
         self._weights = {name: weights[name] for name in names if weights[name] > 0}
+        self._on_maps = {*ON_MAPS, *(offer.name for offer in own if offer.facts["maps"])}
+        self._on_logits = {"kd", *(offer.name for offer in own if offer.facts["logits"])}
         if self.needs_maps and not (student_maps and teacher_maps):
             raise UsageError(
-                f"Losses on feature maps ({', '.join(n for n in self._weights if n in ON_MAPS)}) need both networks "
+                f"Losses on feature maps ({', '.join(n for n in self._weights if n in self._on_maps)}) need both networks "
                 f"to have some, but the student has {len(student_maps)} and the teacher {len(teacher_maps)}.\n"
                 "Choose another method or architecture."
             )
@@ -157,15 +151,35 @@ class Distiller(nn.Module):
                     classes_of_items=item_labels,
                 )
 
+        self.of_plugins = nn.ModuleDict()
+        for offer in own:
+            if offer.name in self._weights:
+                if offer.facts["same_width"] and student_width != teacher_width:
+                    raise UsageError(
+                        f"The loss '{offer.name}' of {offer.origin.where} needs embeddings of one width, but the student's has "
+                        f"{student_width} and the teacher's {teacher_width}.\nSet `embedding` of one to the other's, or choose "
+                        "networks of equal widths."
+                    )
+                with seed_module(f"loss {offer.name}"):
+                    self.of_plugins[f"loss_{offer.name}"] = PluginTerm(
+                        offer,
+                        spec.plugin.of_loss(offer.name),
+                        student_width=student_width,
+                        teacher_width=teacher_width,
+                        student_maps=tuple(student_maps),
+                        teacher_maps=tuple(teacher_maps),
+                        classes=classes,
+                    )
+
     @property
     def needs_maps(self) -> bool:
         """Whether both networks must give their feature maps."""
-        return any(name in self._weights for name in ON_MAPS)
+        return any(name in self._weights for name in self._on_maps)
 
     @property
     def needs_logits(self) -> bool:
         """Whether the teacher's logits are read, so that it must know the student's classes."""
-        return "kd" in self._weights
+        return any(name in self._weights for name in self._on_logits)
 
     @property
     def uses_teacher_centers(self) -> bool:
@@ -221,7 +235,9 @@ class Distiller(nn.Module):
             total, terms = geometry.nothing(student.embedding), {}
         batch = Batch(student, teacher, labels, indices)
         for name, weight in self._weights.items():
-            terms[name] = getattr(self, f"_{name}")(batch)
+            term = f"loss_{name}"
+            own = self.of_plugins[term] if term in self.of_plugins else getattr(self, f"_{name}")
+            terms[name] = own(batch)
             total = total + weight * terms[name]
         return self.spec.distillation * total, terms
 

@@ -87,6 +87,7 @@ def fold(network: nn.Module) -> None:
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             for place, (layer, after) in enumerate(itertools.pairwise(list(module))):
-                if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                # Other libraries have normalisations of their own that do more, such as activate.
+                if type(layer) is nn.Conv2d and type(after) is nn.BatchNorm2d:
                     module[place], module[place + 1] = fuse_conv_bn_eval(layer, after), nn.Identity()
     network.to(memory_format=torch.channels_last)

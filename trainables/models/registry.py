@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any, cast
 
+import torch
+from torch import nn
+
+from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
+from trainables.models.macs import count_macs
 from trainables.models.network import Network, Pixels
+from trainables.models.outside import is_outside, outside
 from trainables.models.resnet import resnet18, resnet34, resnet34_thin, resnet50, resnet_thin
 from trainables.models.vgg import vgg11
 from trainables.spec import LARGE_STEMS
@@ -21,7 +29,8 @@ def build(
     """The network called `name`, freshly drawn from torch's global generator.
 
     Args:
-        name: One of `trainables.spec.ARCHITECTURES`, or pixels: no network, the embedding is the image.
+        name: One of `trainables.spec.ARCHITECTURES`, torchvision:NAME or timm:NAME, or pixels: no network, the
+            embedding is the image.
         channels: Of the images.
         classes: Number of logits.
         width: Multiplies every channel count (rounded, at least 1).
@@ -34,9 +43,19 @@ def build(
     """
     if name == "pixels":
         return Pixels(classes)
-    if name not in BUILDERS:
+    if is_outside(name):
+        if width != 1.0 or stem != "small":
+            raise UsageError(
+                f"`width` and `stem` are of our own networks; for {name} leave them at 1 and small, but got {width:g} "
+                f"and {stem}. Narrower networks have names of their own there."
+            )
+        return outside(name, channels=channels, classes=classes, embedding=embedding)
+    offer = plugged.find("network", name)
+    if offer is None and name not in BUILDERS:
+        known = (*BUILDERS, *plugged.names("network"))
         raise UsageError(
-            f"No architecture named '{name}'.{did_you_mean(name, BUILDERS)}\nKnown are {', '.join(BUILDERS)}."
+            f"No architecture named '{name}'.{did_you_mean(name, known)}\nKnown are {', '.join(known)}, "
+            "and with torchvision:NAME or timm:NAME those of these libraries."
         )
     for what, value, least in (
         ("channels", channels, 1),
@@ -47,8 +66,57 @@ def build(
             raise UsageError(f"`{what}` must be at least {least}, but got {value}.")
     if not width > 0:
         raise UsageError(f"`width` must be above 0, but got {width}.\nIt multiplies channel counts; 1 leaves them.")
+    if offer is not None:
+        if stem != "small":
+            raise UsageError(f"`stem` must be small for {name}, which {offer.origin.file} brings, but got {stem!r}.")
+        return _of_plugin(offer, channels=channels, classes=classes, width=width, embedding=embedding)
     if stem == "small":
         return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding)
     if stem != "large" or name not in LARGE_STEMS:
         raise UsageError(f"`stem` must be small, or large for {', '.join(LARGE_STEMS)}, but got {stem!r} for {name}.")
     return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding, stem=stem)
+
+
+_NEUTRAL = {"width": 1.0, "embedding": 0}  # What a plug-in's builder need not understand.
+
+
+def _of_plugin(offer: plugged.Offer, **asked: Any) -> Network:
+    """The network that a plug-in's function builds.
+
+    Raises:
+        UsageError: If it fails, does not take what is asked, or gives something that is no network.
+    """
+    where = f"The network '{offer.name}' of {offer.origin.where}"
+    taken = inspect.signature(offer.thing).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        for name, neutral in _NEUTRAL.items():
+            if name not in taken and asked[name] != neutral:
+                raise UsageError(f"{where} takes no `{name}`, so that must be {neutral}, but got {asked[name]}.")
+        asked = {name: value for name, value in asked.items() if name in taken}
+    try:
+        made = offer.thing(**asked)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
+    lacks = [name for name in ("embedding_width", "map_widths") if not hasattr(made, name)]
+    if not isinstance(made, nn.Module) or lacks:
+        raise UsageError(
+            f"{where} must be a `trainables.models.Network`, or an `nn.Module` with embedding_width and map_widths, but is "
+            f"{type(made).__name__}{f' without {lacks[0]}' if lacks and isinstance(made, nn.Module) else ''}."
+        )
+    if asked.get("embedding") and made.embedding_width != asked["embedding"]:
+        raise UsageError(
+            f"{where} must have an embedding of {asked['embedding']}, as asked, but has {made.embedding_width}. "
+            "Pass `embedding` on, or do not take it."
+        )
+    return cast(Network, made)
+
+
+def measure(name: str, *, side: int) -> tuple[float, int, int, int]:
+    """Multiply-adds of one image of `side` pixels brought to 32, convolutions and linear layers, weights, embedding width."""
+    with torch.random.fork_rng(devices=[]):
+        network = build(name, channels=3, classes=10)
+    layers = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in network.modules())
+    macs = count_macs(network, channels=3, side=side) * (32 / side) ** 2
+    return macs, layers, sum(weight.numel() for weight in network.parameters()), network.embedding_width

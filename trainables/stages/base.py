@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainables import plugged, plugins
 from trainables import spec as specs
 from trainables.artifacts import Artifact, Lease, Store
 from trainables.cores import CoreLocks
@@ -31,6 +32,8 @@ from trainables.errors import (
     DrainedError,
     LeaseLostError,
     NonFiniteError,
+    NoParentError,
+    SweepsError,
     UsageError,
     is_disk_full,
 )
@@ -78,6 +81,7 @@ class Context:
     core_locks: bool = True
     dead_lease: int = 0  # The engine watched this lease: its owner, on another machine, is silent.
     patience: float = 0.0  # Seconds that a parent published on another node may take to appear here.
+    plugins: tuple[Mapping[str, str], ...] = ()  # Files of the user's own that the run rests on.
 
     @property
     def packed_folder(self) -> Path:
@@ -118,12 +122,25 @@ class Context:
         return self.store.read_checkpoint(self.key)
 
 
+class Parents(dict[str, Artifact]):
+    """Role -> artifact of what a stage reads."""
+
+    def __missing__(self, role: str) -> Artifact:
+        raise NoParentError(
+            f"The stage must be given its parent '{role}' to read it, but was given {', '.join(self) or 'none'}. Name it "
+            "among the parents of its step in the recipe."
+        )
+
+
 Runner = Callable[[Any, Mapping[str, Artifact], Context], Generator[Progress, None, Result]]
 
 
 def runner(kind: str) -> Runner:
     """The function that runs a stage kind; imports its module."""
-    module, _, name = STAGES[kind].partition(":")
+    found = STAGES[kind]
+    if callable(found):
+        return found
+    module, _, name = found.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -176,6 +193,7 @@ def begin(order: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         core_locks=bool(order.get("core_locks", True)),
         dead_lease=int(order.get("dead_lease", 0)),
         patience=float(order.get("patience", 0.0)),
+        plugins=tuple(order.get("plugins", ())),
     )
     return attempt(order["kind"], order["spec"], order["parents"], context, order.get("revision", ""))
 
@@ -196,6 +214,15 @@ def attempt(
         `{"waiting": True}` while all cores are in use, then `epoch`, `epochs`, `value` per epoch, last an `outcome`.
     """
     store, key = context.store, context.key
+    try:
+        plugins.use(context.plugins, patience=context.patience)
+    except SweepsError as error:  # Another file than the one that was planned with, most likely.
+        failure = describe_failure(error, 0)
+        context.log(failure["traceback"])
+        # Other runs ask the same store for this stage, and their copies may be whole: nothing about it is hopeless.
+        store.write_failure(key, failure | {"hopeless": False})
+        yield {"outcome": "failed", "message": signature(failure), "epoch": 0}
+        return
     spec = specs.spec_from(kind, plain)
     cores = CoreLocks(spec.threads)
     lease: Lease | None = None
@@ -227,7 +254,7 @@ def attempt(
             return
         context.lease = lease
         began, cpu_began = time.monotonic(), time.process_time()
-        grown = {role: store.get(parent, patience=context.patience) for role, parent in parents.items()}
+        grown = Parents({role: store.get(parent, patience=context.patience) for role, parent in parents.items()})
         context.log(f"{kind} {key} begins, lease {lease.number}")
         training = True
         stage = runner(kind)(spec, grown, context)
@@ -317,11 +344,13 @@ def describe(
     spec: specs.StageSpec, parents: Mapping[str, Artifact], context: Context, result: Result, revision: str
 ) -> dict[str, Any]:
     """The manifest, but for the files."""
+    of_plugins = plugged.described(spec.components())
     return {
         "kind": spec.kind,
         "version": spec.version,
         "spec": specs.to_plain(spec),
         "components": spec.components(),
+        **({"plugins": of_plugins} if of_plugins else {}),
         "parents": {role: parent.key for role, parent in parents.items()},
         "parent_digests": {role: parent.digest for role, parent in parents.items()},
         "metrics": result.metrics,

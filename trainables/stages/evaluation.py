@@ -120,7 +120,7 @@ def run(spec: EvaluationSpec, parents: Mapping[str, Artifact], context: Context)
         raise UsageError(
             "Nothing is kept for the test: the network was trained with held_out=0. Evaluate it on other data."
         )
-    view = View(spec, own.info, mean.float().to(device), std.float().to(device))
+    view = View(spec, own.info, mean.float().to(device), std.float().to(device), network)
     reader = Reader(network.to(device), view, packed, device, spec.batch_size)
     reading = PROTOCOLS[spec.protocol](spec, trained, cut, reader)
     reading.measured.update(more)

@@ -17,8 +17,9 @@ from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError, DrainedError
 from trainables.models.network import fold
+from trainables.pretrained.families import drawn
 from trainables.recipes import OUTPUTS
-from trainables.spec import OutputsSpec, TrainingSpec
+from trainables.spec import OutputsSpec, PretrainedSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result, attempt
 from trainables.training import Guide, Splits, autocast, class_sums, make_network, prepare
 from trainables.views import BASE_FILE, PARTS, KeptOutputs, Shard, blocks, damaged
@@ -141,10 +142,15 @@ def _refill(found: Artifact, context: Context) -> None:
 def forward_seconds(packed: Packed, spec: TrainingSpec, side: int, batch: int, least: float = 1.0) -> float:
     """CPU seconds that one image costs a frozen network of `spec` on one thread, measured for about `least` seconds."""
     torch.set_num_threads(1)
-    network = make_network(spec, packed.info, len(cut_for(packed, spec).classes)).eval()
+    channels, seen = packed.info.channels, spec.upsample_to or spec.resolution or side
+    if isinstance(spec, PretrainedSpec):
+        given, channels, wanted = drawn(spec, channels)
+        network: torch.nn.Module = given.eval()
+        seen = wanted or seen
+    else:
+        network = make_network(spec, packed.info, len(cut_for(packed, spec).classes)).eval()
     fold(network)
-    seen = spec.upsample_to or spec.resolution or side
-    images = torch.zeros(batch, packed.info.channels, seen, seen).contiguous(memory_format=torch.channels_last)
+    images = torch.zeros(batch, channels, seen, seen).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         network(images)
         began, runs = time.process_time(), 0

@@ -1,14 +1,18 @@
+import json
 import subprocess
 import sys
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
 
+from analysis import load
 from analysis.errors import NothingToReport
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
+from analysis.report_tables import cost_by_stage
 
 ROW = {"stage": "evaluation", "key": "k", "status": "completed"}
 
@@ -66,12 +70,53 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_read(tmp_path):
     assert "int64" in data.unreadable["typed.parquet"] and "schema 2" in data.unreadable["newer.parquet"]
 
 
+def test_sound_records_are_read_at_once_and_equal_those_read_one_by_one(tmp_path, monkeypatch):
+    folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"], failed=[("1", 1)])
+    one_by_one = load._read_record
+    monkeypatch.setattr(load, "_read_record", None)  # Calling it would fail.
+    at_once = load_run(folder)
+    monkeypatch.setattr(load, "_read_record", one_by_one)
+    monkeypatch.setattr(load, "_read_all", lambda paths: None)
+    assert at_once.records.height > 4
+    assert at_once.records.equals(load_run(folder).records)
+
+
+@pytest.mark.parametrize("change", [{"schema": 2}, {"key": "again"}, {"rows": 2}, {"rows": 0}])
+def test_one_odd_record_makes_all_be_read_one_by_one(tmp_path, change):
+    row = {field.name: None for field in SCHEMA} | ROW | {"schema": 1, "key": "again"}
+    odd = row | {"key": "odd"} | {name: value for name, value in change.items() if name != "rows"}
+    sound = pa.Table.from_pylist([row], schema=SCHEMA)
+    pq.write_table(sound, tmp_path / "a.parquet")
+    rows = [odd | {"key": f"odd {number}"} for number in range(change["rows"])] if "rows" in change else [odd]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "b.parquet")
+    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    if change == {"rows": 2}:  # As many rows as files, but not one in each.
+        pq.write_table(sound.slice(0, 0), tmp_path / "a.parquet")
+    assert load._read_all(paths) is None
+
+
 def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_yet(tmp_path):
     folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"], missing=[("1", 0)], failed=[("1", 1)])
     rows = {(row["cell"], row["seed"]): row for row in trial_table(load_run(folder)).iter_rows(named=True)}
     assert rows["1", 0]["status"] == "missing"
     assert (rows["1", 1]["status"], rows["1", 1]["failed_stage"]) == ("failed", "student")
     assert rows["none", 0]["status"] == "completed" and rows["none", 0]["teacher_validation_score"] == 0.93
+
+
+def test_kept_outputs_that_failed_explain_the_trial_and_their_time_is_counted(tmp_path):
+    folder = synthetic.ablation(tmp_path, seeds=(0,), orders=["none", "1"], missing=[("1", 0)])
+    run = json.loads((folder / "run.json").read_text())
+    (trial,) = (trial for trial in run["trials"] if trial["cell"] == "1")
+    trial["stages"] |= {"outputs-student-0": "base", "outputs-student-1": "shard"}
+    synthetic.save(folder, run)
+    synthetic.write(folder, "outputs", "base", cells=["1"], cpu_seconds=3.0)
+    synthetic.write(folder, "outputs", "shard", cells=["1"], cpu_seconds=5.0, status="failed", error="disk full")
+    data = load_run(folder)
+    (row,) = trial_table(data).filter(pl.col("cell") == "1").iter_rows(named=True)
+    assert (row["status"], row["failed_stage"], row["error"]) == ("failed", "outputs", "disk full")
+    costs = cost_by_stage(data.records.lazy()).collect()
+    assert costs["stage"].to_list() == ["teacher", "outputs", "student", "evaluation"]
+    assert costs.filter(pl.col("stage") == "outputs")["cpu_seconds"].item() == 8.0
 
 
 def test_a_score_that_is_no_number_is_a_failure(tmp_path):

@@ -1,0 +1,54 @@
+"""What every data set must do, on the one that arrives with a dependency; the contracts are those of `sweeps check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables import contracts
+from trainables.contracts import OF_DATASETS, Broken
+from trainables.data.packed import Items, open_packed, write_packed
+
+TWICE, WELL, CUT, DECLARED = OF_DATASETS
+
+
+@pytest.mark.parametrize("contract", OF_DATASETS)
+def test_the_contract_of_every_data_set_holds_for_the_digits(contract: str) -> None:
+    OF_DATASETS[contract]("digits")
+
+
+def made(folder: Any, *, tested: int = 4, empty: bool = False) -> Any:
+    """Ten images of each of two classes, `tested` of each for test."""
+    labels = np.repeat([0, 1], 10).astype(np.int32)
+    items = Items(
+        images=np.random.RandomState(0).randint(0, 255, (20, 1, 4, 4)).astype(np.uint8),
+        labels=labels,
+        split=np.tile(np.arange(10) < tested, 2).astype(np.uint8),
+        names=[str(n) for n in range(20)],
+        classes=("a", "b", "c") if empty else ("a", "b"),
+    )
+    return open_packed(write_packed(folder, "made up", items).path)
+
+
+@pytest.mark.parametrize(
+    ("contract", "wrong", "told"),
+    [
+        (
+            DECLARED,
+            {},
+            "images is 20, not 1797; classes is 2, not 10; train is 12, not 1258; test is 8, not 539; side is 4",
+        ),
+        (WELL, {"empty": True}, "2 of 3 classes have training images"),
+        (CUT, {"tested": 10}, "training"),
+    ],
+)
+def test_a_data_set_that_breaks_the_contract_is_told_how(
+    contract: str, wrong: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contracts, "_pack", lambda name, root, folder: made(folder, **wrong))
+    with pytest.raises(Exception, match=told) as caught:
+        OF_DATASETS[contract]("digits")
+    assert caught.type.__module__.startswith("trainables")
+    assert contract != WELL or caught.type is Broken
