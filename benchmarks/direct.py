@@ -13,6 +13,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models.convolution import Conv2d
+
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """KL divergence of softened probabilities times T^2 (Hinton et al. 2015, Sec. 2); logits [B, C]."""
@@ -105,6 +107,14 @@ class Losses(nn.Module):
             moved[label] = self.momentum * moved[label] + (1 - self.momentum) * mean
         self.student_centers = moved
         return total, terms
+
+
+def usual_convolutions(network: nn.Module) -> nn.Module:
+    """The network itself, whose convolutions are torch's own from now on."""
+    for layer in network.modules():
+        if isinstance(layer, Conv2d):
+            layer.__class__ = nn.Conv2d  # type: ignore[assignment]
+    return network
 
 
 def crop_and_flip(image: np.ndarray, row: int, column: int, flipped: bool, pad: int) -> Image.Image:

@@ -3,10 +3,10 @@
     python -m benchmarks.whole_step [--teacher resnet50] [--side 16] [--batch 64] [--width 1] [--quick] [--json FILE]
 
 A student (ResNet-18) at `--side` pixels learns from a teacher at 32 pixels by labels, KL, pairs, angles and centres.
-Reference: each image augmented with Pillow, the teacher run in evaluation mode under `no_grad`, losses as the formulas
-read, the loss and the accuracy read back after every step. Ours: the product's own epoch (`Trainer.train_epoch`), once
-with the teacher live, once with its outputs from a filled, memory-mapped cache, and in bfloat16 where the processor
-has the instructions. Weights are as drawn: no step's time depends on them.
+Reference: each image augmented with Pillow, the teacher run in evaluation mode under `no_grad`, torch's own
+convolutions, losses as the formulas read, the loss and the accuracy read back after every step. Ours: the product's own
+epoch (`Trainer.train_epoch`), once with the teacher live, once with its outputs from a filled, memory-mapped cache, and
+in bfloat16 where the processor has the instructions. Weights are as drawn: no step's time depends on them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from trainables.artifacts import Artifact, sha256_of
 from trainables.data.augment import view_count
 from trainables.data.batches import epoch_batches, generator
 from trainables.models import Network, Outputs, build
+from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
 from trainables.training import Guide, Splits, Trainer, View
 from trainables.views import BASE_FILE, PARTS, KeptOutputs, Shard
@@ -124,6 +125,8 @@ class Problem:
         data = splits(self.images, self.labels)
         spec = student_spec(self.side, self.batch, self.width, precision)
         made = Trainer(spec, data, torch.device("cpu"), Live(copy.deepcopy(self.teacher), data, kept))
+        assert made.guide is not None
+        fold(made.guide.network)  # As `train` does.
         with measure.as_stages_run():
             made.begin()
         _settle(made)
@@ -154,8 +157,9 @@ class Reference:
         self.decoded = np.ascontiguousarray(problem.images.transpose(0, 2, 3, 1))
         self.labels, self.batch = problem.labels, problem.batch
         self.sides = (self.decoded.shape[1], problem.side)
-        self.teacher = copy.deepcopy(problem.teacher).eval()
-        self.student = copy.deepcopy(trainer.network).to(memory_format=torch.contiguous_format)
+        self.teacher = direct.usual_convolutions(copy.deepcopy(problem.teacher)).eval()
+        student = copy.deepcopy(trainer.network).to(memory_format=torch.contiguous_format)
+        self.student = direct.usual_convolutions(student)
         self.losses = direct.Losses(
             trainer.loss.weights(1.0),
             trainer.loss.horkd.student_centers,

@@ -118,14 +118,16 @@ class Prepared:
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
 
     def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
-        """What frozen networks will be asked, live and kept; their time estimated, or measured here."""
+        """What frozen networks will be asked, live and kept; their time estimated, or measured here under load."""
         packed = open_packed(self.info.path) if self.info is not None else None
-        timer = None
-        if measure and packed is not None:
-            from trainables.stages.outputs import forward_seconds
+        what = (self.resolved, self.data["fingerprint"], self.data, packed)
+        if not measure or packed is None:
+            return forecast.forecasts(*what)
+        from trainables.stages.outputs import forward_seconds
 
-            timer = functools.partial(forward_seconds, packed)
-        return forecast.forecasts(self.resolved, self.data["fingerprint"], self.data, packed, timer)
+        jobs = min(self.request.jobs or cores.available(), sum(self.survey.distinct.values()))
+        with forecast.busy(max(0, jobs - 1)):
+            return forecast.forecasts(*what, functools.partial(forward_seconds, packed))
 
 
 def data_of(info: catalog.PackedInfo) -> dict[str, Any]:

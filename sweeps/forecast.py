@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeps import cost
@@ -22,6 +27,7 @@ from trainables.spec import (
 
 MOST_TRIALS = 20_000  # Beyond, only what was asked for is counted.
 READ_SECONDS = 2e-6  # Of one kept output, mapped and warm.
+BUSY = Path(__file__).with_name("busy.py")
 
 Timer = Callable[[TrainingSpec, int, int], float]
 
@@ -85,6 +91,37 @@ def forecasts(
     counter = _Counter(data, packed, timer or _estimate)
     found = [counter.count(resolved, fingerprint, way) for way in ((chosen,) if many else TEACHER_OUTPUTS)]
     return [forecast for forecast in found if forecast.asked]
+
+
+@contextlib.contextmanager
+def busy(cores: int) -> Iterator[None]:
+    """Keeps `cores` cores busy meanwhile, as the other stages of a study will.
+
+    Cores share caches, clocks and sometimes their units of arithmetic: beside others, a network's seconds of CPU can
+    be nearly twice those it has alone.
+    """
+    one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with contextlib.ExitStack() as stack:
+        others = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, str(BUSY)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, **one},
+                )
+            )
+            for _ in range(cores)
+        ]
+        try:
+            for other in others:
+                assert other.stdout is not None
+                other.stdout.readline()
+            yield
+        finally:
+            for other in others:
+                other.kill()
 
 
 def best(found: list[Forecast]) -> Forecast:

@@ -187,9 +187,19 @@ def check_chain(
         if isinstance(spec, DistillationSpec) and spec.distils:
             methods = specs.methods_of(spec.method)
             on_maps = any(map(specs.reads_maps, methods))
+            channels = int(data.get("channels", 3))
             for other in (spec, *(guide for _, guide in guides)):
-                if on_maps and not _has_maps(other):
+                if on_maps and not _has_maps(other, channels):
                     mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = None
+            for method in filter(_of_one_width, methods):
+                ours = _embedding_width(spec, channels, teachers)
+                for other_role, guide in guides:
+                    theirs = _embedding_width(guide, channels, teachers)
+                    if 0 not in (ours, theirs) and ours != theirs:
+                        mistakes[
+                            f"method={method} needs embeddings of one width, but the {role}'s has {ours} and the "
+                            f"{other_role}'s {theirs}. Set `embedding` of one to the other's, or choose networks of equal widths."
+                        ] = None
             for other_role in _without_logits(guides):
                 if any(map(_reads_logits, methods)):
                     mistakes[
@@ -220,8 +230,41 @@ def _reads_logits(method: str) -> bool:
     return method == "kd" or (offer is not None and bool(offer.facts["logits"]))
 
 
-def _has_maps(spec: TrainingSpec) -> bool:
+def _of_one_width(method: str) -> bool:
+    offer = plugged.find("loss", method)
+    return offer is not None and bool(offer.facts["same_width"])
+
+
+def _has_maps(spec: TrainingSpec, channels: int) -> bool:
+    if plugged.find("network", spec.architecture) is not None:
+        return _measures(spec, channels)[1]
     return not spec.architecture.startswith(specs.OUTSIDE) or spec.architecture.startswith(OTHERS_WITH_MAPS)
+
+
+def _embedding_width(spec: TrainingSpec, channels: int, teachers: Mapping[str, Mapping[str, Any]]) -> int:
+    """Width of a stage's embedding; 0 where the network cannot be had, which is another mistake."""
+    if isinstance(spec, PretrainedSpec):
+        return int(teachers.get(spec.weights, {}).get("embedding_width", 0))
+    return spec.embedding or _measures(spec, channels)[0]
+
+
+def _measures(spec: TrainingSpec, channels: int) -> tuple[int, bool]:
+    """Width of a network's embedding and whether it has feature maps."""
+    network = (spec.architecture, channels, spec.width, spec.embedding, spec.stem)
+    return _measures_of_network(*network, plugged.generation())
+
+
+@functools.cache
+def _measures_of_network(
+    architecture: str, channels: int, width: float, embedding: int, stem: str, generation: int
+) -> tuple[int, bool]:
+    from trainables.models import build
+
+    try:
+        network = build(architecture, channels=channels, classes=2, width=width, embedding=embedding, stem=stem)
+    except UsageError:
+        return 0, True
+    return int(network.embedding_width), bool(network.map_widths)
 
 
 def _unfit(spec: TrainingSpec, channels: int, start: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ def loss(
         weight: Default factor of the term; 0 switches it off.
         logits: Whether it reads `logits` [B, C]; the teacher must know the student's classes then.
         maps: Whether it reads `maps`, one [B, F, h, w] per stage; both networks must have some then.
-        same_width: Whether both embeddings must have one width; a stage that gives it others is refused as it begins.
+        same_width: Whether both embeddings must have one width; a study that gives it others is refused.
         zero: Whether it is 0 where student and teacher agree, for `python -m sweeps check`.
     """
 

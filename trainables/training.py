@@ -39,7 +39,7 @@ from trainables.losses.distiller import Distiller
 from trainables.losses.ranking import triplet_loss
 from trainables.models import build
 from trainables.models.macs import count_macs
-from trainables.models.network import Network, Outputs, Pixels
+from trainables.models.network import Network, Outputs, Pixels, fold
 from trainables.pretrained.frozen import load_frozen
 from trainables.pretrained.start import begin
 from trainables.spec import DistillationSpec, OutputsSpec, PretrainedSpec, TrainingSpec
@@ -672,6 +672,8 @@ def train(
     mentor = Guide(guide, splits, device, spec.task, kept) if guide is not None else None
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
+    if mentor is not None:
+        fold(mentor.network)  # Not before: its weights may be what the student begins with.
     if spec.start_weights:
         trainer.begin_with_file(context.store.root)
     saved = context.saved()

@@ -631,6 +631,35 @@ def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> 
     assert [origin.file for origin in own.used("counting", [], ())] == ["brings_a_stage.py"]
 
 
+DIGITS = {"name": "digits", "fingerprint": "d" * 16, "classes": 10, "channels": 1, "height": 8, "width": 8} | {
+    "train_images": 1258,
+    "test_images": 539,
+}
+
+
+def planned(method: str, *settings: str) -> None:
+    """Check a grid against its data."""
+    study = search_spaces.load("horkd_order_ablation")
+    made = planning.resolve(study, preset="tiny", settings=[f"method={method}", *settings])
+    planning.check_against_data(made, DIGITS)
+
+
+def test_unequal_widths_are_refused_before_anything_starts(desk: Any) -> None:
+    desk.load(BETWEEN.replace("zero=True", "zero=True, same_width=True"))
+    widths = ("teacher.architecture=resnet_thin", "assistant.architecture=resnet_thin", "teacher.width=1")
+    planned("horkd+nearness", *widths, "assistant.width=1")
+    with pytest.raises(UsageError, match=r"assistant's has 32 and the teacher's 64. Set `embedding` of one"):
+        planned("horkd+nearness", *widths, "assistant.width=0.5")
+    planned("horkd+nearness", *widths, "assistant.width=0.5", "assistant.embedding=64")
+
+
+def test_a_network_without_maps_is_refused_beside_a_loss_on_maps(desk: Any) -> None:
+    desk.load(NETWORK.replace(", stages=[(1, wide)]", ""))
+    planned("kd", "assistant.architecture=small")
+    with pytest.raises(UsageError, match="needs feature maps, but small gives none"):
+        planned("at", "assistant.architecture=small")
+
+
 # The parts.
 
 

@@ -6,6 +6,7 @@ the type of a result. No loss is defined here. Everything stays on the device: n
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager
 
 import torch
@@ -35,9 +36,19 @@ def center(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Distances and angles do not change under a shift, so no gradient flows through the mean.
     """
-    x = widen(x)
-    origin = x.detach().mean(0)
-    return x - origin, origin
+    wide = widen(x)
+    origin = wide.detach().mean(0)
+    return _moved(wide, origin, ours=wide is not x), origin
+
+
+def _moved(x: Tensor, origin: Tensor, *, ours: bool) -> Tensor:
+    """`x` [B, D] less `origin` [D]; in place where `x` is `ours`, which saves memory that must first be mapped."""
+    return x.sub_(origin) if ours else x - origin
+
+
+def squared_lengths(x: Tensor) -> Tensor:
+    """Squared lengths [B] of the rows of `x` [B, D], without a second `x`."""
+    return torch.linalg.vector_norm(x, dim=1).square()
 
 
 def gram(x: Tensor) -> Tensor:
@@ -63,15 +74,7 @@ def identity_threshold(lengths: Tensor, origin: Tensor, dtype: torch.dtype) -> T
     """
     spread = lengths.detach().mean()
     rounding = 4 * torch.finfo(torch.promote_types(dtype, torch.float32)).eps
-    return torch.maximum(IDENTICAL**2 * spread, rounding**2 * (spread + origin.square().sum()))
-
-
-def squared_distances(points: Tensor) -> Tensor:
-    """Squared distances [B, B], never negative, between the rows of `points` [B, D], centred, in float64."""
-    products = gram(points)
-    lengths = products.diagonal()
-    squared = (lengths[:, None] + lengths[None, :] - 2 * products).clamp(min=0)
-    return torch.where(off_diagonal(len(points), points.device), squared, 0.0)
+    return torch.maximum(IDENTICAL**2 * spread, rounding**2 * (spread + origin.dot(origin)))
 
 
 def safe_sqrt(squared: Tensor, threshold: Tensor) -> Tensor:
@@ -81,20 +84,55 @@ def safe_sqrt(squared: Tensor, threshold: Tensor) -> Tensor:
     return torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
 
 
+class Rows:
+    """Embeddings [B, D] of which several losses ask the same: each answer is computed once, when it is asked for.
+
+    Ask outside autocast, as with `full_precision`.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    @functools.cached_property
+    def centered(self) -> tuple[Tensor, Tensor]:
+        """The embeddings in float64 less their mean, and that mean [D]."""
+        return center(self.x)
+
+    @functools.cached_property
+    def squared(self) -> Tensor:
+        """Squared distances [B, B] between the rows, never negative, zero on the diagonal."""
+        products = gram(self.centered[0])
+        lengths = products.diagonal()
+        squared = (lengths[:, None] + lengths[None, :] - 2 * products).clamp(min=0)
+        return squared.masked_fill(torch.eye(len(squared), dtype=torch.bool, device=squared.device), 0.0)
+
+    @functools.cached_property
+    def lengths(self) -> Tensor:
+        """Squared lengths [B]."""
+        return squared_lengths(self.centered[0])
+
+    @functools.cached_property
+    def identical(self) -> Tensor:
+        """Squared distance [] at and below which two rows count as identical."""
+        return identity_threshold(self.lengths, self.centered[1], self.x.dtype)
+
+    @functools.cached_property
+    def distances(self) -> Tensor:
+        """Distances [B, B] between the rows, zero without gradient where identical."""
+        return safe_sqrt(self.squared, self.identical)
+
+    def distances_to(self, others: Tensor) -> Tensor:
+        """Distances [B, C] from the rows to the rows of `others` [C, D]."""
+        points, origin = self.centered
+        wide = widen(others)
+        others = _moved(wide, origin, ours=wide is not others)
+        lengths = self.lengths[:, None] + squared_lengths(others)[None, :]
+        return safe_sqrt(torch.addmm(lengths, points, others.T, alpha=-2).clamp(min=0), self.identical)
+
+
 def pairwise_distances(x: Tensor) -> Tensor:
     """Distances [B, B] between the rows of `x` [B, D] in float64, zero without gradient where identical."""
-    points, origin = center(x)
-    threshold = identity_threshold(points.square().sum(1), origin, x.dtype)
-    return safe_sqrt(squared_distances(points), threshold)
-
-
-def distances_to(x: Tensor, others: Tensor) -> Tensor:
-    """Distances [B, C] from the rows of `x` [B, D] to the rows of `others` [C, D] in float64."""
-    points, origin = center(x)
-    others = widen(others) - origin
-    lengths = points.square().sum(1)
-    squared = lengths[:, None] + others.square().sum(1)[None, :] - 2 * points @ others.T
-    return safe_sqrt(squared.clamp(min=0), identity_threshold(lengths, origin, x.dtype))
+    return Rows(x).distances
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from trainables.errors import UsageError
 from trainables.losses import checks, geometry
 from trainables.losses.angle import AngleSum
+from trainables.losses.geometry import Rows
 from trainables.losses.processes import joined
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ POINT_DISTANCES = ("mse", "squared_l2", "l2", "cosine", "smooth_l1")
 RELATION_DISTANCES = ("square", "huber")
 FEATURE_NORMS = ("none", "l2", "bn")
 CENTERS = ("running", "batch", "epoch")
+
+Both = tuple[Rows, Rows]  # The student's and the teacher's.
 
 
 def point_loss(
@@ -105,7 +108,14 @@ def normalise_features(x: Tensor, feature_norm: str) -> Tensor:
     return x
 
 
-def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", distance: str = "square") -> Tensor:
+def pair_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    reduction: str = "mean",
+    distance: str = "square",
+    both: Both | None = None,
+) -> Tensor:
     """Difference of pairwise distances, each divided by its batch's mean (HORKD, Eq. 3, the 2-order term).
 
     Args:
@@ -114,6 +124,7 @@ def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", dist
         reduction: See the module.
         distance: "square" (the paper) or "huber", which with `reduction="reference"` is the distance-wise
             loss of RKD.
+        both: `Rows` of the two, where other terms have asked them already.
 
     Raises:
         UsageError: If the batches differ or a name is unknown.
@@ -126,8 +137,7 @@ def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", dist
         return geometry.nothing(student)
     pairs = batch * (batch - 1)
     with geometry.full_precision(student):
-        ours = geometry.pairwise_distances(student)
-        theirs = geometry.pairwise_distances(teacher.detach())
+        ours, theirs = (rows.distances for rows in both or _rows(student, teacher))
         # The student's mean is not held constant: the gradient knows that distances are relative.
         ours = geometry.safe_divide(ours, ours.sum() / pairs)
         theirs = geometry.safe_divide(theirs, theirs.sum() / pairs)
@@ -137,7 +147,7 @@ def pair_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", dist
         )
 
 
-def angle_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean") -> Tensor:
+def angle_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean", both: Both | None = None) -> Tensor:
     """Huber difference of the cosines of all triplets' angles (HORKD, Eq. 4-5, the 3-order term; RKD's angle
     loss).
 
@@ -148,6 +158,7 @@ def angle_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean") -> 
         student: Embeddings [B, Ds].
         teacher: Embeddings [B, Dt], constant; the widths may differ.
         reduction: See the module.
+        both: `Rows` of the two, where other terms have asked them already.
 
     Raises:
         UsageError: If the batches differ or the reduction is unknown.
@@ -159,7 +170,10 @@ def angle_loss(student: Tensor, teacher: Tensor, *, reduction: str = "mean") -> 
         return geometry.nothing(student)
     triplets = batch * (batch - 1) * (batch - 2)
     with geometry.full_precision(student):
-        total: Tensor = AngleSum.apply(geometry.at_least_float32(student), teacher.detach())
+        ours, theirs = both or _rows(student, teacher)
+        identical = torch.stack([ours.identical.detach(), theirs.identical])
+        dtype = geometry.at_least_float32(student).dtype
+        total: Tensor = AngleSum.apply(ours.squared, theirs.squared, identical, dtype)
         return total / {"mean": triplets, "sum_over_anchors_mean": batch, "reference": batch**3}[reduction]
 
 
@@ -192,6 +206,7 @@ def center_loss(
     reduction: str = "mean",
     distance: str = "square",
     normalise: bool = True,
+    both: Both | None = None,
 ) -> Tensor:
     """Difference of the distances to the class centres (HORKD, Eq. 7, the C-order term).
 
@@ -205,6 +220,7 @@ def center_loss(
         distance: "square" or "huber".
         normalise: Divide the distances by their mean over the valid relations, separately for student and
             teacher.
+        both: `Rows` of the two, where other terms have asked them already.
 
     Returns:
         Scalar []; `0 * student.sum()` if fewer than two centres are valid.
@@ -222,8 +238,9 @@ def center_loss(
         valid = torch.ones(classes, dtype=torch.bool, device=student.device)
     valid = valid.expand(batch, classes)
     with geometry.full_precision(student):
-        ours = torch.where(valid, geometry.distances_to(student, student_centers), 0.0)
-        theirs = torch.where(valid, geometry.distances_to(teacher.detach(), teacher_centers.detach()), 0.0)
+        mine, yours = both or _rows(student, teacher)
+        ours = torch.where(valid, mine.distances_to(student_centers), 0.0)
+        theirs = torch.where(valid, yours.distances_to(teacher_centers.detach()), 0.0)
         count = valid.sum().clamp(min=1)
         if normalise:
             ours = geometry.safe_divide(ours, ours.sum() / count)
@@ -368,13 +385,14 @@ class HorkdLoss(nn.Module):
         teacher = teacher.detach()
         if self.gather:
             student, teacher, labels = joined(student), joined(teacher), joined(labels)
-        terms = {name: getattr(self, f"_{name}")(student, teacher, labels) for name in self.terms}
+        both = _rows(student, teacher)
+        terms = {name: getattr(self, f"_{name}")(student, teacher, labels, both) for name in self.terms}
         total = geometry.nothing(student)
         for name, weight in self.weights(progress).items():
             total = total + weight * terms[name]
         return total, terms
 
-    def _point(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    def _point(self, student: Tensor, teacher: Tensor, labels: Tensor, both: Both) -> Tensor:
         if self.projector is not None:
             with geometry.full_precision(student):
                 student = self.projector(student.to(self.projector.weight.dtype))
@@ -386,13 +404,13 @@ class HorkdLoss(nn.Module):
             reduction=self.spec.reduction,
         )
 
-    def _pair(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return pair_loss(student, teacher, reduction=self.spec.reduction, distance=self.spec.pair_distance)
+    def _pair(self, student: Tensor, teacher: Tensor, labels: Tensor, both: Both) -> Tensor:
+        return pair_loss(student, teacher, reduction=self.spec.reduction, distance=self.spec.pair_distance, both=both)
 
-    def _angle(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        return angle_loss(student, teacher, reduction=self.spec.reduction)
+    def _angle(self, student: Tensor, teacher: Tensor, labels: Tensor, both: Both) -> Tensor:
+        return angle_loss(student, teacher, reduction=self.spec.reduction, both=both)
 
-    def _center(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    def _center(self, student: Tensor, teacher: Tensor, labels: Tensor, both: Both) -> Tensor:
         if self.spec.centers == "batch":
             student_centers, counts = class_centers(student, labels, self.classes)
             teacher_centers, _ = class_centers(teacher, labels, self.classes)
@@ -414,6 +432,7 @@ class HorkdLoss(nn.Module):
             valid,
             reduction=self.spec.reduction,
             distance=self.spec.pair_distance,
+            both=both,
         )
         if self.training and self.spec.centers == "running":
             self._update_student_centers(student.detach(), labels)
@@ -460,3 +479,7 @@ def _set_centers(centers: Tensor, seen: Tensor, total: Tensor, count: Tensor, wh
 
 def _differences(ours: Tensor, theirs: Tensor, distance: str) -> Tensor:
     return (ours - theirs).square() if distance == "square" else F.huber_loss(ours, theirs, reduction="none")
+
+
+def _rows(student: Tensor, teacher: Tensor) -> Both:
+    return Rows(student), Rows(teacher.detach())

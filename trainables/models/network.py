@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from trainables.models.convolution import Conv2d
+
+PLAIN = (nn.Conv2d, Conv2d)
+
 
 class Outputs(NamedTuple):
     """What a network says about a batch."""
@@ -88,6 +92,6 @@ def fold(network: nn.Module) -> None:
         if isinstance(module, nn.Sequential):
             for place, (layer, after) in enumerate(itertools.pairwise(list(module))):
                 # Other libraries have normalisations of their own that do more, such as activate.
-                if type(layer) is nn.Conv2d and type(after) is nn.BatchNorm2d:
+                if isinstance(layer, nn.Conv2d) and type(layer) in PLAIN and type(after) is nn.BatchNorm2d:
                     module[place], module[place + 1] = fuse_conv_bn_eval(layer, after), nn.Identity()
     network.to(memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models.convolution import Conv2d
 from trainables.models.network import Network, widened
 
 
@@ -116,7 +117,7 @@ def _resnet(
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainables.models.convolution import Conv2d
 from trainables.models.network import Network, widened
 
 
@@ -37,7 +38,7 @@ def vgg11(*, channels: int, classes: int, width: float = 1.0, embedding: int = 0
             # The bias is idle before a normalisation; it is kept so that parameter counts match the published
             # ones.
             layers += [
-                nn.Conv2d(inputs, outputs, 3, padding=1),
+                Conv2d(inputs, outputs, 3, padding=1),
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(inplace=True),
             ]
