@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m sweeps run horkd_order_ablation
 
 test: $(VENV)/ready check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not kill and not browser and not slurm" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile -m "not kill and not browser and not slurm" --durations=15
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

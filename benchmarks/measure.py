@@ -176,11 +176,8 @@ def one_thread() -> None:
 
 @contextlib.contextmanager
 def as_stages_run() -> Iterator[None]:
-    """One thread, the deterministic algorithms and the memory of a stage, and afterwards what was before."""
+    """One thread and the deterministic algorithms of a stage, and afterwards what was before."""
     import torch
-
-    # Freed once, as a network's maps are in a stage's first step, so much memory is kept by the allocator from then on.
-    torch.zeros(2**22)
 
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import trainables
 from sweeps import cost
 from sweeps.plan import Planner, Resolved, examples
 from trainables.data.packed import Packed
@@ -27,7 +28,7 @@ from trainables.spec import (
 
 MOST_TRIALS = 20_000  # Beyond, only what was asked for is counted.
 READ_SECONDS = 2e-6  # Of one kept output, mapped and warm.
-BUSY = Path(__file__).with_name("busy.py")
+BUSY = Path(trainables.__file__).with_name("busy.py")
 
 Timer = Callable[[TrainingSpec, int, int], float]
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 
 import search_spaces
 from sweeps import plan
-from sweeps.forecast import best, forecasts
+from sweeps.forecast import best, busy, forecasts
 from sweeps.plan import Planner, Resolved, Survey, build_graph, survey
 from trainables.artifacts import Store
 from trainables.data.packed import open_packed
@@ -169,3 +174,45 @@ def test_an_augmentation_of_too_many_views_is_said_to_be_kept_by_epochs(packed_d
         assert found["cached"].unbounded == unbounded
         assert ("more than 1,000 views" in found["cached"].sentence) == unbounded
         assert not found["cached_epochs"].unbounded
+
+
+# Beside busy cores.
+
+
+def children(of: int) -> list[int]:
+    """Processes of a process, alive or not yet waited for."""
+    return [int(pid) for pid in Path(f"/proc/{of}/task/{of}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_cores_are_busy_as_long_as_they_should_be() -> None:
+    before = children(os.getpid())
+    with busy(0):
+        assert children(os.getpid()) == before
+    with busy(2):
+        (first, second) = [pid for pid in children(os.getpid()) if pid not in before]
+        used = [_cpu(pid) for pid in (first, second)]
+        time.sleep(1)
+        assert all(_cpu(pid) > was for pid, was in zip((first, second), used, strict=True))
+    assert children(os.getpid()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_cores_are_free_again_when_who_kept_them_busy_was_killed() -> None:
+    program = "from sweeps.forecast import busy; import time\nwith busy(1): print('in', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as asking:
+        assert asking.stdout is not None and asking.stdout.readline() == "in\n"
+        (worker,) = children(asking.pid)
+        asking.send_signal(signal.SIGKILL)
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists() or "\nState:\tZ" in Path(f"/proc/{worker}/status").read_text():
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the core was still busy ten seconds later")
+
+
+def _cpu(pid: int) -> int:
+    """Clock ticks that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

@@ -352,6 +352,25 @@ def test_a_student_may_begin_with_the_weights_of_its_assistant(place: Callable[[
     assert not same(weights(kept), weights(fresh))
 
 
+def test_a_live_guide_is_asked_without_its_normalisations_also_where_it_lends_its_weights(
+    place: Callable[[], Store], data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place()
+    assistant = run(store, TeacherSpec(data=data, **TINY | {"epochs": 1}))
+    asked: list[Guide] = []
+    usual = Guide.__call__
+
+    def spied(self: Guide, images: Tensor, maps: bool = False) -> Any:
+        asked.append(self)
+        return usual(self, images, maps)
+
+    monkeypatch.setattr(Guide, "__call__", spied)
+    made = run(store, StudentSpec(data=data, init_from_assistant=True, horkd=ALL, **TINY), guide=assistant)
+    assert asked
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for guide in asked for m in guide.network.modules())
+    assert weights(made).keys() == weights(assistant).keys()
+
+
 @pytest.mark.parametrize(
     ("assistant", "differs"),
     [

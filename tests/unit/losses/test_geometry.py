@@ -11,7 +11,7 @@ def test_distances_equal_the_norms_of_differences() -> None:
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 50
     expected = (x[:, None] - x[None]).norm(dim=2)
     torch.testing.assert_close(geometry.pairwise_distances(x), expected)
-    torch.testing.assert_close(geometry.distances_to(x, x[:3]), expected[:, :3], rtol=1e-7, atol=1e-6)
+    torch.testing.assert_close(geometry.Rows(x).distances_to(x[:3]), expected[:, :3], rtol=1e-7, atol=1e-6)
 
 
 def test_identical_rows_far_from_the_origin_are_at_distance_zero() -> None:

@@ -1,4 +1,4 @@
-"""A core kept busy as a training keeps it, until standard input ends; run by its path, see `sweeps.forecast`."""
+"""A core kept busy as a training keeps it, until standard input ends; run by its path."""
 
 from __future__ import annotations
 
