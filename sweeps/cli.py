@@ -151,7 +151,7 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
 @study_flags
 @place_flags
 @click.option("--cells", is_flag=True, help="List every cell.")
-@click.option("--measure", is_flag=True, help="Time the frozen networks here for some seconds, for a better forecast.")
+@click.option("--measure", is_flag=True, help="Pack the data and time the frozen networks here, for a better forecast.")
 @json_flag
 def show(
     study: str, out: str | None, store: str | None, cells: bool, measure: bool, as_json: bool, **words: Any
@@ -160,7 +160,8 @@ def show(
     from sweeps.conduct import prepare
     from sweeps.runs import Place
 
-    ready = prepare(_request(study, **words), Place.of(out, store), narrate, pack=False)
+    # Which images are trained on, and so what is timed, only the packed data tell.
+    ready = prepare(_request(study, **words), Place.of(out, store), narrate, pack=measure)
     _show(ready, cells, as_json, measure=measure)
 
 

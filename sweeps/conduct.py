@@ -31,6 +31,7 @@ from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.plugged import Origin
+from trainables.spec import TrainingSpec
 from trainables.stages.base import verdict
 
 METRICS = {
@@ -125,9 +126,18 @@ class Prepared:
             return forecast.forecasts(*what)
         from trainables.stages.outputs import forward_seconds
 
-        jobs = min(self.request.jobs or cores.available(), sum(self.survey.distinct.values()))
-        with forecast.busy(max(0, jobs - 1)):
-            return forecast.forecasts(*what, functools.partial(forward_seconds, packed))
+        jobs = min(cores.available(), sum(self.survey.distinct.values()), forecast.MOST_BUSY + 1)
+        with contextlib.ExitStack() as stack:
+
+            @functools.cache
+            def beside_others() -> None:
+                stack.enter_context(forecast.busy(jobs - 1))
+
+            def timer(spec: TrainingSpec, side: int, batch: int) -> float:
+                beside_others()
+                return forward_seconds(packed, spec, side, batch)
+
+            return forecast.forecasts(*what, timer)
 
 
 def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
@@ -202,7 +212,7 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         request: What was asked.
         place: Where runs and store live.
         say: Tells the person what takes time.
-        pack: Whether to pack data that is not packed yet; `show` and `--dry-run` do not.
+        pack: Whether to pack data that is not packed yet; `--dry-run` and a mere `show` do not.
 
     Raises:
         UsageError, DataError, MachineError: With what must hold, what was got and what to do.

@@ -16,6 +16,7 @@ import trainables
 from sweeps import cost
 from sweeps.plan import Planner, Resolved, examples
 from trainables.data.packed import Packed
+from trainables.errors import MachineError
 from trainables.spec import (
     MOST_VIEWS,
     TEACHER_OUTPUTS,
@@ -28,6 +29,7 @@ from trainables.spec import (
 
 MOST_TRIALS = 20_000  # Beyond, only what was asked for is counted.
 READ_SECONDS = 2e-6  # Of one kept output, mapped and warm.
+MOST_BUSY = 8  # Cores kept busy: each takes 300 MB, and more hardly change what one beside them can do.
 BUSY = Path(trainables.__file__).with_name("busy.py")
 
 Timer = Callable[[TrainingSpec, int, int], float]
@@ -100,6 +102,9 @@ def busy(cores: int) -> Iterator[None]:
 
     Cores share caches, clocks and sometimes their units of arithmetic: beside others, a network's seconds of CPU can
     be nearly twice those it has alone.
+
+    Raises:
+        MachineError: If they cannot be kept busy.
     """
     one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with contextlib.ExitStack() as stack:
@@ -118,7 +123,11 @@ def busy(cores: int) -> Iterator[None]:
         try:
             for other in others:
                 assert other.stdout is not None
-                other.stdout.readline()
+                if other.stdout.readline() != b"busy\n":
+                    raise MachineError(
+                        f"{cores} more processes must run beside what is measured, but one ended with {other.wait()}. "
+                        "Leave --measure out for an estimate."
+                    )
             yield
         finally:
             for other in others:

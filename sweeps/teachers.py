@@ -2,7 +2,7 @@
 
 `--set teacher.weights=PATH` makes the teacher a stage that is checked instead of trained. The path is read once and
 replaced by the digits that its weights have in the store, so neither keys nor a later `resume` know of it. Torch is
-imported only where there is a file, or another library's network, to look at.
+imported only where there is a file, or a network that is not ours, to look at.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables import plugged
 from trainables import spec as specs
+from trainables.compute import embedding_width
 from trainables.data.protocols import cut_for
 from trainables.errors import UsageError
 from trainables.recipes import GIVEN
@@ -186,15 +187,14 @@ def check_chain(
         guides = [(other, guide) for other, guide in read if isinstance(guide, TrainingSpec)]
         if isinstance(spec, DistillationSpec) and spec.distils:
             methods = specs.methods_of(spec.method)
-            on_maps = any(map(specs.reads_maps, methods))
-            channels = int(data.get("channels", 3))
+            on_maps = any(_reads_maps(spec, method) for method in methods)
             for other in (spec, *(guide for _, guide in guides)):
-                if on_maps and not _has_maps(other, channels):
+                if on_maps and not _has_maps(other, data):
                     mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = None
-            for method in filter(_of_one_width, methods):
-                ours = _embedding_width(spec, channels, teachers)
+            for method in (name for name in methods if _of_one_width(spec, name)):
+                ours = _embedding_width(spec, data, teachers)
                 for other_role, guide in guides:
-                    theirs = _embedding_width(guide, channels, teachers)
+                    theirs = _embedding_width(guide, data, teachers)
                     if 0 not in (ours, theirs) and ours != theirs:
                         mistakes[
                             f"method={method} needs embeddings of one width, but the {role}'s has {ours} and the "
@@ -230,38 +230,51 @@ def _reads_logits(method: str) -> bool:
     return method == "kd" or (offer is not None and bool(offer.facts["logits"]))
 
 
-def _of_one_width(method: str) -> bool:
+def _of_one_width(spec: DistillationSpec, method: str) -> bool:
     offer = plugged.find("loss", method)
-    return offer is not None and bool(offer.facts["same_width"])
+    return offer is not None and bool(offer.facts["same_width"]) and spec.plugin.of_loss(method)["weight"] > 0
 
 
-def _has_maps(spec: TrainingSpec, channels: int) -> bool:
+def _reads_maps(spec: DistillationSpec, method: str) -> bool:
+    on = plugged.find("loss", method) is None or spec.plugin.of_loss(method)["weight"] > 0
+    return specs.reads_maps(method) and on
+
+
+def _has_maps(spec: TrainingSpec, data: Mapping[str, Any]) -> bool:
     if plugged.find("network", spec.architecture) is not None:
-        return _measures(spec, channels)[1]
+        return _measures(spec, data)[1]
     return not spec.architecture.startswith(specs.OUTSIDE) or spec.architecture.startswith(OTHERS_WITH_MAPS)
 
 
-def _embedding_width(spec: TrainingSpec, channels: int, teachers: Mapping[str, Mapping[str, Any]]) -> int:
+def _embedding_width(spec: TrainingSpec, data: Mapping[str, Any], teachers: Mapping[str, Mapping[str, Any]]) -> int:
     """Width of a stage's embedding; 0 where the network cannot be had, which is another mistake."""
     if isinstance(spec, PretrainedSpec):
         return int(teachers.get(spec.weights, {}).get("embedding_width", 0))
-    return spec.embedding or _measures(spec, channels)[0]
+    if plugged.find("network", spec.architecture) is None and not spec.architecture.startswith(specs.OUTSIDE):
+        return embedding_width(spec)
+    return _measures(spec, data)[0]
 
 
-def _measures(spec: TrainingSpec, channels: int) -> tuple[int, bool]:
-    """Width of a network's embedding and whether it has feature maps."""
-    network = (spec.architecture, channels, spec.width, spec.embedding, spec.stem)
+def _measures(spec: TrainingSpec, data: Mapping[str, Any]) -> tuple[int, bool]:
+    """Width of a network's embedding and whether it has feature maps, found on the network itself."""
+    classes = int(data.get("classes") or 2)
+    network = (spec.architecture, int(data.get("channels", 3)), classes, spec.width, spec.embedding, spec.stem)
     return _measures_of_network(*network, plugged.generation())
 
 
 @functools.cache
 def _measures_of_network(
-    architecture: str, channels: int, width: float, embedding: int, stem: str, generation: int
+    architecture: str, channels: int, classes: int, width: float, embedding: int, stem: str, generation: int
 ) -> tuple[int, bool]:
+    import torch
+
     from trainables.models import build
 
     try:
-        network = build(architecture, channels=channels, classes=2, width=width, embedding=embedding, stem=stem)
+        with torch.random.fork_rng(devices=[]):
+            network = build(
+                architecture, channels=channels, classes=classes, width=width, embedding=embedding, stem=stem
+            )
     except UsageError:
         return 0, True
     return int(network.embedding_width), bool(network.map_widths)

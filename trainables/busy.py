@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import os
 import threading
-import time
 
 import torch
 from torch import nn
-
-AT_MOST = 600.0  # Seconds, whatever happens to the one that asked.
 
 
 def main() -> None:
@@ -19,14 +16,12 @@ def main() -> None:
     network = nn.Sequential(*layers, nn.BatchNorm2d(64), nn.ReLU()).to(memory_format=torch.channels_last)
     images = torch.randn(32, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     # Who asked holds the other end: it ends with them, killed or not.
-    asked = threading.Thread(target=sys.stdin.buffer.read, daemon=True)
+    asked = threading.Thread(target=os.read, args=(0, 1), daemon=True)
     asked.start()
-    began, told = time.monotonic(), False
-    while asked.is_alive() and time.monotonic() - began < AT_MOST:
+    network(images).square().mean().backward()
+    print("busy", flush=True)
+    while asked.is_alive():
         network(images).square().mean().backward()
-        if not told:
-            print("busy", flush=True)
-            told = True
 
 
 if __name__ == "__main__":

@@ -305,7 +305,7 @@ def weights_survive_a_file(name: str) -> None:
 
 
 def survives_folding(name: str) -> None:
-    """With its batch normalisations folded into its convolutions, as for kept outputs, it says the same."""
+    """With its batch normalisations folded into its convolutions, as a guide's are, it says the same."""
     network = _network(name).train()
     side = 2 * _sides(name)[0]
     images = torch.randn(8, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainables import metrics
+from trainables import metrics, plugged
 from trainables import spec as specs
 from trainables.artifacts import Artifact
 from trainables.data.augment import augment
@@ -672,7 +672,8 @@ def train(
     mentor = Guide(guide, splits, device, spec.task, kept) if guide is not None else None
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
-    if mentor is not None:
+    maps = trainer.loss is not None and trainer.loss.needs_maps
+    if mentor is not None and not maps and plugged.find("network", mentor.spec.architecture) is None:
         fold(mentor.network)  # Not before: its weights may be what the student begins with.
     if spec.start_weights:
         trainer.begin_with_file(context.store.root)

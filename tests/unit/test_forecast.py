@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import search_spaces
-from sweeps import plan
+from sweeps import forecast, plan
+from sweeps.cli import cli
 from sweeps.forecast import best, busy, forecasts
 from sweeps.plan import Planner, Resolved, Survey, build_graph, survey
 from trainables.artifacts import Store
 from trainables.data.packed import open_packed
+from trainables.errors import MachineError
 from trainables.recipes import OUTPUTS
 from trainables.spec import TrainingSpec, stage_key, to_plain
 from trainables.stages.base import Context, attempt
@@ -176,7 +180,21 @@ def test_an_augmentation_of_too_many_views_is_said_to_be_kept_by_epochs(packed_d
         assert not found["cached_epochs"].unbounded
 
 
-# Beside busy cores.
+# Measured, beside busy cores.
+
+
+def test_measuring_packs_the_data_and_times_the_networks(tmp_path: Path) -> None:
+    words = ["show", "horkd_order_ablation", "--preset", "tiny", "--json", "--out", str(tmp_path)]
+    told = []
+    for more in ([], ["--measure"], ["--measure"]):
+        done = CliRunner().invoke(cli, [*words, *more])
+        assert done.exit_code == 0, done.output
+        told.append({way["way"]: way for way in json.loads(done.stdout)["teacher_outputs"]})
+        assert bool(list(tmp_path.rglob("*.arrow"))) is bool(more)
+    estimate, *measured = (ways["live"]["seconds"] for ways in told)
+    # No two measurements agree to the last digit, and an estimate is always the same.
+    assert len({estimate, *measured}) == 3
+    assert [ways["live"]["asked"] for ways in told] == 3 * [told[0]["live"]["asked"]]
 
 
 def children(of: int) -> list[int]:
@@ -195,6 +213,14 @@ def test_cores_are_busy_as_long_as_they_should_be() -> None:
         time.sleep(1)
         assert all(_cpu(pid) > was for pid, was in zip((first, second), used, strict=True))
     assert children(os.getpid()) == before
+
+
+def test_cores_that_cannot_be_kept_busy_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit(3)")
+    monkeypatch.setattr(forecast, "BUSY", broken)
+    with pytest.raises(MachineError, match="one ended with 3"), busy(1):
+        pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -651,6 +651,7 @@ def test_unequal_widths_are_refused_before_anything_starts(desk: Any) -> None:
     with pytest.raises(UsageError, match=r"assistant's has 32 and the teacher's 64. Set `embedding` of one"):
         planned("horkd+nearness", *widths, "assistant.width=0.5")
     planned("horkd+nearness", *widths, "assistant.width=0.5", "assistant.embedding=64")
+    planned("horkd+nearness", *widths, "assistant.width=0.5", "assistant.nearness.weight=0")
 
 
 def test_a_network_without_maps_is_refused_beside_a_loss_on_maps(desk: Any) -> None:

@@ -371,7 +371,7 @@ class HorkdLoss(nn.Module):
     def forward(
         self, student: Tensor, teacher: Tensor, labels: Tensor, *, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted total [] and the unweighted terms [] by name.
+        """Weighted total [] and the unweighted terms [] by name, which share one graph.
 
         Args:
             student: Embeddings [B, Ds].

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 # Where products over patches won, for batches of 16 to 256 (`benchmarks/whole_step.py` shows the whole).
@@ -62,7 +61,6 @@ class _OverPatches(torch.autograd.Function):
         return made.view(len(x), height, width, len(weight)).permute(0, 3, 1, 2)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding

@@ -86,12 +86,19 @@ def widened(channels: int, width: float) -> int:
 def fold(network: nn.Module) -> None:
     """Put every batch normalisation that follows a convolution in a sequence into that convolution, in place.
 
-    For networks in evaluation mode that are never trained again; outputs agree within rounding.
+    For networks in evaluation mode that are never trained again; outputs agree within rounding. Normalisations
+    without running statistics stay, and so do layers on which something is hooked.
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             for place, (layer, after) in enumerate(itertools.pairwise(list(module))):
                 # Other libraries have normalisations of their own that do more, such as activate.
-                if isinstance(layer, nn.Conv2d) and type(layer) in PLAIN and type(after) is nn.BatchNorm2d:
+                if not (isinstance(layer, nn.Conv2d) and type(layer) in PLAIN and type(after) is nn.BatchNorm2d):
+                    continue
+                if after.running_mean is not None and not any(map(_hooked, (layer, after))):
                     module[place], module[place + 1] = fuse_conv_bn_eval(layer, after), nn.Identity()
     network.to(memory_format=torch.channels_last)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)

@@ -69,6 +69,15 @@ def test_what_needs_no_gradient_gets_none_and_no_image_is_no_failure() -> None:
     assert ours(x[:0]).shape == (0, 3, 2, 2)
 
 
+@pytest.mark.usefixtures("any_channels")
+def test_a_gradient_can_be_differentiated_once_more() -> None:
+    ours, _ = pair(2, 3, 3, 2, 1, bias=True)
+    x = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert ours.bias is not None
+    parts = (x, ours.weight.detach().requires_grad_(), ours.bias.detach().requires_grad_())
+    assert torch.autograd.gradgradcheck(lambda *given: convolution._OverPatches.apply(*given, 2, 1).pow(2), parts)
+
+
 def test_only_small_maps_under_many_channels_are_products() -> None:
     layer = Conv2d(256, 256, 3, padding=1)
     fits = torch.zeros(1, 256, 4, 4)

@@ -133,3 +133,20 @@ def test_a_folded_network_says_the_same_without_normalisations(name: str) -> Non
     assert not [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for one, two in zip((*before[:2], *before.maps), (*after[:2], *after.maps), strict=True):
         assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
+
+
+def test_only_what_can_be_folded_is() -> None:
+    def sequence() -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+    watched, listened, weighed = sequence(), sequence(), sequence()
+    weighed[0] = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+    listened[1].register_forward_hook(lambda *_: None)
+    watched[1] = nn.BatchNorm2d(4, track_running_stats=False)
+    plain = sequence()
+    network = nn.Sequential(watched, listened, weighed, plain).eval()
+    fold(network)
+    kept = [any(isinstance(layer, nn.BatchNorm2d) for layer in part) for part in (watched, listened, weighed, plain)]
+    assert kept == [True, True, True, False]
+    for part in (watched, listened, weighed, plain):
+        assert part(torch.randn(2, 3, 5, 5)).isfinite().all()
