@@ -139,7 +139,7 @@ def _refill(found: Artifact, context: Context) -> None:
         time.sleep(0.0 if store.has(found.key) else 0.5)
 
 
-def forward_seconds(packed: Packed, spec: TrainingSpec, side: int, batch: int, least: float = 1.0) -> float:
+def forward_seconds(packed: Packed, spec: TrainingSpec, side: int, batch: int, least: float = 3.0) -> float:
     """CPU seconds that one image costs a frozen network of `spec` on one thread, measured for about `least` seconds."""
     torch.set_num_threads(1)
     channels, seen = packed.info.channels, spec.upsample_to or spec.resolution or side
