@@ -266,18 +266,12 @@ def _measures(spec: TrainingSpec, data: Mapping[str, Any]) -> tuple[int, bool]:
 def _measures_of_network(
     architecture: str, channels: int, classes: int, width: float, embedding: int, stem: str, generation: int
 ) -> tuple[int, bool]:
-    import torch
-
-    from trainables.models import build
+    from trainables.models.registry import widths
 
     try:
-        with torch.random.fork_rng(devices=[]):
-            network = build(
-                architecture, channels=channels, classes=classes, width=width, embedding=embedding, stem=stem
-            )
+        return widths(architecture, channels=channels, classes=classes, width=width, embedding=embedding, stem=stem)
     except UsageError:
         return 0, True
-    return int(network.embedding_width), bool(network.map_widths)
 
 
 def _unfit(spec: TrainingSpec, channels: int, start: Mapping[str, Any]) -> str:

@@ -120,3 +120,10 @@ def measure(name: str, *, side: int) -> tuple[float, int, int, int]:
     layers = sum(isinstance(module, (nn.Conv2d, nn.Linear)) for module in network.modules())
     macs = count_macs(network, channels=3, side=side) * (32 / side) ** 2
     return macs, layers, sum(weight.numel() for weight in network.parameters()), network.embedding_width
+
+
+def widths(name: str, **asked: Any) -> tuple[int, bool]:
+    """Width of the embedding of the network that `build` gives, and whether it has feature maps."""
+    with torch.random.fork_rng(devices=[]):
+        network = build(name, **asked)
+    return network.embedding_width, bool(network.map_widths)
