@@ -366,7 +366,8 @@ def _compare(
     ]
     said = []
     if missing:
-        said.append(f"{len(missing)} names are missing ({first(_their_names(missing, network, head))})")
+        names_are = "name is" if len(missing) == 1 else "names are"
+        said.append(f"{len(missing)} {names_are} missing ({first(_their_names(missing, network, head))})")
     if extra:
         said.append(f"{len(extra)} names are unknown to it ({first(extra)})")
     if wrong:

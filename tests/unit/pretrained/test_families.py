@@ -322,7 +322,7 @@ def test_a_classifier_without_bias_is_kept_or_refused_at_once() -> None:
     own = build("resnet_thin", channels=3, classes=5).state_dict()
     del own["classifier.bias"]
     shapes = {name: tuple(value.shape) for name, value in own.items()}
-    with pytest.raises(UsageError, match=r"1 names are missing \(classifier.bias\)"):
+    with pytest.raises(UsageError, match=r"1 name is missing \(classifier.bias\)"):
         identify(shapes, PretrainedSpec(head="keep"), name="f.pth")
     assert identify(shapes, PretrainedSpec(), name="f.pth").classes == 5
     theirs = torchvision.models.resnet18(weights=None, num_classes=4).eval()

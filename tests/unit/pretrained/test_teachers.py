@@ -238,7 +238,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a missing key": (
         {"layer3.1.bn2.weight": None},
         {},
-        r"does not fit iresnet18: 1 names are missing \(layer3.1.bn2.weight\)",
+        r"does not fit iresnet18: 1 name is missing \(layer3.1.bn2.weight\)",
     ),
     "an unexpected key": ({"surplus.weight": torch.zeros(2)}, {}, r"1 names are unknown to it \(surplus.weight\)"),
     "another architecture": ({}, {"architecture": "iresnet34"}, r"does not fit iresnet34: \d+ names are missing"),
@@ -280,7 +280,7 @@ def test_nothing_is_kept_of_a_file_that_does_not_fit(tmp_path: Path) -> None:
     state = linear_resnet().state_dict()
     del state["trunk.3.body.0.weight"]
     torch.save(state, tmp_path / "teacher.pth")
-    with pytest.raises(UsageError, match=r"1 names are missing \(trunk.3.body.0.weight\)"):
+    with pytest.raises(UsageError, match=r"1 name is missing \(trunk.3.body.0.weight\)"):
         shelf.admit(str(tmp_path / "teacher.pth"), tmp_path / "store", PretrainedSpec(architecture="resnet_thin"))
     assert os.listdir(tmp_path) == ["teacher.pth"]
 
