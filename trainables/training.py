@@ -12,11 +12,11 @@ import math
 import os
 import platform
 import resource
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from trainables import metrics, plugged
 from trainables import spec as specs
 from trainables.artifacts import Artifact
-from trainables.data.augment import augment
+from trainables.data.augment import draw_views, take_views
 from trainables.data.batches import epoch_batches, generator, load, normalise, remembered_statistics, to_float
 from trainables.data.degrade import degrade, enlarge
 from trainables.data.packed import Packed, PackedInfo, open_packed
@@ -203,14 +203,18 @@ class Guide:
 
         Args:
             images: uint8 [B, C, H, W], the views themselves.
-            rows: Their places in the training split, int64 [B] on the CPU.
-            views: Indices of the views, int64 [B] on the CPU.
+            rows: Their places in the training split, int64 [B], best at `lookup_place`.
+            views: Indices of the views, int64 [B], likewise.
             epoch: Counted from 1.
             maps: Whether feature maps are wanted, which are never kept.
         """
         if self.kept is None:
             return self(images, maps=maps)
         return self.kept(rows, views if self.kept.part == "views" else torch.full_like(rows, epoch))
+
+    def lookup_place(self, otherwise: torch.device) -> torch.device:
+        """Where kept outputs are looked up; `otherwise` where nothing is kept."""
+        return otherwise if self.kept is None else self.kept.place
 
 
 class Mapped:
@@ -224,6 +228,16 @@ class Mapped:
     def __getitem__(self, where: Tensor | slice) -> Tensor:
         """uint8 [b, C, H, W]."""
         return load(self.packed, self.indices[where if isinstance(where, slice) else where.numpy()])[0]
+
+
+class Batch(NamedTuple):
+    """Positions of one batch in the training split and its drawn views, each int64 [B] wherever it is read."""
+
+    at_images: Tensor  # Beside the images.
+    views: Tensor  # Beside the images.
+    at_labels: Tensor  # On the device.
+    at_outputs: Tensor  # Where kept outputs are looked up.
+    outputs_views: Tensor  # Likewise.
 
 
 @dataclass
@@ -458,29 +472,25 @@ class Trainer:
             self.loss.train()
         self.network.train()
         maps = self.loss is not None and self.loss.needs_maps
-        count = len(splits.train_labels)
-        batches = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
-        # All positions travel to the device now: a copy inside the epoch would wait for it.
-        chosen = [(batch, batch.to(splits.train_images.device), batch.to(self.device)) for batch in batches]
-        draws = generator(spec.seed, epoch, "augment")
+        batches = self._batches(epoch)
         sums: dict[str, Tensor] = {}
         rate = 0.0
-        for number, (rows, where, wanted) in enumerate(chosen):
+        for number, batch in enumerate(batches):
             progress = (epoch - 1 + number / len(batches)) / spec.epochs
             rate = learning_rate(spec, progress, epoch - 1 + (number + 1) / len(batches))
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            images, views = augment(splits.train_images[where], spec.augment, pad=spec.pad, generator=draws)
+            images = take_views(splits.train_images[batch.at_images], spec.augment, spec.pad, batch.views)
             images = images.to(self.device, non_blocking=True)
-            labels = splits.train_labels[wanted]
+            labels = splits.train_labels[batch.at_labels]
             with autocast(spec, self.device):
                 outputs = self.network(self.view(images), maps=maps)
                 label_loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=spec.label_smoothing)
                 total = self.label_weight * label_loss
                 terms: dict[str, Tensor] = {}
                 if self.loss is not None and self.guide is not None:
-                    theirs = self.guide.on(images, rows, views, epoch, maps=maps)
-                    distilled, terms = self.loss(outputs, theirs, labels, wanted, progress=progress)
+                    theirs = self.guide.on(images, batch.at_outputs, batch.outputs_views, epoch, maps=maps)
+                    distilled, terms = self.loss(outputs, theirs, labels, batch.at_labels, progress=progress)
                     total = total + distilled
                 if spec.triplet.weight > 0:
                     triplet = triplet_loss(
@@ -512,6 +522,25 @@ class Trainer:
             weights = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
             self.best = (value, epoch, weights)
         self.history.append({"epoch": epoch} | row)
+
+    def _batches(self, epoch: int) -> list[Batch]:
+        """The epoch's batches, where they are read: one copy of all positions now, because each copy inside the epoch
+        would wait for the device."""
+        spec, splits = self.spec, self.splits
+        count = len(splits.train_labels)
+        rows = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
+        draws = generator(spec.seed, epoch, "augment")
+        views = [draw_views(len(batch), spec.augment, pad=spec.pad, generator=draws) for batch in rows]
+        sizes = [len(batch) for batch in rows]
+
+        def at(place: torch.device, parts: list[Tensor]) -> Sequence[Tensor]:
+            return parts if place.type == "cpu" else torch.cat(parts).to(place).split(sizes)
+
+        images, outputs = splits.train_images.device, self.device
+        if self.guide is not None:
+            outputs = self.guide.lookup_place(self.device)
+        places = at(images, rows), at(images, views), at(self.device, rows), at(outputs, rows), at(outputs, views)
+        return [Batch(*parts) for parts in zip(*places, strict=True)]
 
     def _average(self) -> None:
         if self.average is None:

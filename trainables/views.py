@@ -111,6 +111,11 @@ class KeptOutputs:
             self._resident[part] = torch.cat([torch.from_numpy(np.array(array)) for array in arrays], 1).to(self.device)
 
     @property
+    def place(self) -> torch.device:
+        """Where rows and columns are looked up: on the device that holds everything, else on the CPU."""
+        return self.device if self._resident else torch.device("cpu")
+
+    @property
     def bytes(self) -> int:
         """Of all shards."""
         return sum(array.nbytes for arrays in self._maps.values() for array in arrays)
@@ -118,7 +123,7 @@ class KeptOutputs:
     def __call__(self, rows: Tensor, columns: Tensor) -> Outputs:
         """Outputs [B] in float32 for images `rows` int64 [B] seen in views or epochs `columns` int64 [B].
 
-        Where the outputs lie on the device the indices may, too; else both are read on the CPU.
+        Indices that lie elsewhere than at `place` are copied there, for which a GPU is waited for.
         """
         found = {}
         for part in PARTS:
@@ -126,7 +131,7 @@ class KeptOutputs:
                 there = self._resident[part]
                 residual = there[rows.to(self.device), columns.to(self.device) - self._starts[0]]
             else:
-                residual = torch.from_numpy(self._gather(part, rows.numpy(), columns.numpy()))
+                residual = torch.from_numpy(self._gather(part, rows.cpu().numpy(), columns.cpu().numpy()))
                 residual = residual.to(self.device, non_blocking=True)
             found[part] = residual.float() + self.mean[part]
         return Outputs(found["embedding"], found["logits"])

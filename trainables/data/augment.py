@@ -40,8 +40,13 @@ def augment(images: Tensor, kind: str, *, pad: int, generator: torch.Generator) 
         The views uint8 [B, C, H, W] and their indices int64 [B], from which `view` makes them again; the indices lie
         where the generator does.
     """
-    index = torch.randint(view_count(kind, pad), (len(images),), generator=generator, device=generator.device)
-    return _view(images, kind, pad, index.to(images.device)), index
+    index = draw_views(len(images), kind, pad=pad, generator=generator)
+    return take_views(images, kind, pad, index.to(images.device)), index
+
+
+def draw_views(count: int, kind: str, *, pad: int, generator: torch.Generator) -> Tensor:
+    """Indices int64 [count] of drawn views, where the generator lies: what `augment` draws, without the images."""
+    return torch.randint(view_count(kind, pad), (count,), generator=generator, device=generator.device)
 
 
 def view(images: Tensor, kind: str, pad: int, view_index: Tensor | int) -> Tensor:
@@ -56,10 +61,11 @@ def view(images: Tensor, kind: str, pad: int, view_index: Tensor | int) -> Tenso
     index = torch.as_tensor(view_index, dtype=torch.int64, device=images.device).expand(len(images))
     if len(index) and not (int(index.min()) >= 0 and int(index.max()) < views):
         raise UsageError(f"A view index must be from 0 to {views - 1} for {kind} with pad {pad}.")
-    return _view(images, kind, pad, index)
+    return take_views(images, kind, pad, index)
 
 
-def _view(images: Tensor, kind: str, pad: int, index: Tensor) -> Tensor:
+def take_views(images: Tensor, kind: str, pad: int, index: Tensor) -> Tensor:
+    """As `view` with indices that `draw_views` made, int64 [B] beside the images: looks at none, so waits for no GPU."""
     crop, flip = "crop" in kind, "flip" in kind
     result = images
     if crop and pad > 0:
