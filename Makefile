@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check kill slurm browser bench clean
+.PHONY: demo test check kill slurm browser bench gpu clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,13 @@ browser: $(VENV)/ready
 # Half an hour on an idle machine; `make bench QUICK=--quick` is minutes and shows the table. See docs/performance.md.
 bench: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(QUICK)
+
+# One table of what a GPU does, in at most 8 minutes. It needs torch, numpy, safetensors and pyarrow alone, so it sets nothing
+# up; `make gpu TINY=--tiny` tries its logic anywhere. See docs/performance.md.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu $(TINY)
+	@if $(GPU_PYTHON) -c "import pytest" 2>/dev/null; then $(GPU_PYTHON) -m pytest -q -m gpu tests/gpu; fi
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import direct, measure
+from benchmarks import direct_images, measure
 from benchmarks.measure import Row
 from trainables.data.augment import augment, view
 from trainables.spec import StudentSpec
@@ -51,7 +51,7 @@ def both(images: np.ndarray, index: Tensor, sides: tuple[int, ...]) -> tuple[lis
     """The same views from both sides, for holding them against each other."""
     seen = view(torch.from_numpy(images), "crop_flip", PAD, index)
     decoded = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-    theirs = direct.augmented(decoded, index.numpy(), PAD, MEAN, STD, sides)
+    theirs = direct_images.augmented(decoded, index.numpy(), PAD, MEAN, STD, sides)
     return [reader(seen) for reader in views_of(sides)], theirs
 
 
@@ -64,7 +64,7 @@ def row(sides: tuple[int, ...], batch: int, rounds: int, repeats: int = 5) -> Ro
     views = 2 * (2 * PAD + 1) ** 2
 
     def pillow() -> None:
-        direct.augmented(decoded, draws.integers(0, views, batch), PAD, MEAN, STD, sides)
+        direct_images.augmented(decoded, draws.integers(0, views, batch), PAD, MEAN, STD, sides)
 
     def batched() -> None:
         for _ in range(repeats):

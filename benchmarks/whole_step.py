@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import augmentation, direct, measure
+from benchmarks import augmentation, direct, direct_images, measure
 from benchmarks.measure import Row
 from trainables.artifacts import Artifact, sha256_of
 from trainables.data.augment import view_count
@@ -176,7 +176,7 @@ class Reference:
             chosen = torch.from_numpy(self.draws.permutation(len(self.labels))[: self.batch])
         if views is None:
             views = self.draws.integers(0, view_count("crop_flip", PAD), len(chosen))
-        high, low = direct.augmented(
+        high, low = direct_images.augmented(
             self.decoded[chosen.numpy()], views, PAD, augmentation.MEAN, augmentation.STD, self.sides
         )
         labels = self.labels[chosen]

@@ -83,6 +83,8 @@ def prepare(spec: specs.StageSpec, context: Context) -> torch.device:
         if not torch.cuda.is_available():
             raise MachineError("A GPU was asked for, but torch finds none. Run without --gpus, or see `doctor`.")
         torch.backends.cudnn.benchmark = False
+        # By default convolutions round float32 to ten bits there (TF32), and a loss would differ in its third digit.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Without it cuBLAS is not deterministic.
         if 0 < context.gpu_share < 1:
             torch.cuda.set_per_process_memory_fraction(context.gpu_share)
