@@ -22,7 +22,7 @@ from typing import TypeVar
 from trainables.data import tars, zips
 from trainables.data.stored import FILE_BYTES, HIDDEN, LOOP, NOT_REGULAR, Gathered, Stored, clean, is_hidden
 from trainables.errors import DataError
-from trainables.regular_files import read_bytes
+from trainables.regular_files import opened, read_bytes
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 
@@ -192,3 +192,20 @@ def each_content(files: Iterable[_Stored]) -> Iterator[tuple[_Stored, bytes | st
                 yield file, content if len(content) == file.size else "the archive ends within it"
             except DAMAGE as error:
                 yield file, f"{type(error).__name__}: {str(error).replace(file.path, '').strip()}"
+
+
+def beginnings(files: Iterable[Stored], length: int = 32) -> Iterator[bytes]:
+    """The first bytes of files; nothing of those that cannot be read, or lie in a compressed tar far from its start."""
+    for file in files:
+        try:
+            with ExitStack() as stack:
+                if file.offset is None:
+                    yield stack.enter_context(opened(file.path)).read(length)
+                elif file.compression == "zip":
+                    yield zips.ZipReader(stack, Path(file.path)).read_some(file, length)
+                elif not file.compression:
+                    stream = stack.enter_context(opened(file.path))
+                    stream.seek(file.offset)
+                    yield stream.read(min(length, file.size))
+        except DAMAGE:
+            continue

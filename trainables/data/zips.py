@@ -57,9 +57,13 @@ class ZipReader:
 
     def read(self, file: Stored) -> bytes:
         """The bytes of a member, their check sum compared; no more than were listed are unpacked."""
+        content = self.read_some(file, file.size + 1)
+        return content if len(content) == file.size else b""
+
+    def read_some(self, file: Stored, length: int) -> bytes:
+        """Its first bytes."""
         member = self._members.get(file.offset if file.offset is not None else -1)
         if member is None:
             raise ValueError("the archive changed since it was listed")
         with self._archive.open(member) as stream:
-            content = stream.read(file.size + 1)
-        return content if len(content) == file.size else b""
+            return stream.read(length)

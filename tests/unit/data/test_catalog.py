@@ -221,7 +221,7 @@ def test_check_tells_what_is_in_a_folder(tmp_path, make_images):
         "14 images of 2 classes, 7 to 7 each",
         "no split of its own: 20 % of each class are drawn for test",
         "0 of 2 test files are also in training, byte for byte",
-        "1 other files are passed over",
+        "1 passed over (no image): 1 .txt: cat/notes.txt",
     ]
 
 
@@ -230,7 +230,7 @@ def test_check_finds_test_images_that_were_trained(tmp_path, make_images):
     shutil.copytree(tmp_path / "train", tmp_path / "test")
     source = catalog.locate(f"folder:{tmp_path}", data_root=None, size=4)
     rows = catalog.check(open_packed(catalog.pack(source, tmp_path / "packed").path))
-    assert rows[-1] == (False, "10 of 10 test images are also in training, pixel for pixel")
+    assert rows[-1].message == "10 of 10 test images are also in training, pixel for pixel" and not rows[-1].ok
 
 
 def test_check_finds_altered_pixels(make_packed):
@@ -352,7 +352,7 @@ def test_check_compares_lfw_with_the_known_counts_and_its_folds(tmp_path, make_l
 def test_check_finds_people_in_several_folds(tmp_path, make_lfw):
     pairs = "2\t1\nCy\t1\t2\nCy\t1\tBo\t1\nFlo\t1\t2\nCy\t2\tEd\t1\n"
     rows = catalog.check(catalog.locate("lfw", data_root=make_lfw(tmp_path, pairs=pairs)))
-    assert (False, "4 people are named in the pairs, 1 of them in more than one fold") in rows
+    assert (False, "4 people are named in the pairs, 1 of them in more than one fold", False) in rows
 
 
 def test_check_says_when_a_set_is_whole(tmp_path, make_orl, monkeypatch):
@@ -372,11 +372,12 @@ def test_check_finds_files_that_are_in_both_splits_or_two_classes(tmp_path, make
     shutil.copy(birds / "002.Bird_2" / "Bird_0.jpg", birds / "011.Bird_11" / "Bird_0.jpg")
     place = make_tar(root / "CUB_200_2011", suffix) if suffix else root
     rows = catalog.check(catalog.locate("cub200", data_root=place))
-    assert (True, "its own split: 6 for training, 6 for test, every class on both sides") in rows
-    assert (False, "1 of 6 test files are also in training, byte for byte") in rows
+    assert (True, "its own split: 6 for training, 6 for test, every class on both sides", False) in rows
+    assert (False, "1 of 6 test files are also in training, byte for byte", False) in rows
     assert (
         True,
         "1 of the images are in more than one class, for example 002.Bird_2/Bird_0.jpg and 002.Bird_2/Bird_1.jpg",
+        True,
     ) in rows
 
 
@@ -384,7 +385,7 @@ def test_check_lets_other_classes_be_tested(tmp_path, make_sop):
     source = catalog.locate("sop", data_root=make_sop(tmp_path))
     assert "its own split: 6 for training, 6 for test, 0 classes on both sides" in messages(source)
     rows = catalog.check(open_packed(catalog.pack(source, tmp_path / "packed").path))
-    assert (True, "2 classes are for training and 2 others for test") in rows and all(row.ok for row in rows)
+    assert (True, "2 classes are for training and 2 others for test", False) in rows and all(row.ok for row in rows)
 
 
 def test_download_goes_through_torchvision(tmp_path, monkeypatch, make_cifar):
