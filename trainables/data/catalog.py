@@ -27,7 +27,8 @@ from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
-from trainables.regular_files import TEXT_BYTES, check as check_regular, read_text
+from trainables.regular_files import TEXT_BYTES, read_text
+from trainables.regular_files import check as check_regular
 
 __all__ = [
     "DATASETS",
@@ -201,7 +202,10 @@ def _read_notes(folder: Path) -> dict[str, list[str]]:
 
 def _write_index(folder: Path, entries: dict[str, str], notes: dict[str, list[str]]) -> None:
     kept = {identity: file for identity, file in entries.items() if (folder / file).exists()}
-    content = {"sources": kept, "notes": {identity: said for identity, said in notes.items() if said and identity in kept}}
+    content = {
+        "sources": kept,
+        "notes": {identity: said for identity, said in notes.items() if said and identity in kept},
+    }
     aside = folder / f".index.{os.getpid()}.tmp"
     try:
         with open(aside, "w") as file:

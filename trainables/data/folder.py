@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainables.data.archives import ARCHIVE_SUFFIXES, Tree, is_archive, tree_of
-from trainables.data.images import LEAST_IMAGES, SUFFIXES, TEST_FRACTION, ImageFile, Listing, more
+from trainables.data.images import LEAST_IMAGES, SUFFIXES, ImageFile, Listing, more
 from trainables.data.layout import LOOSE, Layout, Placed, layout_of
 from trainables.data.packed import TRAIN
 from trainables.data.passed import is_image, others
@@ -33,7 +33,8 @@ def list_folder(path: Path) -> Listing:
     if not path.exists():
         raise DataError(f"No folder at {path}. {_LAYOUT}")
     if not path.is_dir():
-        raise DataError(f"{path} is a file, but must be a folder or an archive ({_ARCHIVES}). {_LAYOUT}")
+        what = "is a file" if path.is_file() else "is no regular file"
+        raise DataError(f"{path} {what}, but must be a folder or an archive ({_ARCHIVES}). {_LAYOUT}")
     return list_tree(tree_of([path]), path)
 
 

@@ -8,19 +8,20 @@ from collections.abc import Collection, Iterable
 from enum import IntEnum
 
 # Folders with these words (and numbers) hold whatever was stored together, and never name a class.
-_GROUPS = frozenset(
+_GROUPS = (
     "batch part chunk shard fold split disk disc cd dvd volume vol partition subset archive batches session sess "
     "sitting visit take recording rec sequence seq clip video camera cam kamera image images img imgs photo photos "
-    "picture pictures pics frame frames data dataset jpg jpeg png".split()
+    "picture pictures pics frame frames data dataset jpg jpeg png"
 )
 # Folders with these words tell how a picture was taken, where the folder above names what it shows.
-_CIRCUMSTANCES = frozenset(
+_CIRCUMSTANCES = (
     "left right front frontal profile side up down top bottom back rear near far close view angle pose yaw pitch "
     "distance position indoor outdoor inside outside day night morning noon evening light dark bright illumination "
     "lighting rgb ir nir vis visible thermal depth grey gray colour color infrared neutral smile smiling glasses "
     "sunglasses mask occluded occlusion expression gallery probe track tracklet shot burst scene run round trial crop "
-    "crops cropped aligned original orig raw full small large high low time date week month year".split()
+    "crops cropped aligned original orig raw full small large high low time date week month year"
 )
+_GROUP_WORDS, _CIRCUMSTANCE_WORDS = frozenset(_GROUPS.split()), frozenset(_CIRCUMSTANCES.split())
 _BATCHES = frozenset(("batch", "shard", "chunk", "fold"))  # Say so whatever other words stand beside them.
 _PARTS = {
     "train": ("train", "training"),
@@ -45,9 +46,9 @@ def says(name: str, own_words: Collection[str] = ()) -> Says:
     words = [token for token in tokens if not token.isdecimal() and token not in own_words]
     if not words:
         return Says.NUMBER if any(token.isdecimal() for token in tokens) else Says.NAME
-    if all(_among(word, _GROUPS) for word in words) or any(_among(word, _BATCHES) for word in words):
+    if all(_among(word, _GROUP_WORDS) for word in words) or any(_among(word, _BATCHES) for word in words):
         return Says.GROUP
-    if all(_among(word, _GROUPS) or _among(word, _CIRCUMSTANCES) for word in words):
+    if all(_among(word, _GROUP_WORDS) or _among(word, _CIRCUMSTANCE_WORDS) for word in words):
         return Says.CIRCUMSTANCE
     short = len(words) == 1 and len(words[0]) <= 2 and len(tokens) > 1
     return Says.NUMBER if short else Says.NAME  # s1, n000001, id10001.
@@ -71,11 +72,15 @@ def part_of(name: str) -> str | None:
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ only in case or in how Unicode writes a letter; single letters may differ in case."""
+    """Pairs of names that differ only in case, in how Unicode writes a letter or in what cannot be seen.
+
+    Single letters may differ in case, as the classes of handwriting do.
+    """
     seen: dict[str, str] = {}
     found = []
     for name in sorted(names):
-        written = unicodedata.normalize("NFC", name)
+        seen_letters = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+        written = unicodedata.normalize("NFC", seen_letters).strip()
         key = written if len(written) == 1 else unicodedata.normalize("NFKC", written.casefold()).casefold()
         other = seen.setdefault(key, name)
         if other != name:

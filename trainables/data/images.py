@@ -26,9 +26,8 @@ from trainables.data.pixels import DAMAGE, Content, Scale, decoded
 from trainables.data.stored import Stored, shown
 from trainables.errors import DataError
 
-SUFFIXES = tuple(
-    ".jpg .jpeg .jpe .jfif .png .pgm .ppm .pbm .pnm .bmp .gif .webp .tif .tiff".split()
-)
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .pgm .ppm .pbm .pnm .bmp .gif .webp .tif .tiff"
+SUFFIXES = tuple(_SUFFIXES.split())
 TEST_FRACTION = 0.2
 LEAST_IMAGES = 3  # One each for training, validation and test.
 Progress = Callable[[int, int], None]  # Called with images done and images in all.

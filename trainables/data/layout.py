@@ -113,11 +113,17 @@ def layout_of(
 
 
 def _looked_through(rows: list[_Image]) -> tuple[list[_Image], list[_Image]]:
-    """Take away folders that hold everything else; and images that lie in no folder, apart."""
+    """Take away folders that hold everything else; and images that lie in no folder then, apart."""
     deep = [image for image in rows if len(image.path) > 1]
     loose = [image for image in rows if len(image.path) == 1]
-    while deep and len({image.path[0] for image in deep}) == 1 and all(len(image.path) > 2 for image in deep):
-        deep = [image.below() for image in deep]
+    while deep and len({image.path[0] for image in deep}) == 1:
+        below = [image.below() for image in deep]
+        deeper = [image for image in below if len(image.path) > 1]
+        # A folder with images of its own is looked through only where the folders in it can be classes.
+        if len({image.path[0] for image in deeper}) < (1 if len(deeper) == len(below) else 2):
+            break
+        loose += [image for image in below if len(image.path) == 1]
+        deep = deeper
     return deep, loose
 
 
@@ -307,7 +313,9 @@ def _check_below(paths: Sequence[_Path], level: int, where: str, own_words: Coll
 
 def _seen(paths: Sequence[_Path], deepest: int) -> str:
     levels = [_names(paths, level) for level in range(deepest)]
-    return ", in them ".join(f"{len(names):,} {'folders' if len(names) > 1 else 'folder'} ({_listed(names)})" for names in levels)
+    return ", in them ".join(
+        f"{len(names):,} {'folders' if len(names) > 1 else 'folder'} ({_listed(names)})" for names in levels
+    )
 
 
 def _refuse_alike(classes: Iterable[str], where: str) -> None:
@@ -315,7 +323,7 @@ def _refuse_alike(classes: Iterable[str], where: str) -> None:
     if found:
         first, second = found[0]
         raise DataError(
-            f"Two class folders of {where} differ only in case or in how Unicode writes a letter: {shown(first)} "
+            f"Two class folders of {where} differ only in case or in how Unicode writes them: {shown(first)} "
             f"({first!a}) and {shown(second)} ({second!a}){', and others' if len(found) > 1 else ''}. Rename or merge "
             "them, so that it is clear whether they are one class."
         )

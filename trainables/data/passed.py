@@ -18,7 +18,7 @@ OTHER = "no image"
 # Images by their names, of kinds that are not read.
 _FOREIGN = (
     ".avif .heic .heif .jp2 .j2k .jpx .jxl .jxr .tga .ico .svg .eps .psd .raw .dng .cr2 .nef .arw .exr .hdr .dcm .nii "
-    ".npy .npz .mat .mp4 .avi .mov .mkv .webm .ras .sgi .pcx .xcf .pfm .pam".split()
+    ".npy .npz .mat .mp4 .avi .mov .mkv .webm .ras .sgi .pcx .xcf .pfm .pam"
 )
 _MAGIC = (
     b"\xff\xd8\xff",
@@ -58,14 +58,12 @@ def others(files: Mapping[str, Stored], images: Mapping[str, object]) -> dict[st
     for name in rest:
         if not is_image(name):
             by_suffix[_suffix(name)].append(name)
-    looks = set(_FOREIGN) | {
+    looks = set(_FOREIGN.split()) | {
         suffix
         for suffix, names in by_suffix.items()
         if any(_is_picture(head) for head in beginnings([rest[name] for name in names[:_SAMPLE]]))
     }
-    return {
-        name: UNNAMED if is_image(name) else UNREAD if _suffix(name) in looks else OTHER for name in rest
-    }
+    return {name: UNNAMED if is_image(name) else UNREAD if _suffix(name) in looks else OTHER for name in rest}
 
 
 def _suffix(name: str) -> str:

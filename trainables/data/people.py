@@ -153,9 +153,7 @@ def list_people(tree: Tree, own_words: Collection[str] = ()) -> Listing:
         raise _too_few(tree, people, "<person>/*.jpg")
     labels = {person: label for label, person in enumerate(people)}
     files = tuple(
-        ImageFile.at(
-            image.stored, relative="/".join(image.path), label=labels[image.class_name], split=image.split
-        )
+        ImageFile.at(image.stored, relative="/".join(image.path), label=labels[image.class_name], split=image.split)
         for image in sorted(layout.images, key=lambda image: image.name)
     )
     taken = {image.name: None for image in layout.images} | dict.fromkeys(layout.loose)

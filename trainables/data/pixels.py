@@ -110,7 +110,8 @@ def _kind(image: Image.Image) -> str:
         return "whole"
     if image.mode == "F":
         return "fractions"
-    raws = (tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3] for tile in image.tile)
+    tiles = getattr(image, "tile", [])  # Only images that come from a file have them.
+    raws = (tile[3][0] if isinstance(tile[3], tuple) and tile[3] else tile[3] for tile in tiles)
     if any(";16" in str(raw) for raw in raws):
         return "colour"
     return {"1": "1-bit", "P": "palette", "PA": "palette", "CMYK": "CMYK"}.get(image.mode, "")

@@ -127,9 +127,7 @@ def _read_batch(file: Path, layout: CifarLayout, classes: int) -> tuple[np.ndarr
     content = load_pickle(file)
     rows = _field(file, content, b"data", np.ndarray)
     if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072 or len(rows) == 0:
-        raise DataError(
-            f"{file} must hold rows of 3072 bytes (3x32x32), but holds {rows.dtype} of shape {rows.shape}."
-        )
+        raise DataError(f"{file} must hold rows of 3072 bytes (3x32x32), but holds {rows.dtype} of shape {rows.shape}.")
     listed = _field(file, content, layout.labels, list)
     known = all(type(label) is int and 0 <= label < classes for label in listed)
     if len(listed) != len(rows) or not known:
@@ -162,7 +160,9 @@ def _field(file: Path, content: Any, key: bytes, kind: type) -> Any:
 
 def _name(file: Path, entry: Any) -> str:
     if not isinstance(entry, bytes | str):
-        raise DataError(f"{file} must name classes in words, but holds a {type(entry).__name__}. Unpack the archive again.")
+        raise DataError(
+            f"{file} must name classes in words, but holds a {type(entry).__name__}. Unpack the archive again."
+        )
     return _text(entry)
 
 
@@ -196,7 +196,11 @@ def load_pickle(path: Path) -> Any:
 def _check_numbers(content: bytes) -> None:
     """Refuse what makes an unpickler reserve memory for objects that are not there."""
     for operation, argument, _ in pickletools.genops(content):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument) > _MOST_REMEMBERED:
+        if (
+            operation.name in ("PUT", "BINPUT", "LONG_BINPUT")
+            and isinstance(argument, int)
+            and argument > _MOST_REMEMBERED
+        ):
             raise ValueError(f"it numbers an object {argument:,}")
 
 

@@ -10,15 +10,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from trainables.data.stored import LINK, NOT_REGULAR, Gathered, Stored, clean, inside
+from trainables.data.stored import LINK, NOT_REGULAR, Gathered, Stored, clean, inside, shown
 from trainables.errors import DataError
 from trainables.regular_files import check, opened
 
 _BLOCK = 512  # Everything in a tar begins at a multiple of this.
 _CHUNK = 1 << 20
 _MOST_PADDING = 64 << 20  # Zeros after the end; tar writes 10 KiB of them.
+_MOST_SKIPPED = 8 << 30  # Bytes of one file of a compressed archive, which are all unpacked to reach the next one.
 _MOST_HEADER = 1 << 20  # Bytes of a long name or of its other facts.
-_HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 class _BoundedMember(tarfile.TarInfo):
@@ -28,7 +35,7 @@ class _BoundedMember(tarfile.TarInfo):
         # tarfile would read such a header into memory, however large the archive says it is.
         if self.type in _HEADERS and self.size > _MOST_HEADER:
             raise ValueError(f"a header says that it has {self.size:,} bytes")
-        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def gather(path: Path, found: Gathered, again: str) -> None:
@@ -41,14 +48,14 @@ def gather(path: Path, found: Gathered, again: str) -> None:
     about = check(path)
     with ExitStack() as stack:
         stream, compression = open_stream(stack, path)
-        with tarfile.open(
-            fileobj=stream, mode="r:", errors="surrogateescape", tarinfo=_BoundedMember
-        ) as archive:
+        with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape", tarinfo=_BoundedMember) as archive:
             end = 0
             for member in archive:
                 end = member.offset_data + (-(-member.size // _BLOCK) * _BLOCK if member.isreg() else 0)
                 written = "/".join(part for part in member.name.split("/") if part not in ("", "."))
                 name, why = inside(member.name)
+                if compression and member.size > _MOST_SKIPPED:
+                    raise ValueError(f"{shown(member.name)} says that it has {member.size:,} bytes")
                 if member.isdir():
                     if name is not None:
                         found.folders.add(name)

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from trainables.data import catalog
 from trainables.data.packed import item_names, open_packed
@@ -173,7 +174,10 @@ def test_a_target_that_is_a_file_is_told(tmp_path):
         catalog.pack(catalog.locate("digits", data_root=None), tmp_path / "file")
 
 
-@pytest.mark.parametrize("data, hint", [("cifar-100", "cifar100"), ("digts", "digits")])
+@pytest.mark.parametrize(
+    "data, hint",
+    [("cifar-100", "cifar100"), ("digts", "digits"), ("CIFAR10", "cifar10"), ("CUB-200", "cub200"), ("LFW", "lfw")],
+)
 def test_unknown_names_get_a_hint(data, hint):
     with pytest.raises(UsageError, match=f"Did you mean '{hint}'"):
         catalog.locate(data, data_root=None)
@@ -353,6 +357,43 @@ def test_check_finds_people_in_several_folds(tmp_path, make_lfw):
     pairs = "2\t1\nCy\t1\t2\nCy\t1\tBo\t1\nFlo\t1\t2\nCy\t2\tEd\t1\n"
     rows = catalog.check(catalog.locate("lfw", data_root=make_lfw(tmp_path, pairs=pairs)))
     assert (False, "4 people are named in the pairs, 1 of them in more than one fold", False) in rows
+
+
+def test_check_warns_of_pairs_that_are_listed_twice(tmp_path, make_lfw):
+    pairs = "2\t1\nCy\t1\t2\nCy\t1\tBo\t1\nCy\t2\t1\nCy\t2\tEd\t1\n"
+    source = catalog.locate("lfw", data_root=make_lfw(tmp_path, pairs=pairs), size=8)
+    packed = open_packed(catalog.pack(source, tmp_path / "packed").path)
+    for subject in (source, packed):
+        (row,) = [row for row in catalog.check(subject) if "listed more than once" in row.message]
+        assert (
+            row.ok and row.warning and row.message.startswith("1 pairs are listed more than once, 1 of them in several")
+        )
+
+
+def test_check_warns_of_one_image_under_two_labels(tmp_path, make_images):
+    make_images(tmp_path / "in")
+    whole = tmp_path / "in" / "cat" / "image 0.png"
+    shutil.copy(whole, tmp_path / "in" / "dög" / "image 9.png")
+    Image.open(whole).save(tmp_path / "in" / "dög" / "image 8.bmp")  # Equal pixels, other bytes.
+    source = catalog.locate(f"folder:{tmp_path / 'in'}", data_root=None, size=8)
+    warned = [row for row in catalog.check(source) if row.warning]
+    assert len(warned) == 1 and warned[0].ok and "in more than one class" in warned[0].message
+    packed = catalog.check(open_packed(catalog.pack(source, tmp_path / "packed").path))
+    assert any(
+        row.warning and "more than one class, pixel for pixel, for example in cat and dög" in row.message
+        for row in packed
+    )
+
+
+def test_a_folder_and_its_archives_are_one_packed_file(tmp_path, make_images, make_tar):
+    folder = make_images(tmp_path / "birds", ("a b", "a", "é"), modes=("L", "RGB"))
+    loose = catalog.pack(catalog.locate(f"folder:{folder}", data_root=None, size=8), tmp_path / "packed")
+    shutil.make_archive(str(tmp_path / "birds"), "zip", folder)
+    for archive in (make_tar(folder), make_tar(folder, ".tgz"), tmp_path / "birds.zip"):
+        source = catalog.locate(f"folder:{archive}", data_root=None, size=8)
+        assert (source.images, source.name) == (15, f"folder:{archive.name}")
+        info = catalog.pack(source, tmp_path / "packed")
+        assert (info.fingerprint, info.path) == (loose.fingerprint, loose.path)
 
 
 def test_check_says_when_a_set_is_whole(tmp_path, make_orl, monkeypatch):

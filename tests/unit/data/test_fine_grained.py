@@ -31,9 +31,9 @@ def test_images_that_no_list_names_are_passed_over(tmp_path, make_cub):
     for name in ("images", "image_class_labels", "train_test_split"):
         rewrite(folder / f"{name}.txt", lambda text: "\n".join(text.splitlines()[4:]))
     listing = list_cub(tree_of([folder]))
-    assert listing.classes == ("007.Bird_7", "011.Bird_11") and [name.rpartition("/")[2] for name in listing.passed if name.endswith("jpg")] == [
-        f"Bird_{number}.jpg" for number in range(4)
-    ]
+    assert listing.classes == ("007.Bird_7", "011.Bird_11") and [
+        name.rpartition("/")[2] for name in listing.passed if name.endswith("jpg")
+    ] == [f"Bird_{number}.jpg" for number in range(4)]
 
 
 def test_images_that_a_list_names_must_be_there(tmp_path, make_cub):

@@ -6,8 +6,8 @@ from PIL import Image
 
 from trainables.data.folder import list_folder
 from trainables.data.images import read_images
-from trainables.data.survey import survey
 from trainables.data.packed import TEST, TRAIN
+from trainables.data.survey import survey
 from trainables.errors import DataError
 
 
@@ -43,7 +43,9 @@ def test_a_class_may_be_called_train(tmp_path, make_images):
     assert list_folder(make_images(tmp_path, ("bus", "train"))).classes == ("bus", "train")
 
 
-@pytest.mark.parametrize("parts", [("train", "test"), ("Train", "val"), ("test", "valid"), ("training", "dev", "testing")])
+@pytest.mark.parametrize(
+    "parts", [("train", "test"), ("Train", "val"), ("test", "valid"), ("training", "dev", "testing")]
+)
 def test_parts_without_class_folders_are_no_classes(tmp_path, make_images, parts):
     with pytest.raises(DataError, match="holds images straight in .* without class folders"):
         list_folder(make_images(tmp_path, parts))
@@ -186,7 +188,9 @@ def test_small_classes_are_counted_and_named(tmp_path, make_images):
 def test_folders_one_level_too_deep_are_told(tmp_path, make_images):
     make_images(tmp_path / "europe")
     make_images(tmp_path / "asia")
-    with pytest.raises(DataError, match=r"2 folders \(asia, europe\), in them 2 folders \(cat, dög\)\. cat, dög may name"):
+    with pytest.raises(
+        DataError, match=r"2 folders \(asia, europe\), in them 2 folders \(cat, dög\)\. cat, dög may name"
+    ):
         list_folder(tmp_path)
 
 

@@ -29,7 +29,9 @@ def pack(folder, tmp_path):
     return catalog.pack(catalog.locate(f"folder:{folder}", data_root=None, size=8), tmp_path / "packed")
 
 
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe%touch harm) (w) file\nshowpage\n%%EOF\n"
+EPS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe%touch harm) (w) file\nshowpage\n%%EOF\n"
+)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
@@ -39,7 +41,9 @@ def test_a_file_that_pillow_would_hand_to_another_program_is_refused(birds, tmp_
 
     monkeypatch.setattr(subprocess, "Popen", run)
     (birds / "a" / f"evil{suffix}").write_bytes(EPS)
-    with pytest.raises(DataError, match=rf"1 of 11 images .* a/evil\{suffix} \(.*by its content it is none of JPEG, PNG"):
+    with pytest.raises(
+        DataError, match=rf"1 of 11 images .* a/evil\{suffix} \(.*by its content it is none of JPEG, PNG"
+    ):
         pack(birds, tmp_path)
 
 

@@ -13,9 +13,9 @@ from trainables.data import blocks, catalog, images
 from trainables.data.archives import tree_of
 from trainables.data.folder import list_folder
 from trainables.data.images import Listing, read_images
-from trainables.data.survey import stored_side, survey
 from trainables.data.packed import TEST, TRAIN
 from trainables.data.people import list_people
+from trainables.data.survey import stored_side, survey
 from trainables.errors import DataError
 
 PROJECT = Path(__file__).parents[3]

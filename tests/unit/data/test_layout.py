@@ -95,9 +95,19 @@ def test_what_could_be_read_in_two_ways_is_refused_with_what_was_seen(folders):
         found(*folders)
 
 
-@pytest.mark.parametrize("pair", [("Ann", "ann"), ("Jos\u00e9", "Jose\u0301"), ("STRASSE", "straße"), ("ＡＢ", "AB")])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("Ann", "ann"),
+        ("Jos\u00e9", "Jose\u0301"),
+        ("STRASSE", "straße"),
+        ("ＡＢ", "AB"),
+        ("ann ", "ann"),
+        ("an\u200bn", "ann"),
+    ],
+)
 def test_names_that_differ_in_case_or_unicode_only_are_refused(pair):
-    with pytest.raises(DataError, match="differ only in case or in how Unicode writes"):
+    with pytest.raises(DataError, match="differ only in case or in how Unicode writes them"):
         found(*pair, "bob")
     with pytest.raises(DataError, match="differ only in case"):
         found(f"train/{pair[0]}", "train/bob", f"test/{pair[1]}", "test/bob")
@@ -173,6 +183,9 @@ def test_images_without_a_class_folder_are_named():
     assert layout.loose == ["top.png", "zz.jpg"] and len(layout.images) == 6
     parted = found(*each(("train", "test"), "cat", "dog"), also=("train/a.png", "b.png"))
     assert sorted(parted.loose) == ["b.png", "train/a.png"]
+    wrapped = found("set/cat", "set/dog", also=("set/a.png", "set/cat/more/1.png"))  # As an archive has it.
+    assert wrapped.loose == ["set/a.png"] and wrapped.classes == ["cat", "dog"] and len(wrapped.images) == 7
+    assert found("cat", "cat/more").classes == ["cat"]
 
 
 @pytest.mark.parametrize(
@@ -210,4 +223,8 @@ def test_people_with_sessions_are_people_in_folders_and_archives(tmp_path, make_
         place = make_tar(place, kind)
     people, own = list_people(tree_of([place])), list_folder(place)
     assert people.classes == own.classes == PEOPLE
-    assert [file.label for file in people.files] == [file.label for file in own.files] == [n for n in range(5) for _ in range(8)]
+    assert (
+        [file.label for file in people.files]
+        == [file.label for file in own.files]
+        == [n for n in range(5) for _ in range(8)]
+    )

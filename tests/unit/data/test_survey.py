@@ -42,7 +42,9 @@ def noise(count, top, dtype, side=8, low=0):
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
-@pytest.mark.parametrize(("top", "bits"), [(4095, 12), (3000, 12), (1023, 10), (16383, 14), (65535, 16), (200, 8), (1, 1)])
+@pytest.mark.parametrize(
+    ("top", "bits"), [(4095, 12), (3000, 12), (1023, 10), (16383, 14), (65535, 16), (200, 8), (1, 1)]
+)
 def test_images_of_16_bits_are_scaled_by_the_bits_they_use(tmp_path, make_arrays, top, bits, suffix):
     folder, arrays = make_arrays(noise(6, top, np.uint16), suffix)
     images, notes = packed_of(folder, tmp_path)
@@ -61,7 +63,9 @@ def test_images_of_fractions_are_scaled_by_their_largest_value(tmp_path, make_ar
     folder, arrays = make_arrays(floats)
     images, notes = packed_of(folder, tmp_path)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(images[name][0], np.rint(array.astype(np.float64) / (white / 255)).astype(np.uint8))
+        np.testing.assert_array_equal(
+            images[name][0], np.rint(array.astype(np.float64) / (white / 255)).astype(np.uint8)
+        )
     assert any(f"6 images hold floating point numbers, the largest value is {top:g}" in note for note in notes)
 
 
@@ -110,7 +114,9 @@ def png_of_16_bits(path, values):
 
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(("top", "refused"), [(4095, True), (16000, True), (65535, False)])

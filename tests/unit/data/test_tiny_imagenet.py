@@ -66,7 +66,12 @@ def test_it_is_found_by_name_and_packed(tiny, tmp_path, kind):
         source = catalog.locate("tiny_imagenet", data_root=root)
         assert source.path == place
     packed = open_packed(catalog.pack(source, tmp_path / "packed").path)
-    assert (packed.info.channels, packed.info.height, packed.info.train_images, packed.info.test_images) == (3, 12, 12, 6)
+    assert (packed.info.channels, packed.info.height, packed.info.train_images, packed.info.test_images) == (
+        3,
+        12,
+        12,
+        6,
+    )
     notes = catalog.notes_of(source, tmp_path / "packed")
     assert any("test/ have no published labels" in note for note in notes)
     assert all(row.ok for row in catalog.check(source))
@@ -80,7 +85,7 @@ def test_validation_images_may_be_in_folders_of_their_classes(tiny):
     with_list = by_class(list_tiny_imagenet(tree_of([tiny])), TEST)
     (tiny / "val" / "val_annotations.txt").unlink()
     assert sorted(by_class(list_tiny_imagenet(tree_of([tiny])), TEST)) == sorted(with_list)
-    assert dict((name, kind) for kind, name in with_list)["val_0.JPEG"] == CLASSES[2]
+    assert {name: kind for kind, name in with_list}["val_0.JPEG"] == CLASSES[2]
 
 
 def test_what_does_not_fit_is_refused(tiny):
