@@ -135,6 +135,8 @@ def data_check(
     if info is not None:
         rows += catalog.check(packed.open_packed(info.path, verify=True))
     content = {"data": name, "checks": [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows]}
+    if as_json:
+        content["passed_over"] = catalog.passed_over(source)
 
     def text() -> None:
         for check in rows:

@@ -89,7 +89,9 @@ def test_doubtful_data_is_a_warning_of_check_and_a_note_of_pack(orl: Path, tmp_p
     assert checked.returncode == 0, checked.stderr
     warned = [line for line in checked.stdout.splitlines() if line.startswith("WARN")]
     assert len(warned) == 2 and "session_1" in warned[0] and "loose.png" in warned[1]
-    rows = json.loads(sweeps("check", *words, "--json").stdout)["checks"]
+    answer = json.loads(sweeps("check", *words, "--json").stdout)
+    rows = answer["checks"]
+    assert answer["passed_over"] == {"loose.png": "an image without a class folder"}
     assert [row["message"] for row in rows if row["warning"]] == [line.removeprefix("WARN  ") for line in warned]
     packed = sweeps("pack", *words)
     assert (

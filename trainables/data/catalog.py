@@ -43,6 +43,7 @@ __all__ = [
     "locate",
     "notes_of",
     "pack",
+    "passed_over",
     "protocols_of",
 ]
 
@@ -65,6 +66,16 @@ def find_packed(source: Source, folder: Path) -> PackedInfo | None:
 def notes_of(source: Source, folder: Path) -> tuple[str, ...]:
     """What people should know about a packed source: images that were passed over, groups, scales; perhaps nothing."""
     return tuple(_read_notes(folder).get(source.identity, ()))
+
+
+def passed_over(source: Source) -> dict[str, str]:
+    """Every file of a set of image files that is not taken, by its name, with the reason.
+
+    Raises:
+        DataError: If the files cannot be listed.
+    """
+    listing = listing_of(source)
+    return dict(listing.passed) if listing is not None else {}
 
 
 def pack(
