@@ -143,22 +143,12 @@ def _parts(rows: Sequence[_Image], folders: Collection[str], where: str) -> dict
             f"{where} holds images straight in {_listed(tops)}, without class folders, so nothing tells their classes. "
             "Put them into a folder for each class. If these are classes, call them otherwise, as class_train."
         )
-    if "train" not in named.values():
-        return _parts_within_classes(rows)
-    if all(top in flat for top, part in named.items() if part == "train"):
-        return {}  # A class may be called train, as the vehicle is.
-    unlabelled = sorted(top for top in named if top in flat)
-    if unlabelled:
-        count = sum(len(tops[top]) for top in unlabelled)
-        raise DataError(
-            f"{_listed(unlabelled)} in {where} holds {count:,} images without class folders, so nothing tells their "
-            "classes, which train/ has. Move it out of there, or put its images into a folder for each class."
-        )
+    held: dict[str, list[str]] = defaultdict(list)
+    for top, part in sorted(named.items()):
+        held[part].append(top)
+    if len(held) < 2:
+        return _parts_within_classes(rows)  # A class may be called train, as the vehicle is.
     others = sorted(set(tops) - set(named))
-    held = {part: [top for top in named if named[top] == part] for part in dict.fromkeys(named.values())}
-    twice = [top for found in held.values() if len(found) > 1 for top in found]
-    if twice:
-        raise DataError(f"{_listed(twice)} in {where} name the same part of a set. Leave one of them there.")
     if others:
         count = sum(len(tops[top]) for top in others)
         raise DataError(
@@ -166,8 +156,18 @@ def _parts(rows: Sequence[_Image], folders: Collection[str], where: str) -> dict
             "parts are train, test and val (valid, validation, dev). Move the others out of there, or their images "
             "into one of the parts."
         )
-    if len(held) == 1:
-        return {}
+    twice = [top for found in held.values() if len(found) > 1 for top in found]
+    if twice:
+        raise DataError(f"{_listed(twice)} in {where} name the same part of a set. Leave one of them there.")
+    unlabelled = sorted(top for top in named if top in flat)
+    if unlabelled:
+        count = sum(len(tops[top]) for top in unlabelled)
+        raise DataError(
+            f"{_listed(unlabelled)} in {where} holds {count:,} images without class folders, so nothing tells their "
+            "classes, unlike in the other parts. Move it out of there, or put its images into a folder for each class."
+        )
+    if "train" not in held:
+        raise DataError(f"{where} holds {_listed(sorted(named))}, but no train/. Put the images for training there.")
     return {part: tops[found[0]] for part, found in held.items()}
 
 
@@ -286,7 +286,14 @@ def _check_below(paths: Sequence[_Path], level: int, where: str, own_words: Coll
     sure = {path for path in paths if len(path) == level + 1}
     harmless = {path[level + 1] for path in paths if len(path) > level + 1 and path[: level + 1] in sure}
     unsure = [path for path in paths if path[: level + 1] not in sure]
-    odd = set()
+    odd = {
+        inner
+        for path in paths
+        for inner in path[level + 1 :]
+        if says(inner, own_words) == Says.NAME
+        and (inner in classes or says(path[level], own_words) == Says.GROUP)
+        and inner != path[level]
+    }
     for path in unsure:
         name = path[level]
         for inner in path[level + 1 :]:

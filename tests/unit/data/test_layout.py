@@ -1,6 +1,7 @@
 """Which folder names the class of an image: one table for folders and archives."""
 
 import zipfile
+from random import Random
 
 import pytest
 
@@ -88,6 +89,8 @@ def test_the_class_is_the_folder_that_names_it(folders, classes):
         each(("session1", "session2"), "cam1", "cam2"),
         ["ann", "europe/bob", "europe/cid"],
         each(("10", "11"), "101", "102"),
+        ["ann", "bob", "ann/bob"],
+        ["images", "images/ann", "bob", "bob/1"],
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused_with_what_was_seen(folders):
@@ -160,7 +163,9 @@ def test_parts_are_the_split_and_validation_is_announced(tops, splits):
         (["train", "test"], "holds images straight in test, train|straight in train, test"),
         (["images/train", "images/val"], "holds images straight in"),
         (each(("unlabeled", "labelled"), "cat", "dog"), "cannot be told"),
-        (each(("val", "test"), "cat", "dog"), "cannot be told"),
+        (each(("val", "test"), "cat", "dog"), "holds test, val, but no train/"),
+        (["train", "test", "ann", "bob"], "holds test, train and beside them ann, bob with 6 images"),
+        ([*each(("train",), "cat", "dog"), *each(("extra",), "cat", "dog")], "cannot be told"),
     ],
 )
 def test_parts_that_are_unknown_or_have_no_classes_are_refused(folders, message):
@@ -228,3 +233,49 @@ def test_people_with_sessions_are_people_in_folders_and_archives(tmp_path, make_
         == [file.label for file in own.files]
         == [n for n in range(5) for _ in range(8)]
     )
+
+
+WORDS = (
+    "ann",
+    "bob",
+    "0",
+    "1",
+    "0001",
+    "left",
+    "session_1",
+    "batch_2",
+    "train",
+    "test",
+    "val",
+    "images",
+    "a",
+    "é",
+    "Ann",
+)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_of_any_tree_each_image_has_a_class_on_its_way_or_is_named(seed):
+    random = Random(seed)
+    words = random.sample(WORDS, random.randint(2, 6))
+    folders = {"/".join(random.choices(words, k=random.randint(1, 3))) for _ in range(random.randint(2, 8))}
+    also = tuple(random.sample(["x.png", "ann/x.png", "train/x.png", "0/left/x.png"], random.randint(0, 2)))
+    names = {f"{folder}/{number}.jpg" for folder in folders for number in range(3)} | set(also)
+    try:
+        layout = found(*folders, also=also)
+    except DataError as error:
+        assert len(str(error)) < 1000
+        return
+    assert sorted([image.name for image in layout.images] + layout.loose) == sorted(names)
+    labels = {image.name: image.class_name for image in layout.images}
+    assert all(label in name.split("/")[:-1] for name, label in labels.items())
+    assert len({label.casefold() for label in labels.values()}) == len(set(labels.values()))
+    # A number or circumstance that is the innermost folder of several others is nobody's class.
+    parents: dict[str, set[tuple[str, ...]]] = {}
+    for name in labels:
+        *above, inner, _ = name.split("/")
+        parents.setdefault(inner, set()).add(tuple(part for part in above if part_of(part) is None))
+    for name, label in labels.items():
+        *above, inner, _ = name.split("/")
+        if label == inner and label not in above and {part_of(part) for part in above} == {None}:
+            assert says(inner) == Says.NAME or len(parents[inner] - {()}) == 1, f"{label} of {name}: {sorted(labels)}"
