@@ -46,12 +46,17 @@ def data_list(as_json: bool, plugins: list[str]) -> None:
 
 @data.command("show")
 @click.argument("name")
+@click.option("--data-root", metavar="DIR", help="Also say whether it lies there [env: SWEEPS_DATA_ROOT].")
 @plugin_flag
 @json_flag
-def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
-    """Layout on the disk, terms and counts of a data set."""
-    from trainables.data.catalog import DATASETS
+def data_show(name: str, data_root: str | None, as_json: bool, plugins: list[str]) -> None:
+    """Layout on the disk, terms and counts of a data set; with --data-root, whether it lies there."""
+    from trainables.data.catalog import DATASETS, FOLDER_PREFIX
 
+    if name.startswith(FOLDER_PREFIX):
+        raise UsageError(
+            f"Only sets with a name are described. What is in your own says: python -m sweeps data check {name}"
+        )
     if name not in DATASETS:
         raise UsageError(
             f"There is no data set '{name}'.{did_you_mean(name, DATASETS)} There are {', '.join(DATASETS)} and folder:PATH."
@@ -70,6 +75,9 @@ def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
         "size": info.side,
         "any_size": not info.fixed,
     }
+    there = _whether_there(name, data_root)
+    if there is not None:
+        content |= {"path": there[0], "problem": there[1]}
 
     def text() -> None:
         for key in ("name", "summary", "layout", "terms"):
@@ -77,8 +85,21 @@ def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
         click.echo(f"{'protocols':10} {', '.join(info.protocols)}")
         size = f"{info.side} pixels" if info.side is not None else "known when it is packed"
         click.echo(f"{'size':10} {size}{'' if info.fixed else ', or what --data-size says up to its own'}")
+        if there is not None:
+            click.echo(f"{'found':10} {there[0] or 'no: ' + there[1]}")
 
     answer(content, as_json, text)
+
+
+def _whether_there(name: str, data_root: str | None) -> tuple[str | None, str] | None:
+    """Where a set lies, or why it cannot be used; None where no data root was named."""
+    if not (data_root or os.environ.get("SWEEPS_DATA_ROOT")):
+        return None
+    try:
+        source = _source(name, data_root, None)
+    except DataError as error:
+        return None, str(error)
+    return str(source.path) if source.path is not None else "it needs no folder", ""
 
 
 def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
@@ -113,11 +134,13 @@ def data_check(
     info = catalog.find_packed(source, Place.of(out, store).store / "data")
     if info is not None:
         rows += catalog.check(packed.open_packed(info.path, verify=True))
-    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message} for c in rows]}
+    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows]}
+    if as_json:
+        content["passed_over"] = catalog.passed_over(source)
 
     def text() -> None:
         for check in rows:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.message}")
+            click.echo(f"{'FAIL' if not check.ok else 'WARN' if check.warning else 'ok  '}  {check.message}")
 
     answer(content, as_json, text)
     if not all(c.ok for c in rows):
@@ -155,7 +178,10 @@ def data_pack(
         line.end()
     if source.kind != "folder" and source.size is not None and info.height < source.size:
         narrate(f"Most images of {name} have {info.height} pixels, so they were not enlarged to {source.size}.")
-    content = data_of(info) | {"path": str(info.path), "bytes": info.bytes}
+    notes = catalog.notes_of(source, place.store / "data")
+    for note in notes:
+        narrate(f"Note: {note}.")
+    content = data_of(info) | {"path": str(info.path), "bytes": info.bytes, "notes": list(notes)}
     answer(
         content,
         as_json,

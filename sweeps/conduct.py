@@ -290,6 +290,9 @@ def _packed(source: catalog.Source, place: Place, store: Store, say: Say, *, pac
             info = catalog.pack(source, folder, line)
         finally:
             line.end()
+    if info is not None:
+        for note in catalog.notes_of(source, folder):
+            say(f"{source.name}: {note}.")
     return info
 
 

@@ -99,5 +99,9 @@ def is_disk_full(error: BaseException) -> bool:
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` with a leading space, or nothing when no name is near."""
-    near = difflib.get_close_matches(str(wrong), list(known), n=1, cutoff=0.6)
+    names = list(known)
+    near = difflib.get_close_matches(str(wrong), names, n=1, cutoff=0.6)
+    if not near:  # CIFAR10 for cifar10.
+        lower = {name.lower(): name for name in reversed(names)}
+        near = [lower[name] for name in difflib.get_close_matches(str(wrong).lower(), lower, n=1, cutoff=0.6)]
     return f" Did you mean '{near[0]}'?" if near else ""

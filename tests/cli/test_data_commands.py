@@ -66,6 +66,47 @@ def test_show_gives_layout_terms_and_counts(name: str) -> None:
     assert (answer["images"], answer["classes"], answer["size"]) == (info.images, info.classes, info.side)
 
 
+def test_show_says_whether_a_set_lies_there(orl: Path) -> None:
+    for words, found in (([str(orl)], True), ([str(orl / "none")], False)):
+        shown = CliRunner().invoke(data, ["show", "orl", "--data-root", *words])
+        assert shown.exit_code == 0 and ("no: `orl` is expected" in shown.output) == (not found)
+        answer = json.loads(CliRunner().invoke(data, ["show", "orl", "--json", "--data-root", *words]).output)
+        assert answer["path"] == (str(orl / "att_faces") if found else None) and bool(answer["problem"]) != found
+    assert "path" not in json.loads(
+        CliRunner().invoke(data, ["show", "orl", "--json"], env={"SWEEPS_DATA_ROOT": ""}).output
+    )
+
+
+def test_doubtful_data_is_a_warning_of_check_and_a_note_of_pack(orl: Path, tmp_path: Path) -> None:
+    for person in (1, 2, 3):
+        for number in (1, 2, 3):
+            folder = tmp_path / "faces" / f"p{person}" / f"session_{number}"
+            folder.mkdir(parents=True)
+            (folder / f"{number}.pgm").write_bytes((orl / "att_faces" / f"s{person}" / f"{number}.pgm").read_bytes())
+    (tmp_path / "faces" / "loose.png").touch()
+    words = [f"folder:{tmp_path / 'faces'}", "--data-size", "8", "--out", str(tmp_path / "out")]
+    checked = sweeps("check", *words)
+    assert checked.returncode == 0, checked.stderr
+    warned = [line for line in checked.stdout.splitlines() if line.startswith("WARN")]
+    assert len(warned) == 2 and "session_1" in warned[0] and "loose.png" in warned[1]
+    answer = json.loads(sweeps("check", *words, "--json").stdout)
+    rows = answer["checks"]
+    assert answer["passed_over"] == {"loose.png": "an image without a class folder"}
+    assert [row["message"] for row in rows if row["warning"]] == [line.removeprefix("WARN  ") for line in warned]
+    packed = sweeps("pack", *words)
+    assert (
+        packed.stdout.startswith("folder:faces: 6 training and 3 test images, 3 classes")
+        and "loose.png" in packed.stderr
+    )
+    assert len(json.loads(sweeps("pack", *words, "--json").stdout)["notes"]) == 2
+
+
+@pytest.mark.parametrize("command", ["show", "check", "pack"])
+def test_names_in_the_wrong_case_get_a_hint(command: str) -> None:
+    result = sweeps(command, "CIFAR10")
+    assert result.returncode == 2 and "Did you mean 'cifar10'?" in result.stderr
+
+
 def test_a_set_is_checked_packed_and_checked_again(orl: Path, tmp_path: Path) -> None:
     place = ["--data-root", str(orl), "--out", str(tmp_path / "out")]
     before = sweeps("check", "orl", *place)

@@ -1,41 +1,46 @@
-"""Files of a data set, loose in a folder or inside a tar, listed and read in place; nothing is ever unpacked.
+"""Files of a data set, loose in a folder or inside a tar or zip, listed and read in place; nothing is ever unpacked.
 
-Names out of an archive are only looked up and shown. They never become paths, so hostile ones do no harm.
+Names out of an archive are only looked up and shown. They never become paths, so hostile ones do no harm. Only regular
+files are opened, and no more is read of one than a file of a data set may have.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import lzma
 import os
+import stat
+import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from trainables.data import tars, zips
+from trainables.data.stored import FILE_BYTES, HIDDEN, LOOP, NOT_REGULAR, Gathered, Stored, clean, is_hidden
 from trainables.errors import DataError
+from trainables.regular_files import opened, read_bytes
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 
-_BLOCK = 512  # Everything in a tar begins at a multiple of this.
-_DEEPEST = 5  # Folders below the top; links may go round in circles.
+_DEEPEST = 64  # Folders below the top.
 # What reading a damaged archive raises.
-DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Where the bytes of a file are: a file of their own, or a stretch of an archive."""
-
-    path: str
-    size: int
-    changed: int  # Nanoseconds since the epoch, of the file on the disk.
-    offset: int | None = None  # Where they begin in the (uncompressed) archive.
-    compression: str = ""  # gz, bz2, xz, or none.
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    OSError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 _Stored = TypeVar("_Stored", bound=Stored)
@@ -47,6 +52,8 @@ class Tree:
 
     places: tuple[Path, ...]
     files: Mapping[str, Stored] = field(repr=False)
+    passed: Mapping[str, str] = field(repr=False, default_factory=dict)  # What else is there, and why it is no file.
+    folders: frozenset[str] = field(repr=False, default_factory=frozenset)
 
     def text(self, name: str) -> str:
         """A text file of the tree.
@@ -81,7 +88,7 @@ class Tree:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a path is a file that is called like a tar."""
+    """Whether a path is a file that is called like a tar or a zip."""
     return path.name.lower().endswith(ARCHIVE_SUFFIXES) and path.is_file()
 
 
@@ -94,86 +101,68 @@ def text_of(content: bytes) -> str:
 
 
 def tree_of(places: Iterable[Path]) -> Tree:
-    """All files of folders and tars, sorted by name; the name of an archive or place is no part of theirs.
+    """All files of folders and archives, sorted by name; the name of an archive or place is no part of theirs.
 
     Raises:
         DataError: If a place is missing, unreadable, cut or damaged.
     """
     places = tuple(places)
-    found: dict[str, Stored] = {}
+    found = Gathered()
     for place in places:
         if place.is_dir():
-            _walk(place, "", found, 0)
+            _walk(place, "", found, ())
         else:
             _members(place, found)
-    return Tree(places, dict(sorted(found.items())))
+    return Tree(places, *found.frozen())
 
 
-def _walk(folder: Path | str, above: str, found: dict[str, Stored], depth: int) -> None:
+def _walk(folder: Path | str, above: str, found: Gathered, way: tuple[tuple[int, int], ...]) -> None:
+    """Collect what is below a folder; `way` are the folders that lead to it, by device and number."""
     try:
+        about = os.stat(folder)
         with os.scandir(folder) as entries:
-            listed = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+            listed = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    if len(way) > _DEEPEST:
+        raise DataError(f"{folder} lies more than {_DEEPEST} folders deep. Name a folder nearer to the images.")
+    way = (*way, (about.st_dev, about.st_ino))
+    names: set[str] = set()
     for entry in listed:
         name = above + clean(entry.name)
-        if entry.is_dir():
-            if depth < _DEEPEST:
-                _walk(entry.path, f"{name}/", found, depth + 1)
+        if is_hidden(entry.name):
+            found.passed[name] = HIDDEN
             continue
         try:
-            stat = entry.stat()
-            found[name] = Stored(entry.path, stat.st_size, stat.st_mtime_ns)
+            about = entry.stat()
         except OSError:
-            found[name] = Stored(entry.path, -1, -1)  # A dangling link: reading it will tell.
+            found.add(name, entry.name, Stored(entry.path, -1, -1))  # A dangling link: reading it will tell.
+            continue
+        if stat.S_ISDIR(about.st_mode):
+            if (about.st_dev, about.st_ino) in way:
+                found.passed[name] = LOOP
+            else:
+                if name in names:
+                    raise DataError(
+                        f"Two folders in {folder} differ in nothing but bytes that are no UTF-8: {entry.name!a} and "
+                        "another. Rename one of them."
+                    )
+                names.add(name)
+                found.folders.add(name)
+                _walk(entry.path, f"{name}/", found, way)
+        elif stat.S_ISREG(about.st_mode):
+            found.add(name, above + entry.name, Stored(entry.path, about.st_size, about.st_mtime_ns))
+        else:
+            found.passed[name] = NOT_REGULAR
 
 
-def clean(name: str) -> str:
-    """A name fit for JSON and Arrow: names that are not UTF-8 reach Python with surrogates, which neither can store."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def _members(path: Path, found: dict[str, Stored]) -> None:
+def _members(path: Path, found: Gathered) -> None:
     again = "Fetch the archive again."
     try:
-        stat = path.stat()
-        with ExitStack() as stack:
-            stream, compression = _stream(stack, path)
-            # Not sparse files, links, devices: their bytes are not simply in the archive.
-            with tarfile.open(fileobj=stream, mode="r:", errors="surrogateescape") as archive:
-                end = 0
-                for member in archive:
-                    end = member.offset_data + (-(-member.size // _BLOCK) * _BLOCK if member.isreg() else 0)
-                    name = _safe(member.name)
-                    if name is not None and member.isreg() and not member.issparse():
-                        found[name] = Stored(str(path), member.size, stat.st_mtime_ns, member.offset_data, compression)
-            # tarfile takes a damaged header for the end of the archive; the real end is a block of zeros.
-            stream.seek(end)
-            if stream.read(_BLOCK) != bytes(_BLOCK):
-                raise DataError(f"{path} is cut or damaged {end} bytes from its beginning. {again}")
+        gather = zips.gather if zips.is_zip(path) else tars.gather
+        gather(path, found, again)
     except DAMAGE as error:
         raise DataError(f"{path} cannot be read as an archive ({type(error).__name__}: {error}). {again}") from error
-
-
-def _safe(name: str) -> str | None:
-    parts = [clean(part) for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or not parts or "\0" in name or any(part.startswith((".", "__MACOSX")) for part in parts):
-        return None  # Absolute, climbing (..), hidden, or what a Mac adds.
-    return "/".join(parts)
-
-
-def _stream(stack: ExitStack, path: Path) -> tuple[Any, str]:
-    """The bytes of an archive, uncompressed, closed with `stack`; and its compression."""
-    file = stack.enter_context(path.open("rb"))
-    head = file.read(6)
-    file.seek(0)
-    if head.startswith(b"\x1f\x8b"):
-        return stack.enter_context(gzip.GzipFile(fileobj=file, mode="rb")), "gz"
-    if head.startswith(b"BZh"):
-        return stack.enter_context(bz2.BZ2File(file)), "bz2"
-    if head == b"\xfd7zXZ\x00":
-        return stack.enter_context(lzma.LZMAFile(file)), "xz"
-    return file, ""
 
 
 def in_reading_order(files: Iterable[_Stored]) -> list[_Stored]:
@@ -187,17 +176,36 @@ def each_content(files: Iterable[_Stored]) -> Iterator[tuple[_Stored, bytes | st
     A compressed archive can only be read forwards: give its files `in_reading_order`.
     """
     with ExitStack() as stack:
-        opened: dict[str, Any] = {}
+        reader: tuple[str, tars.TarReader | zips.ZipReader] | None = None
         for file in files:
             try:
+                if file.size > FILE_BYTES:
+                    raise ValueError(f"it has {file.size:,} bytes, and {FILE_BYTES:,} are the most that are read")
                 if file.offset is None:
-                    yield file, Path(file.path).read_bytes()
+                    yield file, read_bytes(file.path, most=FILE_BYTES)
                     continue
-                if file.path not in opened:
+                if reader is None or reader[0] != file.path:
                     stack.close()  # One archive at a time.
-                    opened = {file.path: _stream(stack, Path(file.path))[0]}
-                opened[file.path].seek(file.offset)
-                content = opened[file.path].read(file.size)
+                    kind = zips.ZipReader if file.compression == "zip" else tars.TarReader
+                    reader = file.path, kind(stack, Path(file.path))
+                content = reader[1].read(file)
                 yield file, content if len(content) == file.size else "the archive ends within it"
             except DAMAGE as error:
                 yield file, f"{type(error).__name__}: {str(error).replace(file.path, '').strip()}"
+
+
+def beginnings(files: Iterable[Stored], length: int = 32) -> Iterator[bytes]:
+    """The first bytes of files; nothing of those that cannot be read, or lie in a compressed tar far from its start."""
+    for file in files:
+        try:
+            with ExitStack() as stack:
+                if file.offset is None:
+                    yield stack.enter_context(opened(file.path)).read(length)
+                elif file.compression == "zip":
+                    yield zips.ZipReader(stack, Path(file.path)).read_some(file, length)
+                elif not file.compression:
+                    stream = stack.enter_context(opened(file.path))
+                    stream.seek(file.offset)
+                    yield stream.read(min(length, file.size))
+        except DAMAGE:
+            continue

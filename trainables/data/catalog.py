@@ -14,16 +14,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from trainables import plugged
 from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
-from trainables.data.images import Progress, channels_of, read_images, stored_side
+from trainables.data.images import Progress, read_images
 from trainables.data.packed import Items, PackedInfo, read_info, write_packed
+from trainables.data.passed import sentences
 from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
+from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
+from trainables.regular_files import TEXT_BYTES, read_text
+from trainables.regular_files import check as check_regular
 
 __all__ = [
     "DATASETS",
@@ -36,7 +41,9 @@ __all__ = [
     "download",
     "find_packed",
     "locate",
+    "notes_of",
     "pack",
+    "passed_over",
     "protocols_of",
 ]
 
@@ -54,6 +61,21 @@ def find_packed(source: Source, folder: Path) -> PackedInfo | None:
     if entry is None or not (folder / entry).exists():
         return None
     return replace(read_info(folder / entry), name=source.name)
+
+
+def notes_of(source: Source, folder: Path) -> tuple[str, ...]:
+    """What people should know about a packed source: images that were passed over, groups, scales; perhaps nothing."""
+    return tuple(_read_notes(folder).get(source.identity, ()))
+
+
+def passed_over(source: Source) -> dict[str, str]:
+    """Every file of a set of image files that is not taken, by its name, with the reason.
+
+    Raises:
+        DataError: If the files cannot be listed.
+    """
+    listing = listing_of(source)
+    return dict(listing.passed) if listing is not None else {}
 
 
 def pack(
@@ -85,12 +107,16 @@ def pack(
                 left.unlink(missing_ok=True)  # Only the holder of the lock writes, so a killed one left it.
             blocks.discard_stale(folder, keep=work)
             try:
-                items = _read(source, folder, work, progress)
+                items, notes = _read(source, folder, work, progress)
                 info = replace(write_packed(folder, source.name, items), name=source.name)
             except (OSError, SweepsError):
                 blocks.discard(work)
                 raise
-            _write_index(folder, {**_read_index(folder), source.identity: info.path.name})
+            _write_index(
+                folder,
+                {**_read_index(folder), source.identity: info.path.name},
+                {**_read_notes(folder), source.identity: notes},
+            )
             blocks.discard(work)
             return info
     except OSError as error:
@@ -101,17 +127,28 @@ def pack(
         ) from error
 
 
-def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -> Items:
+def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -> tuple[Items, list[str]]:
+    """The decoded items, and what people should know about them."""
     listing = listing_of(source)
     if listing is not None:
         assert source.path is not None and source.size is not None
-        channels, side = channels_of(listing), source.size
+        found, side = survey(listing), source.size
         if source.kind != "folder":
             # A named set is not enlarged: pixels that are not there teach nothing and cost room.
             side = min(side, stored_side(listing) or side)
         # Once as blocks, once as the packed file; what an earlier packing left of the blocks is there already.
-        _check_room(source, folder, 2 * len(listing.files) * channels * side * side - blocks.size_of(work))
-        return read_images(listing, where=str(source.path), channels=channels, side=side, work=work, progress=progress)
+        _check_room(source, folder, 2 * len(listing.files) * found.channels * side * side - blocks.size_of(work))
+        items = read_images(
+            listing,
+            where=str(source.path),
+            channels=found.channels,
+            side=side,
+            work=work,
+            scale=found.scale,
+            progress=progress,
+        )
+        said = [*sentences(listing.passed), *found.said, *dark(items.images)]
+        return items, [*listing.notes, *(row.text for row in said if row.warning)]
     _check_room(source, folder, source.bytes or 0)
     if plugged.find("dataset", source.kind) is not None:
         items = from_plugins.read(source.kind, source.path)
@@ -123,7 +160,7 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
         items = read_cifar(source.kind, source.path)
     if progress is not None:
         progress(len(items.labels), len(items.labels))
-    return items
+    return items, [row.text for row in dark(items.images)]
 
 
 def _check_room(source: Source, folder: Path, needed: int) -> None:
@@ -137,7 +174,10 @@ def _check_room(source: Source, folder: Path, needed: int) -> None:
 
 @contextmanager
 def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
-    with open(folder / _LOCK, "a") as file:
+    lock = folder / _LOCK
+    if lock.exists():
+        check_regular(lock)  # Opening a FIFO would wait for ever.
+    with open(lock, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Given back by the system when the holder dies.
         except BlockingIOError:
@@ -147,20 +187,40 @@ def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
         yield
 
 
+def _index(folder: Path) -> Any:
+    # It only saves work: whatever it lacks is packed again and gets the same fingerprint.
+    try:
+        return json.loads(read_text(folder / _INDEX, most=TEXT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
 def _read_index(folder: Path) -> dict[str, str]:
     try:
-        sources = json.loads((folder / _INDEX).read_text())["sources"]
+        sources = _index(folder)["sources"]
         return {str(identity): Path(str(file)).name for identity, file in sources.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # It only saves work: whatever it lacks is packed again and gets the same fingerprint.
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
 
 
-def _write_index(folder: Path, entries: dict[str, str]) -> None:
+def _read_notes(folder: Path) -> dict[str, list[str]]:
+    try:
+        notes = _index(folder).get("notes", {})
+        return {str(identity): [str(text) for text in texts] for identity, texts in notes.items()}
+    except (TypeError, AttributeError):
+        return {}
+
+
+def _write_index(folder: Path, entries: dict[str, str], notes: dict[str, list[str]]) -> None:
     kept = {identity: file for identity, file in entries.items() if (folder / file).exists()}
+    content = {
+        "sources": kept,
+        "notes": {identity: said for identity, said in notes.items() if said and identity in kept},
+    }
     aside = folder / f".index.{os.getpid()}.tmp"
     try:
         with open(aside, "w") as file:
-            json.dump({"sources": kept}, file, indent=1, sort_keys=True)
+            json.dump(content, file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, folder / _INDEX)

@@ -13,7 +13,10 @@ from trainables.data.archives import each_content, in_reading_order
 from trainables.data.datasets import DATASETS, protocols_of
 from trainables.data.images import LEAST_IMAGES, TEST_FRACTION, ImageFile, Listing
 from trainables.data.packed import TEST, TRAIN, Packed, open_packed
+from trainables.data.passed import sentences
 from trainables.data.sources import Source, listing_of
+from trainables.data.stored import shown
+from trainables.data.survey import dark, survey
 from trainables.errors import DataError
 
 # The original CIFAR archives repeat a few images, so up to one in a hundred passes.
@@ -21,10 +24,11 @@ _FEW_REPEATED = 0.01
 
 
 class Check(NamedTuple):
-    """One line of a check-up."""
+    """One line of a check-up; a warning is well, but may not be what was meant."""
 
     ok: bool
     message: str
+    warning: bool = False
 
 
 def check(subject: Source | Packed) -> list[Check]:
@@ -52,9 +56,13 @@ def _check_source(source: Source) -> list[Check]:
         assert source.pairs is not None
         rows.append(Check(True, f"{_pairs(listing.pairs)} in {source.pairs}"))
         rows += _people_of_folds(listing.pairs, listing.labels)
+        rows += _pairs_twice(listing.pairs)
+    rows += [Check(True, note, warning=True) for note in listing.notes]
     rows += _copies(listing)
-    if listing.ignored:
-        rows.append(Check(True, f"{listing.ignored:,} other files are passed over"))
+    try:
+        rows += [Check(True, said.text, said.warning) for said in (*survey(listing).said, *sentences(listing.passed))]
+    except DataError as error:
+        rows.append(Check(False, str(error)))
     return rows
 
 
@@ -103,6 +111,23 @@ def _people_of_folds(pairs: np.ndarray, labels: np.ndarray) -> Iterable[Check]:
     yield Check(shared == 0, f"{len(folds):,} people are named in the pairs, {shared:,} of them in more than one fold")
 
 
+def _pairs_twice(pairs: np.ndarray) -> Iterable[Check]:
+    """Pairs that are listed again, in whichever order, in one fold or in two."""
+    listed = np.sort(pairs[:, 1:3], axis=1)
+    distinct, counts = np.unique(listed, axis=0, return_counts=True)
+    if len(distinct) < len(listed):
+        folds: dict[tuple[int, ...], set[int]] = defaultdict(set)
+        for pair, fold in zip(map(tuple, listed.tolist()), pairs[:, 0].tolist(), strict=True):
+            folds[pair].add(fold)
+        across = sum(len(found) > 1 for found in folds.values())
+        yield Check(
+            True,
+            f"{int((counts > 1).sum()):,} pairs are listed more than once, {across:,} of them in several folds: they count "
+            "each time",
+            warning=True,
+        )
+
+
 def _copies(listing: Listing) -> Iterable[Check]:
     """Files that are equal byte by byte, across the splits and across classes."""
     by_size: dict[int, list[tuple[ImageFile, int]]] = defaultdict(list)
@@ -125,8 +150,10 @@ def _copies(listing: Listing) -> Iterable[Check]:
         yield Check(few, f"{leaked:,} of {tested:,} test files are also in training, byte for byte")
     mixed = [group for group in repeated if len({file.label for file in group}) > 1]
     if mixed:
-        example = " and ".join(file.relative for file in mixed[0][:2])
-        yield Check(True, f"{len(mixed):,} of the images are in more than one class, for example {example}")
+        example = " and ".join(shown(file.relative) for file in mixed[0][:2])
+        yield Check(
+            True, f"{len(mixed):,} of the images are in more than one class, for example {example}", warning=True
+        )
 
 
 def _check_packed(packed: Packed) -> list[Check]:
@@ -144,13 +171,28 @@ def _check_packed(packed: Packed) -> list[Check]:
         first, second = packed.labels[packed.pairs[:, 1]], packed.labels[packed.pairs[:, 2]]
         wrong = int(((first == second) != packed.pairs[:, 3].astype(bool)).sum())
         rows.append(Check(wrong == 0, f"{_pairs(packed.pairs)}, {wrong:,} of them unlike the labels"))
+        rows += _pairs_twice(packed.pairs)
     rows.append(Check(True, f"offers {', '.join(protocols_of(info))}"))
+    digests = [hashlib.blake2b(image, digest_size=16).digest() for image in packed.images]
     if info.test_images:
-        digests = [hashlib.blake2b(image, digest_size=16).digest() for image in packed.images]
         known = {digest for digest, trained in zip(digests, training, strict=True) if trained}
         repeated = sum(digest in known for digest, trained in zip(digests, training, strict=True) if not trained)
         few = repeated <= _FEW_REPEATED * info.test_images
         rows.append(Check(few, f"{repeated} of {info.test_images} test images are also in training, pixel for pixel"))
+    labels: dict[bytes, set[int]] = defaultdict(set)
+    for digest, label in zip(digests, packed.labels.tolist(), strict=True):
+        labels[digest].add(label)
+    mixed = [sorted(found) for found in labels.values() if len(found) > 1]
+    if mixed:
+        names = " and ".join(shown(info.classes[label]) for label in mixed[0][:2])
+        rows.append(
+            Check(
+                True,
+                f"{len(mixed):,} images are in more than one class, pixel for pixel, for example in {names}",
+                warning=True,
+            )
+        )
+    rows += [Check(True, said.text, said.warning) for said in dark(packed.images)]
     return rows
 
 

@@ -148,9 +148,27 @@ DATASETS = {
             stems=("stanford_online_products", "online_products", "sop"),
         ),
         DatasetInfo(
+            name="tiny_imagenet",
+            summary="Tiny ImageNet: 110,000 photographs, RGB, 64x64, 200 classes; 100,000 + the 10,000 of val, which "
+            "are tested",
+            layout="<data root>/tiny-imagenet-200/ (or tiny-imagenet-200.zip, .tar with that in it) with "
+            "train/<class>/images/*.JPEG and val/images/*.JPEG, val/val_annotations.txt; test/ has no published labels "
+            "and is passed over",
+            terms="made of ImageNet's photographs, which belong to their authors; for non-commercial research and "
+            "education; cite Y. Le, X. Yang, Tiny ImageNet Visual Recognition Challenge (CS231N, 2015)",
+            protocols=_ALL,
+            images=110_000,
+            classes=200,
+            train=100_000,
+            test=10_000,
+            side=64,
+            stems=("tiny-imagenet", "tiny_imagenet", "tinyimagenet"),
+        ),
+        DatasetInfo(
             name="uccs",
             summary="UCCS surveillance faces, cropped, one folder per subject; papers take 180 subjects",
-            layout="<data root>/uccs/<subject>/*.jpg, or uccs/train/ and uccs/test/ with such folders (or uccs.tar)",
+            layout="<data root>/uccs/<subject>/*.jpg, or uccs/train/ and uccs/test/ with such folders (or uccs.tar, "
+            ".zip); folders of sessions in <subject>/ count for it",
             terms="by agreement with its authors, cannot be fetched for you; cite A. Sapkota, T. Boult, Large Scale "
             "Unconstrained Open Set Face Database (BTAS 2013)",
             protocols=_ALL,

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainables.data.archives import Stored, Tree
+from trainables.data.archives import Tree
 from trainables.data.images import SUFFIXES, ImageFile, Listing, more
 from trainables.data.packed import TEST, TRAIN
+from trainables.data.passed import others
+from trainables.data.stored import Stored
 from trainables.errors import DataError, MachineError
 
 _AGAIN = "Fetch the set again from its authors."
@@ -81,7 +83,18 @@ def list_cars(tree: Tree) -> Listing:
         DataError: If a list is missing or damaged, or names images that are not there.
         MachineError: If scipy, which reads MATLAB's files, is missing.
     """
-    images = {"/".join(name.split("/")[-2:]): stored for name, stored in tree.files.items()}
+    images: dict[str, Stored] = {}
+    whole: dict[str, str] = {}
+    twice = []
+    for name, stored in tree.files.items():
+        short = "/".join(name.split("/")[-2:])
+        if short in images and short.lower().endswith(SUFFIXES):
+            twice += [whole[short], name]
+        images[short], whole[short] = stored, name
+    if twice:
+        raise DataError(
+            f"{tree.where} holds photographs twice: {', '.join(twice[:4])}{more(twice)}. Leave one copy of the set there."
+        )
     rows = []
     if tree.folder_of("cars_train_annos.mat") is not None and "cars_train" in _folders(images):
         for folder, name, split in (
@@ -125,8 +138,9 @@ def _listing(tree: Tree, rows: Sequence[_Row], names: Mapping[int, str]) -> List
     classes = tuple(names.get(number, str(number)) for number in numbers)
     if len(set(classes)) < len(classes):  # Names must tell classes apart.
         classes = tuple(f"{number} {name}" for number, name in zip(numbers, classes, strict=True))
-    images = sum(name.lower().endswith(SUFFIXES) for name in tree.files)
-    return Listing(classes=classes, files=files, ignored=max(0, images - len(files)), channels=3)
+    places = {(file.path, file.offset) for file in files}
+    taken = {name: None for name, stored in tree.files.items() if (stored.path, stored.offset) in places}
+    return Listing(classes=classes, files=files, passed={**tree.passed, **others(tree.files, taken)}, channels=3)
 
 
 def _base(tree: Tree, name: str) -> str:

@@ -1,114 +1,124 @@
-"""People's own images: one folder per class, or train/ and test/ with such folders."""
+"""People's own images: one folder per class, or train/ and test/ with such folders; in a folder, a tar or a zip."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
-from trainables.data.archives import clean
-from trainables.data.images import LEAST_IMAGES, SUFFIXES, TEST_FRACTION, ImageFile, Listing, more
-from trainables.data.packed import TEST, TRAIN
+from trainables.data.archives import ARCHIVE_SUFFIXES, Tree, is_archive, tree_of
+from trainables.data.images import LEAST_IMAGES, SUFFIXES, ImageFile, Listing, more
+from trainables.data.layout import LOOSE, Layout, Placed, layout_of
+from trainables.data.packed import TRAIN
+from trainables.data.passed import is_image, others
+from trainables.data.stored import shown
 from trainables.errors import DataError
 
 DEFAULT_SIZE = 64
 
 _LAYOUT = "Expected are folders of images, one per class, either directly in it or in its train/ and test/."
+_ARCHIVES = ", ".join(ARCHIVE_SUFFIXES)
 
 
 def list_folder(path: Path) -> Listing:
-    """List the classes and images of a folder (links are followed, hidden entries skipped).
+    """List the classes and images of a folder or an archive (links in folders are followed, hidden entries skipped).
 
     Raises:
-        DataError: If it is missing, no folder, unreadable, empty, or too few classes or images are in it.
+        DataError: If it is missing, no folder or archive, unreadable, empty, too few classes or images are in it, or
+            the classes cannot be told.
     """
+    if is_archive(path):
+        about = path.stat()
+        return _of_archive(path, about.st_size, about.st_mtime_ns, about.st_ino)
     if not path.exists():
         raise DataError(f"No folder at {path}. {_LAYOUT}")
     if not path.is_dir():
-        raise DataError(f"{path} is a file, but must be a folder. {_LAYOUT}")
-    parts: list[tuple[Path, int | None]] = [(path, None)]
-    if all(_subfolders(path / part) for part in ("train", "test")):
-        parts = [(path / "train", TRAIN), (path / "test", TEST)]
-    class_names = [folder.name for folder in _subfolders(parts[0][0])]
-    if len(class_names) < 2:
-        raise DataError(f"At least 2 class folders must be in {parts[0][0]}, but {len(class_names)} found. {_LAYOUT}")
-    files: list[ImageFile] = []
-    ignored = 0
-    for root, split in parts:
-        for folder in _subfolders(root):
-            if folder.name not in class_names:
-                raise DataError(
-                    f"Every class of {root} must also be in {parts[0][0]}, but {clean(folder.name)!r} is "
-                    "not. Add its training images, or remove it."
-                )
-            found, others = _list_class(path, folder, class_names.index(folder.name), split)
-            files.extend(found)
-            ignored += others
-    if not files:
+        what = "is a file" if path.is_file() else "is no regular file"
+        raise DataError(f"{path} {what}, but must be a folder or an archive ({_ARCHIVES}). {_LAYOUT}")
+    return list_tree(tree_of([path]), path)
+
+
+@lru_cache(maxsize=1)
+def _of_archive(path: Path, size: int, changed: int, number: int) -> Listing:
+    """The listing of an archive, kept because it may have to be read from front to back."""
+    return list_tree(tree_of([path]), path)
+
+
+def list_tree(tree: Tree, path: Path) -> Listing:
+    """The classes and images of the files below a path.
+
+    Raises:
+        DataError: As `list_folder` does.
+    """
+    images = {name: stored for name, stored in tree.files.items() if is_image(name)}
+    folders = tree.folders | {name.rpartition("/")[0] for name in (*tree.files, *tree.passed) if "/" in name}
+    if not any("/" in name for name in images):
+        raise _nothing(path, len(images), folders, tree)
+    if any(name.endswith("val_annotations.txt") for name in tree.files):
         raise DataError(
-            f"No images in the {len(class_names)} class folders of {path}. Known are {', '.join(SUFFIXES)}."
+            f"{path} looks like Tiny ImageNet, whose test images have no labels and whose validation images are named "
+            "in a list. Ask for it by name: --data tiny_imagenet, with this as --data-root."
         )
-    _check_counts(path, class_names, files, drawn=len(parts) == 1)
-    return Listing(classes=tuple(clean(name) for name in class_names), files=tuple(files), ignored=ignored)
-
-
-def _entries(path: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as found:
-            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}. {_LAYOUT}") from error
-
-
-def _subfolders(path: Path) -> list[Path]:
-    return [path / entry.name for entry in _entries(path) if entry.is_dir()] if path.is_dir() else []
-
-
-def _list_class(root: Path, folder: Path, label: int, split: int | None) -> tuple[list[ImageFile], int]:
-    files, folders, ignored = [], [], 0
-    for entry in _entries(folder):
-        if entry.is_dir():
-            folders.append(entry.name)
-        elif entry.name.lower().endswith(SUFFIXES):
-            try:
-                stat = entry.stat()
-                size, changed = stat.st_size, stat.st_mtime_ns
-            except OSError:
-                size, changed = -1, -1  # A dangling link: decoding it will tell.
-            relative = clean(os.path.relpath(entry.path, root))
-            files.append(ImageFile(entry.path, size, changed, relative=relative, label=label, split=split))
-        else:
-            ignored += 1
-    if folders and not files:
-        few = ", ".join(clean(name) for name in folders[:3])
+    layout = layout_of(images, folders, str(path))
+    placed = sorted(layout.images, key=lambda image: (image.split or 0, image.class_name, image.path))
+    classes = layout.classes
+    if len(classes) < 2:
         raise DataError(
-            f"{folder} holds folders ({few}) instead of images, one level too deep. {_LAYOUT} "
-            f"Name the folder that holds the class folders, or rename its parts to train and test."
+            f"At least 2 class folders must be in {path}, but {len(classes)} found ({', '.join(map(shown, classes))}). "
+            f"{_LAYOUT}"
         )
-    return files, ignored
+    _check_counts(path, classes, placed, layout)
+    labels = {name: label for label, name in enumerate(classes)}
+    files = tuple(
+        ImageFile.at(image.stored, relative=image.name, label=labels[image.class_name], split=image.split)
+        for image in placed
+    )
+    taken = {image.name: None for image in placed} | dict.fromkeys(layout.loose)
+    passed = {**tree.passed, **others(tree.files, taken), **dict.fromkeys(layout.loose, LOOSE)}
+    return Listing(classes=tuple(classes), files=files, passed=passed, notes=tuple(layout.notes))
 
 
-def _check_counts(path: Path, classes: list[str], files: list[ImageFile], *, drawn: bool) -> None:
-    counts = Counter(file.label for file in files)
-    small = [label for label in range(len(classes)) if counts[label] < LEAST_IMAGES]
+def _nothing(path: Path, loose: int, folders: set[str] | frozenset[str], tree: Tree) -> DataError:
+    tops = sorted({folder.partition("/")[0] for folder in folders})
+    if loose:
+        return DataError(
+            f"{path} holds {loose:,} images directly, but no class folders, so nothing tells their classes. {_LAYOUT}"
+        )
+    archives = [name for name in tree.files if name.lower().endswith(ARCHIVE_SUFFIXES)]
+    if archives:
+        few = ", ".join(map(shown, archives[:3]))
+        return DataError(
+            f"No images in {path}, but archives ({few}{more(archives)}). Name one of them: it is read in place."
+        )
+    if len(tops) < 2:
+        return DataError(f"At least 2 class folders must be in {path}, but {len(tops)} found. {_LAYOUT}")
+    return DataError(f"No images in the {len(tops)} class folders of {path}. Known are {', '.join(SUFFIXES)}.")
+
+
+def _check_counts(path: Path, classes: list[str], placed: list[Placed], layout: Layout) -> None:
+    parted = placed[0].split is not None
+    trained = Counter(image.class_name for image in placed if image.split in (None, TRAIN))
+    absent = [name for name in classes if not trained[name]]
+    if absent:
+        raise DataError(
+            f"Every class of the test images in {path} must also be among those for training, but "
+            f"{', '.join(repr(shown(name)) for name in absent[:5])}{more(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} not. Add training images, or remove what is tested of it."
+        )
+    counts = Counter(image.class_name for image in placed)
+    small = [(shown(name), counts[name]) for name in classes if counts[name] < LEAST_IMAGES]
+    small += [(shown(folder), 0) for folder in layout.empty if not parted or folder.rpartition("/")[2] not in counts]
     if small:
-        few = ", ".join(f"{clean(classes[label])!r} has {counts[label]}" for label in small[:5])
+        few = ", ".join(f"{name!r} has {count}" for name, count in small[:5])
         raise DataError(
             f"Every class must have at least {LEAST_IMAGES} images (training, validation, test), but "
-            f"{len(small)} of {len(classes)} classes of {path} have fewer: {few}{more(small)}. "
+            f"{len(small)} of {len(classes) + len(layout.empty)} classes of {path} have fewer: {few}{more(small)}. "
             "Add images, or move these folders out."
         )
-    if not drawn:
-        trained = Counter(file.label for file in files if file.split == TRAIN)
-        thin = [clean(name) for label, name in enumerate(classes) if trained[label] < 2]
-        if thin:
-            raise DataError(
-                f"Every class must have at least 2 images in {path / 'train'} (training, validation), but "
-                f"{len(thin)} have fewer: {', '.join(thin[:5])}{more(thin)}. Move some there, or these "
-                "folders out."
-            )
-        if len(files) == trained.total():
-            raise DataError(
-                f"No images in {path / 'test'}. Put some there, or name {path / 'train'} itself: then "
-                f"{TEST_FRACTION:.0%} of each class are drawn for test."
-            )
+    thin = [shown(name) for name in classes if trained[name] < 2]
+    if parted and thin:
+        raise DataError(
+            f"Every class must have at least 2 images in {path / 'train'} (training, validation), but "
+            f"{len(thin)} have fewer: {', '.join(thin[:5])}{more(thin)}. Move some there, or these "
+            "folders out."
+        )

@@ -6,26 +6,28 @@ Which files make up a data set is found by `folder`, `people` and `fine_grained`
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import struct
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image
 
-from trainables.data.archives import Stored, each_content, in_reading_order
+from trainables.data.archives import each_content, in_reading_order
 from trainables.data.blocks import Blocks
 from trainables.data.packed import TRAIN, Items, draw_test_split
+from trainables.data.pixels import DAMAGE, Content, Scale, decoded
+from trainables.data.stored import Stored, shown
 from trainables.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".webp", ".tif", ".tiff")
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .pgm .ppm .pbm .pnm .bmp .gif .webp .tif .tiff"
+SUFFIXES = tuple(_SUFFIXES.split())
 TEST_FRACTION = 0.2
 LEAST_IMAGES = 3  # One each for training, validation and test.
 Progress = Callable[[int, int], None]  # Called with images done and images in all.
@@ -33,23 +35,7 @@ Progress = Callable[[int, int], None]  # Called with images done and images in a
 _SPLIT_SEED = 0
 _BLOCK_IMAGES, _BLOCK_BYTES = 256, 32 << 20  # Images decoded before they are written, which bounds the memory.
 _MOST_THREADS = 8
-_SAMPLE = 256  # Images whose headers say how large those of a set are.
 _Result = TypeVar("_Result")
-# What Pillow's plugins raise on damaged files.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +59,8 @@ class Listing:
 
     classes: tuple[str, ...]
     files: tuple[ImageFile, ...]
-    ignored: int = 0  # Files that are no images by their suffix, or that no list names.
+    passed: Mapping[str, str] = field(default_factory=dict, repr=False)  # Files that are not taken, and why.
+    notes: tuple[str, ...] = ()  # What people should know about how classes and splits were found.
     channels: int | None = None  # None: one if all images are grey, else three.
     pairs: np.ndarray | None = None  # As in `Packed`.
 
@@ -95,25 +82,15 @@ class Listing:
         return np.asarray([TRAIN if file.split is None else file.split for file in self.files], dtype=np.uint8)
 
 
-def channels_of(listing: Listing) -> int:
-    """Channels a set is packed with; unless it has its own, one if all images are grey, else three."""
-    if listing.channels is not None:
-        return listing.channels
-    with _pool() as pool:
-        return 1 if all(grey for _, grey in _each(pool, _is_grey, in_reading_order(listing.files), [])) else 3
-
-
-def stored_side(listing: Listing) -> int:
-    """Shorter side in pixels of the usual image: the median over some of them, spread evenly; 0 if none opens."""
-    step = max(1, len(listing.files) // _SAMPLE)
-    with _pool() as pool:
-        sides = [side for _, side in _each(pool, _side, in_reading_order(listing.files[::step]), [])]
-    known = sorted(side for side in sides if side)
-    return known[len(known) // 2] if known else 0
-
-
 def read_images(
-    listing: Listing, *, where: str, channels: int, side: int, work: Path, progress: Progress | None = None
+    listing: Listing,
+    *,
+    where: str,
+    channels: int,
+    side: int,
+    work: Path,
+    scale: Scale | None = None,
+    progress: Progress | None = None,
 ) -> Items:
     """Decode all images of a listing to [channels, side, side] uint8.
 
@@ -126,6 +103,7 @@ def read_images(
         channels: 1 or 3.
         side: Side in pixels.
         work: A folder for decoded blocks that belongs to this very source.
+        scale: How values beyond 8 bits become 8; None where there are none.
         progress: Called with the images done and their number.
 
     Raises:
@@ -142,22 +120,26 @@ def read_images(
     ]
     named = hashlib.sha256("\n".join(file.relative for file in files).encode("utf-8", "replace")).hexdigest()
     recipe = {"pillow": PIL.__version__, "channels": channels, "side": side, "files": named}
+    if scale is not None:
+        recipe["scale"] = [scale.whole, scale.fractions]
     blocks = Blocks(work, recipe, rows, width)
     broken: list[str] = []
-    with _pool() as pool, blocks.opened() as whole:
+    with pool() as threads, blocks.opened() as whole:
         done = sum(len(rows[block]) for block in whole)
         if progress is not None and done:
             progress(done, len(files))
         missing = [block for block in range(len(rows)) if block not in whole]
         wanted = [file for block in missing for file in order[block * length : (block + 1) * length]]
         lengths = [len(rows[block]) for block in missing]
-        decoded = _each(pool, lambda file, content: _decode(file, content, side, channels), wanted, lengths)
+        arrays = each(
+            threads, lambda file, content: _decode(file, content, side, channels, scale or Scale()), wanted, lengths
+        )
         for block in missing:
             made: list[bytes] = []
             for _ in rows[block]:
-                file, pixels = next(decoded)
+                file, pixels = next(arrays)
                 if isinstance(pixels, str):
-                    broken.append(f"{file.relative} ({pixels})")
+                    broken.append(f"{shown(file.relative)} ({pixels})")
                 elif not broken:
                     made.append(pixels)
                 done += 1
@@ -185,15 +167,18 @@ def more(found: Sequence[object]) -> str:
     return ", ..." if len(found) > 5 else ""
 
 
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
+    """Threads that open and decode images."""
+    # Too large images are refused by name; Pillow's own warning would only add a line of Python to it.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return ThreadPoolExecutor(min(_MOST_THREADS, len(os.sched_getaffinity(0))))  # Pillow decodes outside the GIL.
 
 
-def _each(
-    pool: ThreadPoolExecutor,
-    function: Callable[[ImageFile, bytes | str | None], _Result],
+def each(
+    threads: ThreadPoolExecutor,
+    function: Callable[[ImageFile, Content], _Result],
     files: Sequence[ImageFile],
-    lengths: Sequence[int],
+    lengths: Sequence[int] = (),
 ) -> Iterator[tuple[ImageFile, _Result]]:
     """Each file with what `function` makes of it, in order; no more than two parts of the given lengths are at work.
 
@@ -207,62 +192,16 @@ def _each(
         start += length
         contents = [None if file.offset is None else next(archived)[1] for file in part]
         # The next part is handed in before this one is waited for, so no thread idles in between.
-        ahead = zip(part, pool.map(function, part, contents), strict=True)
+        ahead = zip(part, threads.map(function, part, contents), strict=True)
         yield from waiting
         waiting = ahead
     yield from waiting
 
 
-def _opened(file: ImageFile, content: bytes | str | None) -> Image.Image:
-    if isinstance(content, str):
-        raise ValueError(content)
-    return Image.open(file.path if content is None else io.BytesIO(content))
-
-
-def _is_grey(file: ImageFile, content: bytes | str | None) -> bool:
-    try:
-        with _opened(file, content) as image:
-            if image.mode == "P":
-                colours = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-                return bool((colours == colours[:, :1]).all())
-            return image.mode in ("1", "L", "LA", "La", "I") or image.mode.startswith("I;16")
-    except _DAMAGE:  # `_decode` meets the same file again and says what is wrong.
-        return True
-
-
-def _side(file: ImageFile, content: bytes | str | None) -> int:
-    try:
-        with _opened(file, content) as image:
-            return min(image.size)
-    except _DAMAGE:
-        return 0
-
-
-def _decode(file: ImageFile, content: bytes | str | None, size: int, channels: int) -> bytes | str:
+def _decode(file: ImageFile, content: Content, size: int, channels: int, scale: Scale) -> bytes | str:
     """Pixels [C, size, size] as bytes, or a sentence on what is wrong."""
     try:
-        with _opened(file, content) as opened:
-            image = _eight_bits(ImageOps.exif_transpose(opened))
-        image = image.convert("L" if channels == 1 else "RGB")
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-        if side != size:
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image).reshape(size, size, channels)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)).tobytes()
-    except _DAMAGE as error:
-        message = str(error).replace(file.path, "").strip()
+        return decoded(file, content, size, channels, scale)
+    except DAMAGE as error:
+        message = (getattr(error, "strerror", None) or str(error)).replace(file.path, "").strip()
         return f"{type(error).__name__}: {message}"
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would clip 16 bits at 255 instead of scaling them.
-        wide = np.clip(np.asarray(image), 0, 65535).astype(np.float64)
-        return Image.fromarray(np.rint(wide / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("images of floating point numbers have no known range")
-    if image.mode in ("P", "PA") and ("transparency" in image.info or image.mode == "PA"):
-        return image.convert("RGBA")
-    return image

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from trainables.data.archives import Stored, Tree, text_of
+from trainables.data.archives import Tree, text_of
 from trainables.data.images import SUFFIXES, ImageFile, Listing, more
-from trainables.data.packed import TEST, TRAIN
+from trainables.data.layout import LOOSE, layout_of
+from trainables.data.passed import is_image, others
+from trainables.data.stored import Stored, shown
 from trainables.errors import DataError
+from trainables.regular_files import read_bytes
 
 _LFW_FILE = re.compile(r"(.+)_(\d{4,})\.\w+")
 _ORL_FOLDER = re.compile(r"s(\d+)")
@@ -25,21 +30,18 @@ def list_lfw(tree: Tree, pairs: Path) -> Listing:
         DataError: If there are no such images, or the list of pairs does not fit them.
     """
     people: dict[str, list[tuple[str, Stored]]] = defaultdict(list)
-    ignored = 0
+    taken: set[str] = set()
     for name, stored in tree.files.items():
         folder, _, file = name.rpartition("/")
         match = _LFW_FILE.fullmatch(file)
         if match and file.lower().endswith(SUFFIXES) and match[1] == folder.rpartition("/")[2]:
             people[match[1]].append((file, stored))
-        else:
-            ignored += 1
-    listing = _listing(tree, people, ignored, "<Person>/<Person>_0001.jpg")
+            taken.add(name)
+    listing = _listing(tree, people, taken, "<Person>/<Person>_0001.jpg")
     items = {Path(file.relative).stem: item for item, file in enumerate(listing.files)}
     if len(items) != len(listing.files):
         raise DataError(f"{tree.where} holds a person's photograph twice. Leave one copy of the set there.")
-    return Listing(
-        classes=listing.classes, files=listing.files, ignored=ignored, pairs=read_pairs(pairs, items, tree.where)
-    )
+    return replace(listing, pairs=read_pairs(pairs, items, tree.where))
 
 
 def read_pairs(path: Path, items: dict[str, int], where: str) -> np.ndarray:
@@ -57,7 +59,7 @@ def read_pairs(path: Path, items: dict[str, int], where: str) -> np.ndarray:
         DataError: If the list is not of that form or names images that are not there.
     """
     try:
-        lines = text_of(path.read_bytes()).split("\n")
+        lines = text_of(read_bytes(path)).split("\n")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     again = "Fetch the list again from its authors."
@@ -107,58 +109,73 @@ def list_orl(tree: Tree) -> Listing:
     """ORL / AT&T faces: s1, s2, ..., the images of each by number; no split of its own.
 
     Raises:
-        DataError: If there are no such images.
+        DataError: If there are no such images, or a person's folder is there twice.
     """
     found: dict[int, list[tuple[int, str, Stored]]] = defaultdict(list)
-    ignored = 0
+    places: dict[int, set[str]] = defaultdict(set)
+    taken: set[str] = set()
     for name, stored in tree.files.items():
         folder, _, file = name.rpartition("/")
         person, image = _ORL_FOLDER.fullmatch(folder.rpartition("/")[2]), _ORL_FILE.fullmatch(file)
         if person and image and file.lower().endswith(SUFFIXES):
             found[int(person[1])].append((int(image[1]), file, stored))
-        else:
-            ignored += 1
+            places[int(person[1])].add(folder)
+            taken.add(name)
+    twice = sorted(folder for folders in places.values() if len(folders) > 1 for folder in folders)
+    if twice:
+        raise DataError(
+            f"{tree.where} holds a person's folder twice: {', '.join(map(shown, twice[:5]))}{more(twice)}. Leave one copy "
+            "of the set there."
+        )
     people = {
         f"s{person}": [(file, stored) for _, file, stored in sorted(found[person], key=lambda row: row[:2])]
         for person in sorted(found)
     }
-    return _listing(tree, people, ignored, "s1/1.pgm", keep_order=True)
+    return _listing(tree, people, taken, "s1/1.pgm", keep_order=True)
 
 
-def list_people(tree: Tree) -> Listing:
-    """One folder per person, at whatever depth; where everything is in train/ and test/, that is the split.
+def list_people(tree: Tree, own_words: Collection[str] = ()) -> Listing:
+    """One folder per person; where everything is in train/ and test/, that is the split.
+
+    Folders that only group people (batches) and those within a person's folder (sessions, cameras) are told apart as
+    docs/data.md says; `own_words` are words in their names that say nothing.
 
     Raises:
-        DataError: If fewer than 2 people have images.
+        DataError: If fewer than 2 people have images, or it cannot be told which folders are people.
     """
-    images = {
-        tuple(name.split("/")): stored
-        for name, stored in tree.files.items()
-        if "/" in name and name.lower().endswith(SUFFIXES)
-    }
-    ignored = len(tree.files) - len(images)
-    while len({parts[0] for parts in images}) == 1 and all(len(parts) > 2 for parts in images):
-        images = {parts[1:]: stored for parts, stored in images.items()}  # The folder that holds all of them.
-    people = sorted({parts[-2] for parts in images})
+    images = {name: stored for name, stored in tree.files.items() if is_image(name)}
+    if not any("/" in name for name in images):
+        raise _too_few(tree, [], "<person>/*.jpg")
+    folders = tree.folders | {name.rpartition("/")[0] for name in (*tree.files, *tree.passed) if "/" in name}
+    layout = layout_of(images, folders, tree.where, own_words)
+    people = layout.classes
     if len(people) < 2:
         raise _too_few(tree, people, "<person>/*.jpg")
-    splits = {"train": TRAIN, "test": TEST}
-    parted = {parts[0] for parts in images} == set(splits) and all(len(parts) > 2 for parts in images)
     labels = {person: label for label, person in enumerate(people)}
     files = tuple(
-        ImageFile.at(
-            stored,
-            relative="/".join(parts),
-            label=labels[parts[-2]],
-            split=splits[parts[0]] if parted else None,
-        )
-        for parts, stored in images.items()
+        ImageFile.at(image.stored, relative="/".join(image.path), label=labels[image.class_name], split=image.split)
+        for image in sorted(layout.images, key=lambda image: image.name)
     )
-    return Listing(classes=tuple(people), files=files, ignored=ignored)
+    taken = {image.name: None for image in layout.images} | dict.fromkeys(layout.loose)
+    notes = list(layout.notes)
+    if layout.empty:
+        few = ", ".join(map(shown, layout.empty[:5]))
+        notes.append(f"{len(layout.empty):,} folders beside those of people hold no image: {few}{more(layout.empty)}")
+    return Listing(
+        classes=tuple(people),
+        files=files,
+        passed={**tree.passed, **others(tree.files, taken), **dict.fromkeys(layout.loose, LOOSE)},
+        notes=tuple(notes),
+    )
 
 
 def _listing(
-    tree: Tree, people: dict[str, list[tuple[str, Stored]]], ignored: int, layout: str, *, keep_order: bool = False
+    tree: Tree,
+    people: dict[str, list[tuple[str, Stored]]],
+    taken: Collection[str],
+    layout: str,
+    *,
+    keep_order: bool = False,
 ) -> Listing:
     if len(people) < 2:
         raise _too_few(tree, list(people), layout)
@@ -168,7 +185,8 @@ def _listing(
         for label, person in enumerate(names)
         for file, stored in people[person]
     )
-    return Listing(classes=tuple(names), files=files, ignored=ignored)
+    passed = {**tree.passed, **others(tree.files, dict.fromkeys(taken))}
+    return Listing(classes=tuple(names), files=files, passed=passed)
 
 
 def _too_few(tree: Tree, people: list[str], layout: str) -> DataError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,13 @@ import numpy as np
 
 from trainables.data.packed import TEST, TRAIN, Items, draw_test_split
 from trainables.errors import DataError, MachineError
+from trainables.regular_files import read_bytes
 
 DIGITS_TEST_FRACTION = 0.3
 _SPLIT_SEED = 0
+_MOST_BYTES = 1 << 30  # CIFAR-100's training images take 155 MB.
+_MOST_REMEMBERED = 10_000_000  # Objects that a pickle may number; the original files have about 50,000.
+_NUMBERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")  # Types of arrays that are read, of either byte order.
 # What unpickling raises on damaged files.
 _DAMAGE = (
     pickle.UnpicklingError,
@@ -95,7 +101,9 @@ def read_cifar(name: str, path: Path) -> Items:
     """
     layout = CIFAR[name]
     meta = path / layout.meta
-    classes = tuple(_text(entry) for entry in _field(meta, load_pickle(meta), layout.class_names, list))
+    classes = tuple(_name(meta, entry) for entry in _field(meta, load_pickle(meta), layout.class_names, list))
+    if len(set(classes)) < len(classes) or not classes:
+        raise DataError(f"{meta} must name different classes, but names {len(classes)} and {len(set(classes))} differ.")
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     splits: list[np.ndarray] = []
@@ -118,17 +126,17 @@ def read_cifar(name: str, path: Path) -> Items:
 def _read_batch(file: Path, layout: CifarLayout, classes: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     content = load_pickle(file)
     rows = _field(file, content, b"data", np.ndarray)
-    if rows.ndim != 2 or rows.shape[1] != 3072 or len(rows) == 0:
-        raise DataError(f"{file} must hold rows of 3072 bytes (3x32x32), but its shape is {rows.shape}.")
+    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072 or len(rows) == 0:
+        raise DataError(f"{file} must hold rows of 3072 bytes (3x32x32), but holds {rows.dtype} of shape {rows.shape}.")
     listed = _field(file, content, layout.labels, list)
-    known = all(isinstance(label, int) and 0 <= label < classes for label in listed)
+    known = all(type(label) is int and 0 <= label < classes for label in listed)
     if len(listed) != len(rows) or not known:
         raise DataError(
             f"{file} must hold one label from 0 to {classes - 1} for each of its {len(rows)} images, but "
             "does not. Unpack the archive again."
         )
     given = content.get(b"filenames", content.get("filenames"))
-    if isinstance(given, list) and len(given) == len(rows):
+    if isinstance(given, list) and len(given) == len(rows) and all(isinstance(entry, bytes | str) for entry in given):
         names = [f"{file.name}/{_text(entry)}" for entry in given]
     else:
         names = [f"{file.name}/{index}" for index in range(len(rows))]
@@ -138,12 +146,24 @@ def _read_batch(file: Path, layout: CifarLayout, classes: int) -> tuple[np.ndarr
 def _field(file: Path, content: Any, key: bytes, kind: type) -> Any:
     found = content.get(key, content.get(key.decode())) if isinstance(content, dict) else None
     if isinstance(found, _Array):
-        found = found.value
+        if found.value is None:
+            raise DataError(f"{file} holds an array {key.decode()!r} that is never filled. Unpack the archive again.")
+        found = found.value.tolist() if kind is list and found.value.ndim == 1 else found.value
+    if kind is list and isinstance(found, tuple):
+        found = list(found)
     if not isinstance(found, kind):
         raise DataError(
             f"{file} must hold {key.decode()!r}, as the original archive does, but does not. Unpack the archive again."
         )
     return found
+
+
+def _name(file: Path, entry: Any) -> str:
+    if not isinstance(entry, bytes | str):
+        raise DataError(
+            f"{file} must name classes in words, but holds a {type(entry).__name__}. Unpack the archive again."
+        )
+    return _text(entry)
 
 
 def _text(entry: Any) -> str:
@@ -157,8 +177,9 @@ def load_pickle(path: Path) -> Any:
         DataError: If it is missing, damaged or names anything else.
     """
     try:
-        with open(path, "rb") as file:
-            return _CifarUnpickler(file, encoding="bytes").load()
+        content = read_bytes(path, most=_MOST_BYTES)
+        _check_numbers(content)
+        return _CifarUnpickler(io.BytesIO(content), encoding="bytes").load()
     except _ForeignPickle as error:
         raise DataError(
             f"{path} names {error}, which CIFAR's files do not hold; it was not run. "
@@ -172,6 +193,17 @@ def load_pickle(path: Path) -> Any:
         raise DataError(f"{path} is damaged ({type(error).__name__}: {error}). Unpack the archive again.") from error
 
 
+def _check_numbers(content: bytes) -> None:
+    """Refuse what makes an unpickler reserve memory for objects that are not there."""
+    for operation, argument, _ in pickletools.genops(content):
+        if (
+            operation.name in ("PUT", "BINPUT", "LONG_BINPUT")
+            and isinstance(argument, int)
+            and argument > _MOST_REMEMBERED
+        ):
+            raise ValueError(f"it numbers an object {argument:,}")
+
+
 class _ForeignPickle(Exception):
     """A pickle asked for a name outside the list below."""
 
@@ -181,21 +213,41 @@ class _Dtype:
 
     def __init__(self, code: Any = b"", *_: Any) -> None:
         self.code = _text(code)
+        self.big_endian = self.code.startswith(">")
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and flags say nothing about uint8."""
+        """Of all that a dtype says of itself only its byte order matters for whole numbers."""
+        if isinstance(state, tuple) and len(state) > 1 and _text(state[1]) in ("<", ">"):
+            self.big_endian = _text(state[1]) == ">"
 
 
 class _Array:
     """Stands for `numpy.ndarray` while unpickling, so that no code of NumPy's sees unchecked input."""
 
-    value: np.ndarray
+    value: np.ndarray | None = None  # Until it is filled.
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, by_column, raw = state
-        if not isinstance(dtype, _Dtype) or dtype.code not in ("u1", "|u1", "uint8"):
-            raise ValueError("an array is not of type uint8")
-        self.value = np.frombuffer(raw, dtype=np.uint8).reshape(shape, order="F" if by_column else "C")
+        self.value = _filled(raw, dtype, shape, "F" if by_column else "C")
+
+
+def _filled(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    code = dtype.code if isinstance(dtype, _Dtype) else ""
+    kind = code.removeprefix("|").removeprefix("<").removeprefix(">").removeprefix("=")
+    kind = {"uint8": "u1"}.get(kind, kind)
+    if kind not in _NUMBERS:
+        raise ValueError("an array is not of whole numbers")
+    if not isinstance(raw, bytes | bytearray) or order not in ("C", "F"):
+        raise ValueError("an array is not made of bytes")
+    swapped = isinstance(dtype, _Dtype) and dtype.big_endian
+    return np.frombuffer(raw, dtype=np.dtype(f"{'>' if swapped else '<'}{kind}")).reshape(shape, order=order)
+
+
+def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) -> _Array:
+    """Protocol 5 stores arrays as a call with their bytes."""
+    array = _Array()
+    array.value = _filled(raw, dtype, shape, order)
+    return array
 
 
 def _new_array(*_: Any) -> _Array:
@@ -212,6 +264,8 @@ class _CifarUnpickler(pickle.Unpickler):
     _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy.core.multiarray", "_reconstruct"): _new_array,
         ("numpy._core.multiarray", "_reconstruct"): _new_array,
+        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+        ("numpy._core.numeric", "_frombuffer"): _from_buffer,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _Dtype,
         ("_codecs", "encode"): _encode,

@@ -21,9 +21,11 @@ from trainables.data.images import SUFFIXES, Listing
 from trainables.data.packed import FORMAT_VERSION
 from trainables.data.people import list_lfw, list_orl, list_people
 from trainables.data.readers import CIFAR
+from trainables.data.tiny_imagenet import list_tiny_imagenet
 from trainables.errors import DataError, MachineError, UsageError, did_you_mean
 
 _LARGEST_SIZE = 1024
+_RULES = 2  # How images are found, labelled and scaled; raised when files would be packed otherwise than before.
 _PAIRS = "pairs.txt"
 _FEW = 3  # Folders that are looked into to tell what a folder is.
 
@@ -93,16 +95,30 @@ def listing_of(source: Source) -> Listing | None:
     tree = tree_of(places)
     if source.pairs is not None:
         return list_lfw(tree, source.pairs)
-    by_kind = {"orl": list_orl, "cub200": list_cub, "cars196": list_cars, "sop": list_sop}
-    return by_kind.get(source.kind, list_people)(tree)
+    by_kind = {
+        "orl": list_orl,
+        "cub200": list_cub,
+        "cars196": list_cars,
+        "sop": list_sop,
+        "tiny_imagenet": list_tiny_imagenet,
+    }
+    if source.kind in by_kind:
+        return by_kind[source.kind](tree)
+    stems = DATASETS[source.kind].stems if source.kind in DATASETS else ()
+    return list_people(tree, own_words={word for stem in (*stems, *_words(source.kind)) for word in _words(stem)})
 
 
 def unknown(data: str) -> UsageError:
     """No data set of that name, with the nearest one."""
     hint = did_you_mean(data, DATASETS)
-    if not hint and os.path.isdir(os.path.expanduser(data)):
+    if not hint and os.path.exists(os.path.expanduser(data)):
         hint = f" Did you mean '{FOLDER_PREFIX}{data}'?"
     return UsageError(f"No data set named '{data}'.{hint}\nKnown are {', '.join(DATASETS)} and folder:PATH.")
+
+
+def _words(name: str) -> list[str]:
+    """`umdface` of the stems also stands for `umdfaces`."""
+    return [word + end for word in name.split("_") for end in ("", "s")]
 
 
 def _identity(kind: str, *facts: Any) -> str:
@@ -125,11 +141,11 @@ def _locate_folder(data: str, size: int) -> Source:
         listing = list_folder(path)
     except (OSError, RuntimeError) as error:  # A loop of links, a name too long, an unknown ~user.
         raise DataError(f"{given} cannot be read: {error}") from error
-    files = [(file.relative, file.size, file.changed) for file in listing.files]
+    files = [(file.relative, file.size, file.changed, file.label, file.split) for file in listing.files]
     shown = os.fsencode(path.name).decode("utf-8", "replace")
     return Source(
         name=f"{FOLDER_PREFIX}{shown}",
-        identity=_identity(FOLDER_PREFIX, os.fsencode(path).hex(), size, files),
+        identity=_identity(FOLDER_PREFIX, _RULES, os.fsencode(path).hex(), size, files),
         images=len(files),
         bytes=len(files) * 3 * size * size,
         kind="folder",
@@ -207,7 +223,7 @@ def _locate_images(info: DatasetInfo, data_root: Path | None, size: int) -> Sour
             f"{expected}, but {root} {there}. It cannot be fetched for you; see: python -m sweeps data show {info.name}"
         )
     pairs = _pairs_beside(path) if info.name == "lfw" else None
-    facts: list[Any] = [os.fsencode(path).hex(), size]
+    facts: list[Any] = [_RULES, os.fsencode(path).hex(), size]
     images = info.images
     try:
         if path.is_dir():
@@ -301,13 +317,17 @@ def _looks_like_sop(folder: Path) -> bool:
     return (folder / "Ebay_train.txt").is_file()
 
 
+def _looks_like_tiny_imagenet(folder: Path) -> bool:
+    return (folder / "train").is_dir() and (folder / "val").is_dir()
+
+
 def _looks_like_people(folder: Path) -> bool:
     def images(inside: Path, depth: int) -> bool:
         if any(path.suffix.lower() in SUFFIXES for path in _children(inside)):
             return True
         return depth > 0 and any(images(path, depth - 1) for path in _few_folders(inside))
 
-    return any(images(path, 1) for path in _few_folders(folder))
+    return any(images(path, 2) for path in _few_folders(folder))
 
 
 _LOOKS: dict[str, Callable[[Path], bool]] = {
@@ -316,6 +336,7 @@ _LOOKS: dict[str, Callable[[Path], bool]] = {
     "cub200": _looks_like_cub,
     "cars196": _looks_like_cars,
     "sop": _looks_like_sop,
+    "tiny_imagenet": _looks_like_tiny_imagenet,
 }
 
 

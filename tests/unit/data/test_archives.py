@@ -1,6 +1,7 @@
 import io
 import os
 import tarfile
+import zipfile
 
 import pytest
 
@@ -136,7 +137,8 @@ def test_links_that_lead_nowhere_or_in_circles_do_no_harm(birds):
     assert tree.files["gone.bin"].size == -1
     with pytest.raises(DataError, match=r"gone\.bin in .* cannot be read: FileNotFoundError"):
         tree.bytes("gone.bin")
-    assert 13 < len(tree.files) < 1000
+    assert len(tree.files) == 13  # The twelve of the set, once, and the link that leads nowhere.
+    assert tree.passed == {"class 0/again": "a link to a folder it lies in"}
 
 
 def test_a_file_that_is_not_in_the_tree_is_told(birds):
@@ -160,3 +162,112 @@ def test_the_folder_nearest_to_the_top_is_found(tmp_path):
 )
 def test_old_encodings_are_read(content, text):
     assert text_of(content) == text
+
+
+def zip_of(folder, **more):
+    """A zip beside a folder, with the folder's name as the first part of all names."""
+    path = folder.with_name(folder.name + ".zip")
+    with zipfile.ZipFile(path, "w", **more) as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder.parent))
+    return path
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_gives_the_files_of_the_folder_it_was_made_of(birds, method):
+    archive = zip_of(birds, compression=method)
+    loose = {f"birds/{name}": tree_of([birds]).bytes(name) for name in tree_of([birds]).files}
+    tree = tree_of([archive])
+    assert {name: tree.bytes(name) for name in tree.files} == loose and list(tree.files) == sorted(loose)
+    together = list(each_content(in_reading_order(reversed(list(tree.files.values())))))
+    assert {len(content) for _, content in together} == {len(content) for content in loose.values()}
+    assert is_archive(archive) and "birds/class 0" in tree.folders
+
+
+def test_what_is_no_file_in_a_zip_is_passed_over_with_the_reason(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("/etc/passwd", "../up.jpg", "a/../../up.jpg", "__MACOSX/a/x.jpg", "a/._x.jpg", "a/good.jpg"):
+            archive.writestr(zipfile.ZipInfo(name), b"x")
+        for name, kind in (("a/link.jpg", 0o120777), ("a/fifo.jpg", 0o010644), ("a/device.jpg", 0o020644)):
+            member = zipfile.ZipInfo(name)
+            member.external_attr = kind << 16
+            archive.writestr(member, b"/etc/passwd")
+    tree = tree_of([tmp_path / "x.zip"])
+    assert list(tree.files) == ["a/good.jpg"]
+    assert tree.passed["a/link.jpg"] == "a link inside an archive"
+    assert tree.passed["a/fifo.jpg"] == tree.passed["a/device.jpg"] == "no regular file"
+    assert tree.passed["a/._x.jpg"] == "hidden" and len(tree.passed) == 8
+
+
+def test_a_zip_of_windows_has_folders(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        member = zipfile.ZipInfo("a/1.jpg")
+        member.filename, member.create_system = "a\\1.jpg", 0
+        archive.writestr(member, b"x")
+    assert list(tree_of([tmp_path / "x.zip"]).files) == ["a/1.jpg"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_cut_zip_is_told(birds, share):
+    archive = zip_of(birds)
+    os.truncate(archive, int(archive.stat().st_size * share))
+    with pytest.raises(DataError, match=r"cannot be read as an archive.*Fetch the archive again\."):
+        tree_of([archive])
+
+
+def test_an_encrypted_zip_is_told(birds):
+    archive = zip_of(birds)
+    content = bytearray(archive.read_bytes())
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="is encrypted"):
+        tree_of([archive])
+
+
+def test_flipped_bits_in_a_zip_are_told(birds):
+    archive = zip_of(birds, compression=zipfile.ZIP_DEFLATED)
+    files = in_reading_order(tree_of([archive]).files.values())
+    content = bytearray(archive.read_bytes())
+    content[files[-1].offset + 60] ^= 1
+    archive.write_bytes(content)
+    problems = [content for _, content in each_content(files) if isinstance(content, str)]
+    assert len(problems) == 1
+
+
+def test_archives_written_one_after_the_other_are_told(birds, make_tar):
+    archive = make_tar(birds)
+    archive.write_bytes(archive.read_bytes() + archive.read_bytes())
+    with pytest.raises(DataError, match="goes on after its end"):
+        tree_of([archive])
+
+
+def test_a_hard_link_in_a_tar_is_the_file_it_links(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(b"one")
+    os.link(tmp_path / "in" / "a.jpg", tmp_path / "in" / "b.jpg")
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "in", "in")
+        add(archive, "in/c.jpg", kind=tarfile.LNKTYPE, target="../../etc/passwd")
+        add(archive, "in/d.jpg", kind=tarfile.SYMTYPE, target="a.jpg")
+    tree = tree_of([tmp_path / "x.tar"])
+    assert tree.bytes("in/a.jpg") == tree.bytes("in/b.jpg") == b"one"
+    assert tree.passed == {"in/c.jpg": "a link inside an archive", "in/d.jpg": "a link inside an archive"}
+
+
+def test_a_file_that_is_in_a_tar_twice_is_told(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        add(archive, "a/1.jpg", b"old")
+        add(archive, "./a/1.jpg", b"new")
+    tree = tree_of([tmp_path / "x.tar"])
+    assert tree.bytes("a/1.jpg") == b"new" and list(tree.passed) == ["a/1.jpg (earlier)"]
+
+
+def test_folders_may_be_deep(tmp_path):
+    deep = tmp_path.joinpath(*["d"] * 20)
+    deep.mkdir(parents=True)
+    (deep / "x.jpg").touch()
+    assert list(tree_of([tmp_path]).files) == ["d/" * 20 + "x.jpg"]
+    tmp_path.joinpath(*["d"] * 70).mkdir(parents=True)
+    with pytest.raises(DataError, match="more than 64 folders deep"):
+        tree_of([tmp_path])

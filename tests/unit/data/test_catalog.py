@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from trainables.data import catalog
 from trainables.data.packed import item_names, open_packed
@@ -173,7 +174,10 @@ def test_a_target_that_is_a_file_is_told(tmp_path):
         catalog.pack(catalog.locate("digits", data_root=None), tmp_path / "file")
 
 
-@pytest.mark.parametrize("data, hint", [("cifar-100", "cifar100"), ("digts", "digits")])
+@pytest.mark.parametrize(
+    "data, hint",
+    [("cifar-100", "cifar100"), ("digts", "digits"), ("CIFAR10", "cifar10"), ("CUB-200", "cub200"), ("LFW", "lfw")],
+)
 def test_unknown_names_get_a_hint(data, hint):
     with pytest.raises(UsageError, match=f"Did you mean '{hint}'"):
         catalog.locate(data, data_root=None)
@@ -221,7 +225,7 @@ def test_check_tells_what_is_in_a_folder(tmp_path, make_images):
         "14 images of 2 classes, 7 to 7 each",
         "no split of its own: 20 % of each class are drawn for test",
         "0 of 2 test files are also in training, byte for byte",
-        "1 other files are passed over",
+        "1 passed over (no image): 1 .txt: cat/notes.txt",
     ]
 
 
@@ -230,7 +234,7 @@ def test_check_finds_test_images_that_were_trained(tmp_path, make_images):
     shutil.copytree(tmp_path / "train", tmp_path / "test")
     source = catalog.locate(f"folder:{tmp_path}", data_root=None, size=4)
     rows = catalog.check(open_packed(catalog.pack(source, tmp_path / "packed").path))
-    assert rows[-1] == (False, "10 of 10 test images are also in training, pixel for pixel")
+    assert rows[-1].message == "10 of 10 test images are also in training, pixel for pixel" and not rows[-1].ok
 
 
 def test_check_finds_altered_pixels(make_packed):
@@ -352,7 +356,44 @@ def test_check_compares_lfw_with_the_known_counts_and_its_folds(tmp_path, make_l
 def test_check_finds_people_in_several_folds(tmp_path, make_lfw):
     pairs = "2\t1\nCy\t1\t2\nCy\t1\tBo\t1\nFlo\t1\t2\nCy\t2\tEd\t1\n"
     rows = catalog.check(catalog.locate("lfw", data_root=make_lfw(tmp_path, pairs=pairs)))
-    assert (False, "4 people are named in the pairs, 1 of them in more than one fold") in rows
+    assert (False, "4 people are named in the pairs, 1 of them in more than one fold", False) in rows
+
+
+def test_check_warns_of_pairs_that_are_listed_twice(tmp_path, make_lfw):
+    pairs = "2\t1\nCy\t1\t2\nCy\t1\tBo\t1\nCy\t2\t1\nCy\t2\tEd\t1\n"
+    source = catalog.locate("lfw", data_root=make_lfw(tmp_path, pairs=pairs), size=8)
+    packed = open_packed(catalog.pack(source, tmp_path / "packed").path)
+    for subject in (source, packed):
+        (row,) = [row for row in catalog.check(subject) if "listed more than once" in row.message]
+        assert (
+            row.ok and row.warning and row.message.startswith("1 pairs are listed more than once, 1 of them in several")
+        )
+
+
+def test_check_warns_of_one_image_under_two_labels(tmp_path, make_images):
+    make_images(tmp_path / "in")
+    whole = tmp_path / "in" / "cat" / "image 0.png"
+    shutil.copy(whole, tmp_path / "in" / "dög" / "image 9.png")
+    Image.open(whole).save(tmp_path / "in" / "dög" / "image 8.bmp")  # Equal pixels, other bytes.
+    source = catalog.locate(f"folder:{tmp_path / 'in'}", data_root=None, size=8)
+    warned = [row for row in catalog.check(source) if row.warning]
+    assert len(warned) == 1 and warned[0].ok and "in more than one class" in warned[0].message
+    packed = catalog.check(open_packed(catalog.pack(source, tmp_path / "packed").path))
+    assert any(
+        row.warning and "more than one class, pixel for pixel, for example in cat and dög" in row.message
+        for row in packed
+    )
+
+
+def test_a_folder_and_its_archives_are_one_packed_file(tmp_path, make_images, make_tar):
+    folder = make_images(tmp_path / "birds", ("a b", "a", "é"), modes=("L", "RGB"))
+    loose = catalog.pack(catalog.locate(f"folder:{folder}", data_root=None, size=8), tmp_path / "packed")
+    shutil.make_archive(str(tmp_path / "birds"), "zip", folder)
+    for archive in (make_tar(folder), make_tar(folder, ".tgz"), tmp_path / "birds.zip"):
+        source = catalog.locate(f"folder:{archive}", data_root=None, size=8)
+        assert (source.images, source.name) == (15, f"folder:{archive.name}")
+        info = catalog.pack(source, tmp_path / "packed")
+        assert (info.fingerprint, info.path) == (loose.fingerprint, loose.path)
 
 
 def test_check_says_when_a_set_is_whole(tmp_path, make_orl, monkeypatch):
@@ -372,11 +413,12 @@ def test_check_finds_files_that_are_in_both_splits_or_two_classes(tmp_path, make
     shutil.copy(birds / "002.Bird_2" / "Bird_0.jpg", birds / "011.Bird_11" / "Bird_0.jpg")
     place = make_tar(root / "CUB_200_2011", suffix) if suffix else root
     rows = catalog.check(catalog.locate("cub200", data_root=place))
-    assert (True, "its own split: 6 for training, 6 for test, every class on both sides") in rows
-    assert (False, "1 of 6 test files are also in training, byte for byte") in rows
+    assert (True, "its own split: 6 for training, 6 for test, every class on both sides", False) in rows
+    assert (False, "1 of 6 test files are also in training, byte for byte", False) in rows
     assert (
         True,
         "1 of the images are in more than one class, for example 002.Bird_2/Bird_0.jpg and 002.Bird_2/Bird_1.jpg",
+        True,
     ) in rows
 
 
@@ -384,7 +426,7 @@ def test_check_lets_other_classes_be_tested(tmp_path, make_sop):
     source = catalog.locate("sop", data_root=make_sop(tmp_path))
     assert "its own split: 6 for training, 6 for test, 0 classes on both sides" in messages(source)
     rows = catalog.check(open_packed(catalog.pack(source, tmp_path / "packed").path))
-    assert (True, "2 classes are for training and 2 others for test") in rows and all(row.ok for row in rows)
+    assert (True, "2 classes are for training and 2 others for test", False) in rows and all(row.ok for row in rows)
 
 
 def test_download_goes_through_torchvision(tmp_path, monkeypatch, make_cifar):

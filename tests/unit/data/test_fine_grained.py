@@ -22,7 +22,8 @@ def test_cub_is_read_by_its_lists(nasty_path, make_cub, make_tar, suffix):
     assert listing.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert listing.split().tolist() == [TRAIN, TEST] * 6
     assert listing.files[5].relative == "007.Bird_7/Bird_1.jpg"
-    assert listing.channels == 3 and listing.pairs is None and listing.ignored == 0
+    assert listing.channels == 3 and listing.pairs is None
+    assert set(listing.passed.values()) == {"no image"} and len(listing.passed) == 4
 
 
 def test_images_that_no_list_names_are_passed_over(tmp_path, make_cub):
@@ -30,7 +31,9 @@ def test_images_that_no_list_names_are_passed_over(tmp_path, make_cub):
     for name in ("images", "image_class_labels", "train_test_split"):
         rewrite(folder / f"{name}.txt", lambda text: "\n".join(text.splitlines()[4:]))
     listing = list_cub(tree_of([folder]))
-    assert listing.classes == ("007.Bird_7", "011.Bird_11") and listing.ignored == 4
+    assert listing.classes == ("007.Bird_7", "011.Bird_11") and [
+        name.rpartition("/")[2] for name in listing.passed if name.endswith("jpg")
+    ] == [f"Bird_{number}.jpg" for number in range(4)]
 
 
 def test_images_that_a_list_names_must_be_there(tmp_path, make_cub):

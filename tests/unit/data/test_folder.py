@@ -5,15 +5,16 @@ import pytest
 from PIL import Image
 
 from trainables.data.folder import list_folder
-from trainables.data.images import channels_of, read_images
+from trainables.data.images import read_images
 from trainables.data.packed import TEST, TRAIN
+from trainables.data.survey import survey
 from trainables.errors import DataError
 
 
 def read_folder(path, size, scratch, progress=None):
     listing = list_folder(path)
     work = scratch / ".work"
-    channels = channels_of(listing)
+    channels = survey(listing).channels
     return read_images(listing, where=str(path), channels=channels, side=size, work=work, progress=progress)
 
 
@@ -38,8 +39,16 @@ def test_its_own_train_and_test_are_the_splits(tmp_path, make_images):
     assert items.names[-1] == "test/c/image 1.png"
 
 
-def test_classes_may_be_called_train_and_test(tmp_path, make_images):
-    assert list_folder(make_images(tmp_path, ("train", "test"))).classes == ("test", "train")
+def test_a_class_may_be_called_train(tmp_path, make_images):
+    assert list_folder(make_images(tmp_path, ("bus", "train"))).classes == ("bus", "train")
+
+
+@pytest.mark.parametrize(
+    "parts", [("train", "test"), ("Train", "val"), ("test", "valid"), ("training", "dev", "testing")]
+)
+def test_parts_without_class_folders_are_no_classes(tmp_path, make_images, parts):
+    with pytest.raises(DataError, match="holds images straight in .* without class folders"):
+        list_folder(make_images(tmp_path, parts))
 
 
 def test_an_image_becomes_the_bicubic_of_its_centre_square(tmp_path, make_images):
@@ -106,7 +115,13 @@ def test_other_files_and_hidden_ones_are_passed_over(tmp_path, make_images):
     (tmp_path / ".cache").mkdir()
     (tmp_path / "readme.md").touch()
     listing = list_folder(tmp_path)
-    assert (listing.ignored, len(listing.files), len(listing.classes)) == (1, 6, 2)
+    assert (len(listing.files), len(listing.classes)) == (6, 2)
+    assert listing.passed == {
+        ".cache": "hidden",
+        "cat/.hidden.png": "hidden",
+        "cat/notes.txt": "no image",
+        "readme.md": "no image",
+    }
 
 
 def test_links_are_followed(tmp_path, make_images):
@@ -171,9 +186,11 @@ def test_small_classes_are_counted_and_named(tmp_path, make_images):
 
 
 def test_folders_one_level_too_deep_are_told(tmp_path, make_images):
-    make_images(tmp_path / "val")
-    make_images(tmp_path / "train")
-    with pytest.raises(DataError, match=r"train holds folders \(cat, dög\) instead of images, one level too deep"):
+    make_images(tmp_path / "europe")
+    make_images(tmp_path / "asia")
+    with pytest.raises(
+        DataError, match=r"2 folders \(asia, europe\), in them 2 folders \(cat, dög\)\. cat, dög may name"
+    ):
         list_folder(tmp_path)
 
 

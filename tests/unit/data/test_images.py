@@ -12,9 +12,10 @@ from PIL import Image
 from trainables.data import blocks, catalog, images
 from trainables.data.archives import tree_of
 from trainables.data.folder import list_folder
-from trainables.data.images import Listing, channels_of, read_images, stored_side
+from trainables.data.images import Listing, read_images
 from trainables.data.packed import TEST, TRAIN
 from trainables.data.people import list_people
+from trainables.data.survey import stored_side, survey
 from trainables.errors import DataError
 
 PROJECT = Path(__file__).parents[3]
@@ -204,7 +205,7 @@ def test_archives_give_the_pixels_of_loose_files(tmp_path, make_images, make_tar
     folder = make_images(tmp_path / "in", ("a", "b", "c"), count=6, modes=("L", "RGB"), size=(30, 20))
     loose, archived = list_people(tree_of([folder])), list_people(tree_of([make_tar(folder, suffix)]))
     assert [file.relative for file in loose.files] == [file.relative for file in archived.files]
-    assert channels_of(loose) == channels_of(archived) == 3
+    assert survey(loose).channels == survey(archived).channels == 3
     assert stored_side(loose) == stored_side(archived) == 20
     expected = read(loose, tmp_path / "1", channels=3).images
     np.testing.assert_array_equal(read(archived, tmp_path / "2", channels=3).images, expected)

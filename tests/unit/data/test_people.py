@@ -39,7 +39,7 @@ def test_files_that_are_no_faces_of_lfw_are_passed_over(tmp_path, make_lfw):
     for name in ("readme.txt", "Bo/Bo_0009.txt", "Bo/Ed_0002.jpg", "Bo/Bo.jpg"):
         (root / "lfw" / name).touch()
     listing = lfw(root)
-    assert len(listing.files) == 11 and listing.ignored == 4
+    assert len(listing.files) == 11 and len(listing.passed) == 4
 
 
 def test_lfw_twice_is_refused(tmp_path, make_lfw):
@@ -104,7 +104,7 @@ def test_orl_is_read_in_the_order_of_its_numbers(nasty_path, make_orl, make_tar,
         "s10/3.pgm",
         "s11/1.pgm",
     ]
-    assert listing.ignored == 1 and listing.pairs is None
+    assert len(listing.passed) == 1 and listing.pairs is None
     assert np.bincount(listing.labels[listing.split() == TEST]).tolist() == [1] * 11
 
 
@@ -139,7 +139,7 @@ def test_batches_of_people_are_one_set(tmp_path, make_images):
     make_images(tmp_path / "umdfaces_batch2", ("bob", "cid"), count=2)
     (tmp_path / "list.csv").touch()
     listing = list_people(tree_of([tmp_path]))
-    assert listing.classes == ("ann", "bob", "cid") and listing.ignored == 1
+    assert listing.classes == ("ann", "bob", "cid") and len(listing.passed) == 1
     assert np.bincount(listing.labels).tolist() == [2, 4, 2]
 
 
@@ -157,7 +157,7 @@ def test_train_and_test_are_the_split_of_people(tmp_path, make_images, above):
     }
 
 
-def test_people_called_train_and_test_are_people(tmp_path, make_images):
+def test_train_and_test_without_folders_of_people_are_no_people(tmp_path, make_images):
     make_images(tmp_path, ("train", "test"))
-    listing = list_people(tree_of([tmp_path]))
-    assert listing.classes == ("test", "train") and all(file.split is None for file in listing.files)
+    with pytest.raises(DataError, match=r"holds images straight in test, train, without class folders"):
+        list_people(tree_of([tmp_path]))
