@@ -9,17 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 import polars as pl
-import seaborn as sns
 from fontTools.subset import Options
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from analysis import theme
+from analysis.figures_library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped, sns
 
 PNG_DPI = 130
 
@@ -56,14 +50,14 @@ class Drawn:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The one theme, for the time of a drawing; nothing stays changed for the caller."""
+    """The one theme on matplotlib's own defaults, for the time of a drawing; nothing stays changed for the caller."""
     look = {
         **sns.axes_style("ticks"),
         **sns.plotting_context("notebook"),
         **theme.RC,
         "text.parse_math": False,
     }
-    with mpl.rc_context(look):
+    with as_shipped(look):
         yield
 
 

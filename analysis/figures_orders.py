@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
 
 from analysis import statistics, theme
 from analysis.figures import Drawn, new_figure, render, short, spaced, style
+from analysis.figures_library import Axes
 from analysis.order_ablation import Panel, scores_by_cell, split_orders
 from analysis.statistics import FactorialEffects
 from analysis.tables import p_value, percent, points

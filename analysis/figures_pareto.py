@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from analysis import theme
 from analysis.figures import Drawn, log_axis, new_figure, render, short, spaced, style
+from analysis.figures_library import Axes, Line2D
 from analysis.figures_resolution import Look
 from analysis.pareto import COSTS, ParetoSearch, with_front
 

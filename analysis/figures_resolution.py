@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from analysis import theme
 from analysis.arms import EQUAL_COMPUTE, METHOD, OURS, PLAIN, TEACHER, Arm, our_arm
 from analysis.figures import Drawn, new_figure, render, short, spaced, style
+from analysis.figures_library import Axes, FixedFormatter, FixedLocator, NullLocator
 from analysis.resolutions import Curve
 
 MOST_ARMS = 5  # With a colour of their own; the reference and the teacher are grey.
