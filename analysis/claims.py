@@ -9,12 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis import statistics
+from analysis import many_to_one, statistics
 from analysis.order_ablation import scores_by_cell, split_orders
+from analysis.statistics import Gain, Summary
 from analysis.tables import p_value, points
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
-NOT_CHECKED = "not checked"
+NOT_CHECKED, NOT_TESTED = "not checked", "not tested yet"
+OPEN = (NOT_CHECKED, NOT_TESTED)  # Nothing was asked of the data, so no data are named.
 SOURCE = "HORKD, section 4.4"
 PAPER_DATA = ("umdfaces", "uccs")  # What the ablation of HORKD, section 4.4, was made on.
 
@@ -34,11 +36,13 @@ class Claim:
     value: float | None = None  # The estimate as a fraction, unrounded.
     low: float | None = None
     high: float | None = None
+    p: float | None = None  # Two-sided, of the verdict; None where nothing was tested.
+    p_holm: float | None = None  # Over the claims checked together.
 
     @property
     def sentence(self) -> str:
         """The verdict as printed: 'supported on digits, not the paper's data'."""
-        return f"{self.verdict} {self.on}".strip() if self.verdict != NOT_CHECKED else self.verdict
+        return self.verdict if self.verdict in OPEN else f"{self.verdict} {self.on}".strip()
 
     def told(self, text: str, source: str) -> Claim:
         """The same with the study's own words and source, where it has some."""
@@ -73,7 +77,41 @@ def check(trials: pl.DataFrame, data_name: str, asked: Sequence[Any] = ()) -> li
             rows.append(KNOWN[name](scores, on))
         else:
             rows.append(not_checked(name, text, source))
-    return rows
+    return settled(rows)
+
+
+def settled(rows: Sequence[Claim]) -> list[Claim]:
+    """The claims with their p adjusted by Holm for all that were tested together; what no longer passes is inconclusive.
+
+    A study that checks three true nulls at 5 % each finds something in one report of seven.
+    """
+    adjusted = statistics.holm([row.p for row in rows])
+    tests = sum(p is not None for p in adjusted)
+    found = []
+    for row, p in zip(rows, adjusted, strict=True):
+        if p is None or row.p is None:
+            found.append(row)
+            continue
+        words = f"p {p_value(row.p)}" + (f", {p_value(p)} after Holm over {tests} claims" if tests > 1 else "")
+        passes = p < statistics.ALPHA
+        verdict = row.verdict if passes else INCONCLUSIVE
+        found.append(replace(row, verdict=verdict, p_holm=p, estimate=f"{row.estimate}; {words}"))
+    return found
+
+
+def judged(s: Summary, at: float = 0.0) -> str:
+    """The verdict of a 95 % interval: above `at`, below, or neither; never below three seeds or without spread."""
+    return {1: SUPPORTED, -1: NOT_SUPPORTED}.get(statistics.direction(s, at), INCONCLUSIVE)
+
+
+def spread_words(s: Summary, unit: str = "points") -> str:
+    """'+0.78 [-0.02, +1.59] points', and what keeps it from being judged."""
+    assert s.mean is not None
+    if s.low is None or s.high is None:
+        why = "n=1: no interval" if s.n == 1 else f"n={s.n}, all equal: no interval and no test"
+        return f"{points(s.mean)} {unit} ({why})"
+    few = f" (n={s.n}: too few to judge)" if s.n < statistics.LEAST_PAIRS else ""
+    return f"{points(s.mean)} [{points(s.low)}, {points(s.high)}] {unit}{few}"
 
 
 def not_checked(name: str, text: str, source: str) -> Claim:
@@ -130,29 +168,39 @@ def higher_order_at_equal_size(scores: Scores, on: str) -> Claim:
 def best_is_not_the_full_set(scores: Scores, on: str) -> Claim:
     """'The optimal results come from [a smaller set] rather than the highest-order.'"""
     claim = "The best order set is not the full one."
-    test = "paired gain of every smaller set over the full one; Holm over these tests"
+    test = "paired gain of every smaller set over the full one; Dunnett-type over these tests"
     row = partial(Claim, name="best_is_not_the_full_set", claim=claim, test=test, source=SOURCE, on=on)
     full = ("1", "2", "3", "C")
     if not scores.get(full):
-        return row(estimate="the full set has no result", verdict=INCONCLUSIVE, n=0)
+        return row(estimate="the full set has no result", verdict=NOT_TESTED, n=0)
     others = [cell for cell in sorted(scores) if cell not in (full, ()) and scores[cell]]
     gains = [statistics.paired_gain(scores[cell], scores[full]) for cell in others]
-    adjusted = statistics.holm([gain.p for gain in gains])
+    adjusted = many_to_one.adjusted([gain.differences for gain in gains])
     rated = [(g.mean, g, p, c) for g, p, c in zip(gains, adjusted, others, strict=True) if g.mean is not None]
     if not rated:
-        return row(estimate="no smaller set to compare", verdict=INCONCLUSIVE, n=0)
+        return row(estimate="no smaller set to compare", verdict=NOT_TESTED, n=0)
     top, gain, p, cell = max(rated, key=lambda item: item[0])
-    proven = [item for item in rated if item[2] is not None and item[2] < statistics.ALPHA]
+    better = [(p, mean, g, c) for mean, g, p, c in rated if p is not None and mean > 0]
+    # Better by the surest set; worse only if every one of them is.
+    told = min((p for p, *_ in better), default=None)
     verdict = INCONCLUSIVE
-    if any(mean > 0 for mean, *_ in proven):
+    if told is not None and told < statistics.ALPHA:
         verdict = SUPPORTED
         # The smaller set that shows it, which need not be the one with the largest gain.
-        top, gain, p, cell = max((item for item in proven if item[0] > 0), key=lambda item: item[0])
-    elif len(proven) == len(rated) and all(mean < 0 for mean, *_ in proven):
-        verdict = NOT_SUPPORTED
-    shown = "p undefined" if p is None else f"Holm p {p_value(p)}"
+        p, top, gain, cell = max((item for item in better if item[0] < statistics.ALPHA), key=lambda item: item[1])
+    elif all(p is not None and mean < 0 for mean, _, p, _ in rated):
+        told = max(p for *_, p, _ in rated if p is not None)
+        verdict = NOT_SUPPORTED if told < statistics.ALPHA else INCONCLUSIVE
+    elif told is None and any(p is not None for *_, p, _ in rated):
+        told = 1.0
+    shown = _untested(gain) if p is None else f"Dunnett p {p_value(p)}"
     estimate = f"{'+'.join(cell)} over the full set: {points(top)} points ({shown})"
-    return row(estimate=estimate, verdict=verdict, n=gain.pairs, value=top, low=gain.low, high=gain.high)
+    return row(estimate=estimate, verdict=verdict, n=gain.pairs, value=top, low=gain.low, high=gain.high, p=told)
+
+
+def _untested(gain: Gain) -> str:
+    """Why a gain has no p."""
+    return f"n={gain.pairs}: too few to judge" if gain.pairs < statistics.LEAST_PAIRS else "all equal: no test"
 
 
 def _rank(cell: tuple[str, ...]) -> int:
@@ -181,14 +229,10 @@ def _from_slopes(
     s = statistics.summarise(values)
     row = partial(Claim, name=name, claim=claim, test=test, source=SOURCE, on=on, n=s.n)
     if s.mean is None:
-        why = "no seed has all order sets" if len(cells) > 1 else "too few order sets"
-        return row(estimate=why, verdict=INCONCLUSIVE)
-    if s.low is None or s.high is None:
-        estimate = f"{points(s.mean)} {unit} (n=1: no interval)"
-        return row(estimate=estimate, verdict=INCONCLUSIVE, value=s.mean)
-    verdict = SUPPORTED if s.low > 0 else NOT_SUPPORTED if s.high < 0 else INCONCLUSIVE
-    estimate = f"{points(s.mean)} [{points(s.low)}, {points(s.high)}] {unit}, {len(cells)} order sets"
-    return row(estimate=estimate, verdict=verdict, value=s.mean, low=s.low, high=s.high)
+        why = "no seed has all order sets" if len(cells) > 1 else "too few order sets have a result"
+        return row(estimate=why, verdict=NOT_TESTED)
+    estimate = spread_words(s, unit) + (f", {len(cells)} order sets" if s.low is not None else "")
+    return row(estimate=estimate, verdict=judged(s), value=s.mean, low=s.low, high=s.high, p=statistics.mean_p(s))
 
 
 KNOWN: dict[str, Callable[[Scores, str], Claim]] = {

@@ -9,17 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib as mpl
 import polars as pl
-import seaborn as sns
 from fontTools.subset import Options
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from analysis import theme
+from analysis.figures_library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped, sns
+from analysis.statistics import ALPHA
 
 PNG_DPI = 130
 
@@ -32,6 +27,7 @@ class Drawn:
     alt: str
     caption: str
     files: dict[str, bytes]  # Suffix -> content.
+    slim: bytes | None = None  # An SVG for a phone, where the picture would have to be scrolled to its numbers.
     frames: dict[str, pl.DataFrame] = field(default_factory=dict)  # File stem -> exactly what was drawn.
 
     @property
@@ -47,23 +43,45 @@ class Drawn:
     @property
     def dark(self) -> bytes:
         """The same picture in the colours for a dark page."""
-        # Colours only: the text of a figure could hold a '#' and six digits too, but never inside a style
-        # attribute.
-        text = self.light.decode()
-        pattern = re.compile("|".join(theme.DARK))
-        return pattern.sub(lambda match: theme.DARK[match[0]], text).encode()
+        return darkened(self.light)
+
+
+def darkened(svg: bytes) -> bytes:
+    """A picture in the colours for a dark page."""
+    # Colours only: the text of a figure could hold a '#' and six digits too, but never inside a style
+    # attribute.
+    pattern = re.compile("|".join(theme.DARK))
+    return pattern.sub(lambda match: theme.DARK[match[0]], svg.decode()).encode()
+
+
+# The one rule of all figures that show tests; each says in its key what it adjusts for.
+PASSES, DOES_NOT, UNTESTED_MARK = "● differs from 0", "○ not shown to", "× not tested"
+
+
+def verdict_mark(axes: Axes, x: float, y: float, marker: str, *, passes: bool | None, colour: str, size: float) -> None:
+    """One estimate: filled where it passes at 5 % after adjustment, hollow where not, a cross where nothing was tested."""
+    if passes is None:
+        axes.plot([x], [y], "x", ms=0.85 * size, mec=colour, mew=1.8, ls="none", zorder=4)
+        return
+    face = colour if passes else theme.GROUND
+    axes.plot([x], [y], marker, ms=size, mfc=face, mec=colour, mew=1.5, ls="none", zorder=4)
+
+
+def verdict(p: float | None) -> bool | None:
+    """Whether an adjusted p passes; None without one."""
+    return None if p is None else p < ALPHA
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The one theme, for the time of a drawing; nothing stays changed for the caller."""
+    """The one theme on matplotlib's own defaults, for the time of a drawing; nothing stays changed for the caller."""
     look = {
         **sns.axes_style("ticks"),
         **sns.plotting_context("notebook"),
         **theme.RC,
         "text.parse_math": False,
     }
-    with mpl.rc_context(look):
+    with as_shipped(look):
         yield
 
 
@@ -80,6 +98,11 @@ def render(figure: Figure) -> dict[str, bytes]:
     with _without_layout_tables():
         files["pdf"] = _saved(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
     return files
+
+
+def render_slim(figure: Figure) -> bytes:
+    """The figure as SVG alone."""
+    return _svg(figure)
 
 
 @contextmanager

@@ -7,12 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from analysis import theme
 from analysis.curves import TERMS
 from analysis.figures import Drawn, log_axis, new_figure, render, short, style
+from analysis.figures_library import Axes, MaxNLocator
 
 TERM_NAMES = {
     "cross_entropy": "cross-entropy",

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
-from matplotlib.patches import Rectangle
 
 from analysis import theme
 from analysis.figures import Drawn, new_figure, render, short, spaced, style
+from analysis.figures_library import Axes, Rectangle, to_hex, to_rgb
 from analysis.measures import Measure
 
 MOST_ARMS = 4

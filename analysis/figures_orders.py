@@ -6,13 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
 
 from analysis import statistics, theme
-from analysis.figures import Drawn, new_figure, render, short, spaced, style
+from analysis.figures import (
+    DOES_NOT,
+    PASSES,
+    UNTESTED_MARK,
+    Drawn,
+    new_figure,
+    render,
+    short,
+    spaced,
+    style,
+    verdict,
+    verdict_mark,
+)
+from analysis.figures_library import Axes
 from analysis.order_ablation import Panel, scores_by_cell, split_orders
 from analysis.statistics import FactorialEffects
-from analysis.tables import p_value, percent, points
+from analysis.tables import gain_interval, interval, p_value, percent, points
 
 ROW = 0.29  # Inches.
 WIDTH = 10.2
@@ -25,7 +37,7 @@ def forest(panel: Panel, *, name: str, title: str, factors: Sequence[str] | None
     Without a reference the rows show the score itself. A cell without a result keeps its row.
     """
     rows = panel.rows.to_dicts()
-    seeds = _seed_points(panel)
+    seeds = seed_points(panel)
     top, bottom = 0.92, 0.62
     height = top + ROW * len(rows) + bottom
     with style():
@@ -41,33 +53,45 @@ def forest(panel: Panel, *, name: str, title: str, factors: Sequence[str] | None
         gains = figure.add_axes((gain_left / WIDTH, box[0], gain_wide / WIDTH, box[1]))
         text = figure.add_axes((6.63 / WIDTH, box[0], (WIDTH - 6.63 - 0.12) / WIDTH, box[1]))
         figure.text(left / WIDTH, 1 - 0.24 / height, spaced(title), size=12.5, weight="bold", va="center")
-        figure.text(left / WIDTH, 1 - 0.5 / height, spaced(_key(panel)), size=9, color=theme.MUTED, va="center")
+        figure.text(
+            left / WIDTH, 1 - 0.5 / height, spaced("   ".join(key(panel))), size=9, color=theme.MUTED, va="center"
+        )
         for axes in (marks, gains, text):
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-            _bands(axes, rows, grouped=bool(factors) or "group" in panel.rows.columns)
+            bands(axes, rows, grouped=bool(factors) or "group" in panel.rows.columns)
         for axes in (marks, text):
             axes.set_xlim(0, 1)
             axes.set_xticks([])
-        _marks(marks, rows, factors)
-        _dots(gains, rows, seeds, panel)
+        order_marks(marks, rows, factors)
+        dots(gains, rows, seeds, panel)
         _texts(text, rows, panel)
         files = render(figure)
     frames = {name: panel.rows, f"{name}_seeds": seeds}
     return Drawn(name=name, alt=alt, caption=caption, files=files, frames=frames)
 
 
-def _key(panel: Panel) -> str:
+def key(panel: Panel) -> list[str]:
+    """What the marks mean, in parts."""
     if panel.baseline is None:
-        return "◆ highest mean   ● mean   · one seed   bar: 95% t-interval over seeds"
-    tests = f"Holm, {panel.tests} test{'' if panel.tests == 1 else 's'}"
-    words = f"◆ highest mean   ● gain differs from 0 ({tests})   ○ does not   · one seed"
-    apart = "apart" in panel.rows.columns and panel.rows["apart"].any()
-    return words + ("   ■ not tested" if apart else "")
+        return ["nothing is tested here", "◆ highest mean", "● mean", "· one seed", "bar: 95% t-interval over seeds"]
+    if not panel.tests:
+        return [
+            f"{UNTESTED_MARK}: fewer than {statistics.LEAST_PAIRS} pairs, or all equal",
+            "◆ highest mean",
+            "· one seed",
+        ]
+    tests = f"at 5%, adjusted for {panel.tests} test{'' if panel.tests == 1 else 's'}"
+    return [f"{PASSES} ({tests})", DOES_NOT, UNTESTED_MARK, "◆ highest mean", "· one seed"]
 
 
-def _seed_points(panel: Panel) -> pl.DataFrame:
+def passes(row: dict[str, Any]) -> bool | None:
+    """Whether a row's gain passes; None where it is not tested."""
+    return None if row.get("apart") else verdict(row["p_dunnett"])
+
+
+def seed_points(panel: Panel) -> pl.DataFrame:
     """The faint dots: `cell`, `seed`, `value` (gain, or score without a reference; a fraction)."""
     scores = scores_by_cell(panel.trials)
     base = scores.get(panel.baseline, {}) if panel.baseline else None
@@ -85,22 +109,22 @@ def _seed_points(panel: Panel) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _bands(axes: Axes, rows: Sequence[dict[str, Any]], *, grouped: bool) -> None:
+def bands(axes: Axes, rows: Sequence[dict[str, Any]], *, grouped: bool) -> None:
     for index in range(0, len(rows), 2):
         axes.axhspan(index - 0.5, index + 0.5, color=theme.BAND, linewidth=0, zorder=0)
     for index in range(1, len(rows)):
         before, after = rows[index - 1], rows[index]
-        if (before["reference"] and "group" not in before) or (grouped and _group(before) != _group(after)):
+        if (before["reference"] and "group" not in before) or (grouped and group_of(before) != group_of(after)):
             axes.axhline(index - 0.5, color=theme.RULE, linewidth=1, zorder=1)
 
 
-def _group(row: dict[str, Any]) -> int | None:
+def group_of(row: dict[str, Any]) -> int | None:
     """What rows between two rules have in common: the number of orders, or the kind of arm."""
     found: int | None = row["group"] if "group" in row else row["terms"]
     return found
 
 
-def _marks(axes: Axes, rows: Sequence[dict[str, Any]], factors: Sequence[str] | None) -> None:
+def order_marks(axes: Axes, rows: Sequence[dict[str, Any]], factors: Sequence[str] | None) -> None:
     if not factors:
         for index, row in enumerate(rows):
             weight = "bold" if row["best"] else "normal"
@@ -116,10 +140,11 @@ def _marks(axes: Axes, rows: Sequence[dict[str, Any]], factors: Sequence[str] | 
         axes.plot([x] * len(on), on, "s", ms=8, mfc=theme.INK, mec=theme.INK, ls="none")
 
 
-def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel: Panel) -> None:
+def dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel: Panel, *, shift: float = 0.0) -> None:
+    """The estimates with their intervals and the single seeds, `shift` rows below the middle of each row."""
     paired = panel.baseline is not None
     mean, low, high = ("gain", "gain_low", "gain_high") if paired else ("mean", "low", "high")
-    place = {row["cell"]: index for index, row in enumerate(rows)}
+    place = {row["cell"]: index + shift for index, row in enumerate(rows)}
     order = {seed: index for index, seed in enumerate(seeds["seed"].unique().sort())}
     best = {row["cell"] for row in rows if row["best"]}
     for colour, chosen in ((theme.BLUE, False), (theme.VERMILLION, True)):
@@ -127,7 +152,7 @@ def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel
         own = [r for r in own if not (paired and r["cell"] == panel.baseline)]
         y = [place[r["cell"]] + JITTER[order[r["seed"]] % len(JITTER)] for r in own]
         axes.plot([100 * r["value"] for r in own], y, "o", ms=3.4, mfc=colour, mec="none", alpha=0.4, zorder=2)
-    for index, row in enumerate(rows):
+    for index, row in ((place + shift, row) for place, row in enumerate(rows)):
         colour = theme.VERMILLION if row["best"] else theme.GREY if row.get("apart") else theme.BLUE
         if paired and row["reference"]:
             if row["best"]:
@@ -137,14 +162,15 @@ def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel
             continue
         if row[low] is not None:
             axes.plot([100 * row[low], 100 * row[high]], [index, index], color=colour, lw=2.4, zorder=3)
-        tested = not row.get("apart")
-        sure = not paired or not tested or (row["p_holm"] is not None and row["p_holm"] < statistics.ALPHA)
-        marker, size = ("D", 8.5) if row["best"] else ("o", 8) if tested else ("s", 7)
-        face = colour if sure else theme.GROUND
-        axes.plot([100 * row[mean]], [index], marker, ms=size, mfc=face, mec=colour, mew=1.5, zorder=4)
+        # Without a reference nothing is tested, and marks are just marks.
+        state = passes(row) if paired else True
+        marker, size = ("D", 8.5) if row["best"] else ("o", 8)
+        verdict_mark(axes, 100 * row[mean], index, marker, passes=state, colour=colour, size=size)
+        if row["best"] and state is None:
+            axes.plot([100 * row[mean]], [index], "D", ms=11, mfc="none", mec=colour, mew=1.2, zorder=4)
     if paired:
         axes.axvline(0, color=theme.INK, linewidth=1.1, zorder=1.5)
-        axes.set_xlabel(f"paired gain over {_reference_name(panel)}, points of {panel.measure.words}")
+        axes.set_xlabel(f"paired gain over {reference_name(panel)}, points of {panel.measure.words}")
     else:
         axes.set_xlabel(f"{panel.measure.words}, %")
     axes.margins(x=0.06)
@@ -158,7 +184,7 @@ def _dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel
     axes.tick_params(axis="x", length=0)
 
 
-def _reference_name(panel: Panel) -> str:
+def reference_name(panel: Panel) -> str:
     row = panel.rows.filter(pl.col("reference")).row(0, named=True)
     return "no distillation" if row["orders"] == "none" else short(row["label"])
 
@@ -171,12 +197,12 @@ def _texts(axes: Axes, rows: Sequence[dict[str, Any]], panel: Panel) -> None:
     axes.text(score, -0.85, short(panel.measure.heading, 14), ha="right", **head)
     axes.text(gain, -0.85, "gain [95% CI]" if paired else "95% CI", ha="right", **head)
     if paired:
-        axes.text(p, -0.85, "p Holm", ha="right", **head)
+        axes.text(p, -0.85, "p adj.", ha="right", **head)
     for index, row in enumerate(rows):
         weight = "bold" if row["best"] else "normal"
         mono: dict[str, Any] = {"va": "center", "size": 8.8, "family": "monospace", "weight": weight}
         if row["n"] == 0:
-            axes.text(gain, index, _nothing(row), ha="right", **{**mono, "color": theme.VERMILLION})
+            axes.text(gain, index, no_result(row), ha="right", **{**mono, "color": theme.VERMILLION})
             continue
         axes.text(score, index, percent(row["mean"]), ha="right", **mono)
         if row["n"] < row["n_expected"]:
@@ -190,47 +216,56 @@ def _texts(axes: Axes, rows: Sequence[dict[str, Any]], panel: Panel) -> None:
             axes.text(p, index, p_text(row), ha="right", **mono)
 
 
-def _nothing(row: dict[str, Any]) -> str:
+def no_result(row: dict[str, Any]) -> str:
     return f"no result ({row['n_failed']} failed)" if row["n_failed"] else "no result"
 
 
 def interval_text(row: dict[str, Any], *, paired: bool) -> str:
     """'+0.78 [-0.02, +1.59]' for gains, '[84.2, 85.6]' for accuracies; says when there is no interval."""
-    if paired:
-        if row["gain"] is None:
-            return "not compared" if row["note"] and "teacher" in row["note"] else "no pair"
-        if row["gain_low"] is None:
-            return f"{points(row['gain'])} (n=1)"
-        return f"{points(row['gain'])} [{points(row['gain_low'])}, {points(row['gain_high'])}]"
-    return "n=1" if row["low"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]"
+    if not paired:
+        return interval(row["low"], row["high"], row["n"])
+    if row["gain"] is None:
+        return "not compared" if row["note"] and "teacher" in row["note"] else "no pair"
+    span = gain_interval(row["gain_low"], row["gain_high"], row["pairs"]) or ""
+    return f"{points(row['gain'])} {span if span.startswith('[') else f'({span})'}"
 
 
 def p_text(row: dict[str, Any]) -> str:
-    """The adjusted p, 'undef.' when all differences are equal, a dash when there is none."""
-    if row["p_holm"] is not None:
-        return p_value(row["p_holm"])
-    return "undef." if (row["pairs"] or 0) > 1 and not row.get("apart") else "–"
+    """The adjusted p; without one why: too few pairs, equal differences, or a dash for what is not tested at all."""
+    if row.get("apart") or not row["pairs"]:
+        return "–"
+    if row["p_dunnett"] is not None:
+        return p_value(row["p_dunnett"])
+    return f"n={row['pairs']}" if row["pairs"] < statistics.LEAST_PAIRS else "equal"
 
 
 def effects(result: FactorialEffects, *, words: str, name: str, title: str, caption: str, alt: str) -> Drawn:
-    """Draw main effects above a rule, interactions below; hollow and pale when the interval covers 0."""
+    """Draw main effects above a rule, interactions below; pale where they do not pass."""
     rows = result.effects
     mains = sum(1 for effect in rows if len(effect.factors) == 1)
-    width, top, bottom = 7.3, 0.5, 0.62
+    width, top, bottom = 7.3, 0.72, 0.62
     height = top + 0.36 * len(rows) + bottom
     with style():
         figure = new_figure(width, height)
         box = (0.95 / width, bottom / height, 4.5 / width, 0.36 * len(rows) / height)
         axes = figure.add_axes(box)
-        figure.text(0.15 / width, 1 - 0.28 / height, title, size=12, weight="bold", va="center")
+        figure.text(0.15 / width, 1 - 0.24 / height, title, size=12, weight="bold", va="center")
+        words_of_key = f"{PASSES} (at 5%, Holm over the main effects; below the rule over the pairs)   {DOES_NOT}   "
+        figure.text(
+            0.15 / width,
+            1 - 0.48 / height,
+            spaced(words_of_key + UNTESTED_MARK),
+            size=8.6,
+            color=theme.MUTED,
+            va="center",
+        )
         for index, effect in enumerate(rows):
             colour = theme.BLUE if len(effect.factors) == 1 else theme.PINK
-            clear = effect.low is not None and effect.high is not None and (effect.low > 0 or effect.high < 0)
+            state = verdict(effect.p_holm)
             if effect.low is not None and effect.high is not None:
                 ends = [100 * effect.low, 100 * effect.high]
-                axes.plot(ends, [index, index], color=colour, lw=2.6, alpha=1 if clear else 0.5)
-            face = colour if clear else theme.GROUND
-            axes.plot([100 * effect.mean], [index], "o", ms=8, mfc=face, mec=colour, mew=1.5, zorder=4)
+                axes.plot(ends, [index, index], color=colour, lw=2.6, alpha=1 if state else 0.5)
+            verdict_mark(axes, 100 * effect.mean, index, "o", passes=state, colour=colour, size=8)
             axes.text(1.02, index, effect_text(effect), transform=axes.get_yaxis_transform(), va="center",
                       size=8.8, family="monospace")  # fmt: skip
         axes.set_yticks(range(len(rows)), [effect_name(effect.factors) for effect in rows])
@@ -251,10 +286,10 @@ def effects(result: FactorialEffects, *, words: str, name: str, title: str, capt
 
 
 def effects_frame(result: FactorialEffects) -> pl.DataFrame:
-    """One row per effect: `effect`, `n`, `mean`, `low`, `high`, `p`, as fractions."""
-    rows = [(effect_name(e.factors), e.n, e.mean, e.low, e.high, e.p) for e in result.effects]
+    """One row per effect: `effect`, `n`, `mean`, `low`, `high`, `p`, `p_holm`, as fractions."""
+    rows = [(effect_name(e.factors), e.n, e.mean, e.low, e.high, e.p, e.p_holm) for e in result.effects]
     schema: dict[str, Any] = {"effect": pl.String, "n": pl.Int64}
-    schema |= dict.fromkeys(("mean", "low", "high", "p"), pl.Float64)
+    schema |= dict.fromkeys(("mean", "low", "high", "p", "p_holm"), pl.Float64)
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -264,5 +299,5 @@ def effect_name(factors: tuple[str, ...]) -> str:
 
 def effect_text(effect: statistics.Effect) -> str:
     if effect.low is None or effect.high is None:
-        return f"{points(effect.mean)} (n=1)"
+        return f"{points(effect.mean)} ({'n=1' if effect.n == 1 else f'n={effect.n}, all equal'})"
     return f"{points(effect.mean)} [{points(effect.low)}, {points(effect.high)}]"

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from analysis import theme
 from analysis.figures import Drawn, log_axis, new_figure, render, short, spaced, style
+from analysis.figures_library import Axes, Line2D
 from analysis.figures_resolution import Look
 from analysis.pareto import COSTS, ParetoSearch, with_front
 
-OTHER: Look = (theme.GREY, "x", "-")  # Arms without a look of their own.
+OTHER: Look = (theme.GREY, ".", "-")  # Arms without a look of their own.
+SEARCH_KEY = "nothing is tested here   ◆ on the front   ● not   bar: 95% t-interval over seeds"
 MOST_NAMES = 8  # Names on a front; the table has them all.
 
 
@@ -35,14 +35,16 @@ def pareto(
         points: Rows of `pareto.points_of`; `words` is what their `mean` is.
         costs: Columns of `points`, at most two.
     """
-    words_of_key = "Bar: 95% t-interval over seeds. Stair: no other is better and cheaper. Filled: on the front."
+    words_of_key = (
+        "Nothing is tested here. Bar: 95% t-interval over seeds. Ring and stair: no other is better and cheaper."
+    )
     with style():
         figure, panels = _panels(title, words_of_key, costs, bottom=1.0)
         for index, (axes, cost) in enumerate(zip(panels, costs, strict=True)):
             shown = with_front(points, cost).filter(pl.col(cost) > 0)
             for row in shown.iter_rows(named=True):
                 colour, marker, _ = looks.get(row["arm"], OTHER)
-                _point(axes, row[cost], row, (colour, marker), solid=row["front"])
+                _point(axes, row[cost], row, (colour, marker), ringed=row["front"])
             _stair(axes, shown.filter("front"), cost)
             _names(axes, shown.filter("front"), cost, "setting")
             _finish(axes, cost, f"{words}, %" if index == 0 else "")
@@ -55,10 +57,12 @@ def pareto_search(search: ParetoSearch, *, name: str, title: str, caption: str, 
     """Draw the drawn cells: validation score against the cost, the front filled and joined."""
     rows = search.cells.filter(pl.col("value").is_not_null(), pl.col(search.cost) > 0).rename({"value": "mean"})
     with style():
-        figure, (axes,) = _panels(title, "◆ on the front   ○ not   bar: 95% t-interval over seeds", [search.cost])
+        figure, (axes,) = _panels(
+            title, "nothing is tested here   ◆ on the front   ● not   bar: 95% t-interval over seeds", [search.cost]
+        )
         for row in rows.iter_rows(named=True):
             look = (theme.VERMILLION, "D") if row["front"] else (theme.BLUE, "o")
-            _point(axes, row[search.cost], row, look, solid=row["front"])
+            _point(axes, row[search.cost], row, look, ringed=False)
         _stair(axes, rows.filter("front"), search.cost)
         _finish(axes, search.cost, f"validation {search.measure.words}, %")
         files = render(figure)
@@ -78,12 +82,13 @@ def _panels(title: str, key: str, costs: Sequence[str], bottom: float = 0.62) ->
     return figure, found
 
 
-def _point(axes: Axes, x: float, row: Mapping[str, Any], look: tuple[str, str], *, solid: bool) -> None:
+def _point(axes: Axes, x: float, row: Mapping[str, Any], look: tuple[str, str], *, ringed: bool) -> None:
     colour, marker = look
     if row["low"] is not None:
         axes.plot([x, x], [100 * row["low"], 100 * row["high"]], color=colour, lw=1.2, alpha=0.6, zorder=2)
-    face = colour if solid or marker == "x" else theme.GROUND
-    axes.plot([x], [100 * row["mean"]], marker, ms=7 if solid else 6, mfc=face, mec=colour, mew=1.4, zorder=4)
+    axes.plot([x], [100 * row["mean"]], marker, ms=7 if ringed else 6, mfc=colour, mec=colour, mew=1.4, zorder=4)
+    if ringed:
+        axes.plot([x], [100 * row["mean"]], "o", ms=13, mfc="none", mec=theme.INK, mew=1.1, zorder=5)
 
 
 def _stair(axes: Axes, front: pl.DataFrame, cost: str) -> None:

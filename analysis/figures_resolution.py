@@ -8,12 +8,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from analysis import theme
 from analysis.arms import EQUAL_COMPUTE, METHOD, OURS, PLAIN, TEACHER, Arm, our_arm
-from analysis.figures import Drawn, new_figure, render, short, spaced, style
+from analysis.figures import (
+    DOES_NOT,
+    PASSES,
+    UNTESTED_MARK,
+    Drawn,
+    new_figure,
+    render,
+    short,
+    spaced,
+    style,
+    verdict,
+    verdict_mark,
+)
+from analysis.figures_library import Axes, FixedFormatter, FixedLocator, NullLocator
 from analysis.resolutions import Curve
 
 MOST_ARMS = 5  # With a colour of their own; the reference and the teacher are grey.
@@ -56,24 +67,24 @@ def resolution(
     """Draw the means with their t-bands over log2 of the side, and on the right the gains over `reference`.
 
     An arm read at one side only (a teacher) is a level line. Without any gain there is only the left panel.
-    `published` are (side, fraction) that a paper prints: hollow diamonds, joined to nothing.
+    `published` are (side, fraction) that a paper prints: crosses, joined to nothing.
     """
     rows = curve.rows.filter(pl.col("arm").is_in(list(looks)))
     gains = rows.filter(pl.col("gain").is_not_null(), pl.col("kind") != TEACHER)
-    width, height = 10.2, 4.2
+    width, height = 10.2, 4.35
     with style():
         figure = new_figure(width, height)
         figure.text(0.15 / width, 1 - 0.24 / height, spaced(title), size=12.5, weight="bold", va="center")
         words = "Band and bar: 95% t-interval over seeds. Level line: read at its own side only."
-        words += "   ◇ published, other protocol" if published else ""
-        figure.text(0.15 / width, 1 - 0.5 / height, words, size=9, color=theme.MUTED, va="center")
-        bottom, tall = 0.6 / height, (height - 1.55) / height
+        words += "   + published, other protocol" if published else ""
+        if gains.height:
+            words += f"\nRight: {PASSES} (at 5%, adjusted for all methods of a side)   {DOES_NOT}   {UNTESTED_MARK}"
+        figure.text(0.15 / width, 1 - 0.42 / height, spaced(words), size=9, color=theme.MUTED, va="top")
+        bottom, tall = 0.6 / height, (height - 1.7) / height
         left_wide = 4.05 if gains.height else 7.2
         left = figure.add_axes((0.72 / width, bottom, left_wide / width, tall))
         for side, value in published:
-            left.plot(
-                [math.log2(side)], [100 * value], "D", ms=8, mfc=theme.GROUND, mec=theme.VERMILLION, mew=1.5, zorder=5
-            )
+            left.plot([math.log2(side)], [100 * value], "+", ms=11, mec=theme.VERMILLION, mew=2.2, ls="none", zorder=5)
         _lines(left, curve, rows, looks)
         left.set_title(f"{curve.measure.words}, %", fontsize=10)
         if gains.height:
@@ -151,9 +162,8 @@ def _gains(axes: Axes, curve: Curve, rows: pl.DataFrame, looks: Mapping[str, Loo
             x = math.log2(row["resolution"]) + (index - (len(arms) - 1) / 2) * step
             if row["gain_low"] is not None:
                 axes.plot([x, x], [100 * row["gain_low"], 100 * row["gain_high"]], color=colour, lw=2, zorder=3)
-            clear = row["gain_low"] is not None and (row["gain_low"] > 0 or row["gain_high"] < 0)
-            face = colour if clear else theme.GROUND
-            axes.plot([x], [100 * row["gain"]], marker, ms=6.5, mfc=face, mec=colour, mew=1.4, zorder=4)
+            state = verdict(row["p_dunnett"])
+            verdict_mark(axes, x, 100 * row["gain"], marker, passes=state, colour=colour, size=6.5)
     axes.axhline(0, color=theme.INK, linewidth=1.1, zorder=1.5)
     axes.margins(x=0.1)
     _sides(axes, sides)

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import polars as pl
-from matplotlib.axes import Axes
 
 from analysis import theme
 from analysis.figures import Drawn, log_axis, new_figure, render, short, spaced, style
+from analysis.figures_library import Axes
 from analysis.weight_search import Search
 
 MOST = 8  # Panels; a study with more sampled values names the rest in its caption.

@@ -15,6 +15,7 @@ class Measure:
     words: str  # In a sentence: 'top-1 accuracy'.
     heading: str  # Of a column: 'top-1 %'.
     percent: bool = True
+    false_rate: float | None = None  # Of a true accept rate: the false accept rate at which it is read.
 
     @property
     def title(self) -> str:
@@ -36,9 +37,9 @@ OTHERS = (
     Measure(name="top5", words="top-5 accuracy", heading="top-5 %"),
     Measure(name="top1_error", words="top-1 error", heading="top-1 error %"),
     Measure(name="top5_error", words="top-5 error", heading="top-5 error %"),
-    Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR % at FPR 0.1"),
-    Measure(name="tpr_at_fpr_0.01", words="TPR at FPR 0.01", heading="TPR % at FPR 0.01"),
-    Measure(name="tpr_at_fpr_0.001", words="TPR at FPR 0.001", heading="TPR % at FPR 0.001"),
+    Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR % at FPR 0.1", false_rate=0.1),
+    Measure(name="tpr_at_fpr_0.01", words="TPR at FPR 0.01", heading="TPR % at FPR 0.01", false_rate=0.01),
+    Measure(name="tpr_at_fpr_0.001", words="TPR at FPR 0.001", heading="TPR % at FPR 0.001", false_rate=0.001),
     Measure(
         name="best_threshold_accuracy",
         words="accuracy at the best threshold on test (optimistic)",
@@ -67,6 +68,24 @@ def measure(name: object) -> Measure:
         (other for other in OTHERS if other.name == text),
         Measure(name=text, words=plain, heading=f"{plain} %"),
     )
+
+
+# What lies in [0, 1] whatever is measured, so that its interval ends there.
+RATES = frozenset(m.name for m in (*PRIMARY.values(), *OTHERS))
+
+
+def different_pairs(numbers: Mapping[str, Any], items: Any) -> int | None:
+    """How many pairs of two people an evaluation had; of one that does not tell, half of them, as pairs are drawn."""
+    told = numbers.get("different_pairs")
+    if isinstance(told, int) and not isinstance(told, bool):
+        return told
+    return items // 2 if isinstance(items, int) else None
+
+
+def measurable(name: str, negatives: int | None) -> bool:
+    """Whether a rate can be read off so many pairs of two people: below 1 / n it says what accepting none of them gives."""
+    rate = measure(name).false_rate
+    return rate is None or negatives is None or rate * negatives >= 1
 
 
 def of_run(run: Mapping[str, Any]) -> Measure:

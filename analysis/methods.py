@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis import statistics
+from analysis import many_to_one, statistics
 from analysis.arms import (
     DISTILLED,
     EQUAL_COMPUTE,
@@ -48,7 +48,9 @@ ROW_SCHEMA: dict[str, Any] = {
     "n_failed": pl.Int64,
     **dict.fromkeys(("mean", "sd", "low", "high", "minimum", "maximum", "validation_mean"), pl.Float64),
     "pairs": pl.Int64,
-    **dict.fromkeys(("gain", "gain_sd", "gain_low", "gain_high", "p", "p_holm", "effect_size"), pl.Float64),
+    **dict.fromkeys(
+        ("gain", "gain_sd", "gain_low", "gain_high", "p", "p_holm", "p_dunnett", "effect_size"), pl.Float64
+    ),
     "note": pl.String,
     "compute_against": pl.String,  # Label of the arm with equal compute, null without one.
     "compute_pairs": pl.Int64,
@@ -78,8 +80,8 @@ class Setting:
     trials: pl.DataFrame  # Of the chosen cells.
     cells: Mapping[str, str]  # Arm -> chosen cell.
     baseline: str | None  # The chosen cell of the reference; None when it has no result.
-    tests: int  # Size of the Holm family at equal epochs,
-    compute_tests: int  # and at equal compute.
+    tests: int  # How many arms are tested against the reference at equal epochs,
+    compute_tests: int  # and at equal compute, each against its own arm (Holm).
     measure: Measure = PRIMARY["top1"]
 
     def scores(self, arm: str) -> dict[int, float]:
@@ -271,10 +273,12 @@ def _setting(
                 "group": ORDER[TEACHER] if name in elsewhere and arm.kind != FLOOR else ORDER[arm.kind],
             }
         )
-    adjusted = statistics.holm([None if row["apart"] else gain.p for row, gain in zip(rows, gains, strict=True)])
+    tested = [gain if not row["apart"] else Gain(pairs=0) for row, gain in zip(rows, gains, strict=True)]
+    adjusted = statistics.holm([gain.p for gain in tested])
+    dunnett = many_to_one.adjusted([gain.differences for gain in tested])
     at_compute = statistics.holm([same.p for same in computes])
-    for row, p, q in zip(rows, adjusted, at_compute, strict=True):
-        row["p_holm"], row["compute_p_holm"] = p, q
+    for row, p, d, q in zip(rows, adjusted, dunnett, at_compute, strict=True):
+        row["p_holm"], row["p_dunnett"], row["compute_p_holm"] = p, d, q
     _mark_best(rows)
     rows.sort(key=_place)
     cells = {name: chosen[name][0] for name in names}
@@ -311,7 +315,7 @@ def _about(frame: pl.DataFrame) -> dict[str, Any]:
     values = readings(frame)
     # Seeds that share one reading are one result, not several that agree.
     shared = len(values) == 1 and done.height > 1
-    s = statistics.summarise(values, n_expected=1 if shared else frame.height)
+    s = statistics.summarise(values, n_expected=1 if shared else frame.height, bounds=statistics.RATE)
     chances = {found for text in done["metrics"] if (found := chance_of(as_object(text))) is not None}
 
     def first(name: str) -> Any:

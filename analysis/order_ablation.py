@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis import statistics
+from analysis import many_to_one, statistics
 from analysis.load import orders_name
 from analysis.measures import PRIMARY, Measure, of_run
 from analysis.statistics import FactorialEffects, Gain
@@ -45,6 +45,7 @@ GAIN_SCHEMA: dict[str, Any] = {
     "gain_high": pl.Float64,
     "p": pl.Float64,
     "p_holm": pl.Float64,
+    "p_dunnett": pl.Float64,  # What judges: against one reference, for all cells together.
     "effect_size": pl.Float64,
     "note": pl.String,
 }
@@ -59,7 +60,7 @@ class Panel:
     rows: pl.DataFrame
     trials: pl.DataFrame
     baseline: str | None
-    tests: int  # Size of the Holm family.
+    tests: int  # How many cells are tested against the reference.
     effects: FactorialEffects | None = None
     measure: Measure = PRIMARY["top1"]
 
@@ -78,7 +79,7 @@ def summary_by_cell(trials: pl.LazyFrame, *, score: str = "score") -> pl.LazyFra
     rows = []
     for group in trials.collect().partition_by("cell", maintain_order=True):
         done = group.filter(pl.col("status") == "completed", pl.col(score).is_finite())
-        s = statistics.summarise(done[score], n_expected=group.height)
+        s = statistics.summarise(done[score], n_expected=group.height, bounds=statistics.RATE)
         failed = int((group["status"] == "failed").sum())
         first = group.row(0, named=True)
         orders = first["orders"]
@@ -106,7 +107,7 @@ def summary_by_cell(trials: pl.LazyFrame, *, score: str = "score") -> pl.LazyFra
 def paired_gains(trials: pl.LazyFrame, baseline: str, *, score: str = "score") -> pl.LazyFrame:
     """One row per cell but the baseline, columns of GAIN_SCHEMA: gain over `baseline` under the same seeds.
 
-    `p_holm` is adjusted over the rows with a defined p. Cells that hang from another teacher than the
+    `p_dunnett` and `p_holm` are adjusted over the rows with a defined p. Cells that hang from another teacher than the
     baseline get no gain, and `note` says so.
     """
     frame = trials.collect()
@@ -123,10 +124,11 @@ def paired_gains(trials: pl.LazyFrame, baseline: str, *, score: str = "score") -
         except ValueError:
             gain = Gain(pairs=0, note="hangs from another teacher than the reference: not compared")
         gains.append(gain)
-    adjusted = statistics.holm([gain.p for gain in gains])
+    holm = statistics.holm([gain.p for gain in gains])
+    dunnett = many_to_one.adjusted([gain.differences for gain in gains])
     rows = [
-        (cell, g.pairs, g.mean, g.sd, g.low, g.high, g.p, p, g.effect_size, g.note)
-        for cell, g, p in zip(cells, gains, adjusted, strict=True)
+        (cell, g.pairs, g.mean, g.sd, g.low, g.high, g.p, p, q, g.effect_size, g.note)
+        for cell, g, p, q in zip(cells, gains, holm, dunnett, strict=True)
     ]
     return pl.DataFrame(rows, schema=GAIN_SCHEMA, orient="row").lazy()
 

@@ -6,8 +6,9 @@ import base64
 import html
 from collections.abc import Sequence
 
-from analysis.figures import Drawn
+from analysis.figures import Drawn, darkened
 
+NARROW, SLIM = 640, 300  # Pixels: of a page that shows the slim picture, and what that needs at least.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 STYLE = """
@@ -116,8 +117,15 @@ def figure(drawn: Drawn, number: int, least: int = 760) -> str:
     links += " " + " ".join(
         f'<a href="figures/{stem}.csv">CSV{_part(stem, drawn.name)}</a>' for stem in sorted(drawn.frames)
     )
+    slim = ""
+    if drawn.slim is not None:
+        least = min(least, SLIM)
+        narrow = f"(max-width:{NARROW}px)"
+        dark = f"{narrow} and (prefers-color-scheme: dark)"
+        slim = f'<source media="{dark}" srcset="{_uri(darkened(drawn.slim))}">'
+        slim += f'<source media="{narrow}" srcset="{_uri(drawn.slim)}">'
     return (
-        f'<figure><div class="scroll" tabindex="0"><picture>'
+        f'<figure><div class="scroll" tabindex="0"><picture>{slim}'
         f'<source media="(prefers-color-scheme: dark)" srcset="{_uri(drawn.dark)}">'
         f'<img style="--least:{least}px;--most:{drawn.width}px" alt="{text(drawn.alt)}" '
         f'src="{_uri(drawn.light)}"></picture></div>'

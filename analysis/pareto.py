@@ -102,8 +102,8 @@ def search(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame) ->
             continue
         statuses = set(frame["status"])
         done = frame.filter(pl.col("status") == "completed")
-        s = statistics.summarise(readings(frame, "validation_score"))
-        test = statistics.summarise(readings(frame))
+        s = statistics.summarise(readings(frame, "validation_score"), bounds=statistics.RATE)
+        test = statistics.summarise(readings(frame), bounds=statistics.RATE)
         row: dict[str, Any] = {"cell": cell, "label": label, "n": s.n, "value": s.mean, "low": s.low, "high": s.high}
         row["status"] = next((w for w in ("pruned", "completed", "failed") if w in statuses), "missing")
         for name in COSTS:

@@ -248,7 +248,7 @@ def _ours(setting: Setting, arm: str, metric: str) -> Summary:
         value = as_object(row["metrics"]).get(name, row["score"] if setting.measure.name == name else None)
         if isinstance(value, int | float):
             values.append(1 - value if error else float(value))
-    return statistics.summarise(values)
+    return statistics.summarise(values, bounds=statistics.RATE)
 
 
 def _where(setting: Setting | None, arm: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
 from analysis import claims as claims_module
-from analysis import figures_orders, order_ablation, page, wording
+from analysis import figures_orders, figures_slim, order_ablation, page, wording
 from analysis.claims import Claim
 from analysis.figures import Drawn
 from analysis.order_ablation import Panel
@@ -77,7 +78,7 @@ class GridPage(ReportPage):
                 "gain": r["gain"],
                 "low": r["gain_low"],
                 "high": r["gain_high"],
-                "p": r["p_holm"],
+                "p": r["p_dunnett"],
                 "n": r["n"],
                 "reference": r["reference"],
             }
@@ -107,7 +108,8 @@ class GridPage(ReportPage):
             caption += " Filled squares: the orders that are on."
             caption += " The paper gives no numbers for its Fig. 4, so none are shown."
         alt = wording.ablation_answer(panel).headline
-        return figures_orders.forest(panel, name=name, title=title, factors=factors, caption=caption, alt=alt)
+        drawn = figures_orders.forest(panel, name=name, title=title, factors=factors, caption=caption, alt=alt)
+        return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=factors))
 
     def effects(self, panels: Sequence[Panel], number: dict[int, str]) -> None:
         parts: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -12,6 +13,7 @@ from analysis import (
     figures_orders,
     figures_pareto,
     figures_resolution,
+    figures_slim,
     methods,
     page,
     pareto,
@@ -95,14 +97,16 @@ class MethodsPage(ReportPage):
             f"{row['label']} {percent(row['mean'])} %" + ("" if row["gain"] is None else f" ({points(row['gain'])})")
             for row in panel.rows.filter(pl.col("n") > 0).iter_rows(named=True)
         ]
-        return figures_orders.forest(
+        title = f"Which method is better?  {', '.join(part for part in (setting.title, count) if part)}"
+        drawn = figures_orders.forest(
             panel,
             name=f"forest{self._suffix(setting)}",
-            title=f"Which method is better?  {', '.join(part for part in (setting.title, count) if part)}",
+            title=title,
             factors=None,
             caption=caption,
             alt=f"Mean {setting.measure.words} and gain in points: {', '.join(told)}.",
         )
+        return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=None))
 
     def chance(self, setting: Setting) -> float | None:
         """The evaluations say; without them a classification's is one over its classes."""
@@ -202,7 +206,7 @@ class MethodsPage(ReportPage):
     def _resolution_figure(self, curve: resolutions.Curve, name: str) -> Drawn:
         n = int(curve.rows["n"].max() or 0)  # type: ignore[arg-type]
         caption = f"Mean {curve.measure.words} by what the networks read, n={n} at most. "
-        caption += "Filled marks on the right: the interval of the gain leaves out 0."
+        caption += "On the right a gain is filled where it passes at 5%, adjusted for the methods of its side."
         hidden = sorted(set(curve.rows["arm"]) - set(self.looks))
         if hidden:
             caption += f" In the table only: {', '.join(self.arms[arm].title for arm in hidden)}."
@@ -221,7 +225,7 @@ class MethodsPage(ReportPage):
         )
         if printed:
             sources = "; ".join(dict.fromkeys(source for *_, source in printed))
-            caption += f" Diamonds: printed in HORKD ({sources}), by another protocol than ours, so not a pair with it."
+            caption += f" Crosses: printed in HORKD ({sources}), by another protocol than ours, so not a pair with it."
         title = "How the score falls with the resolution" + (f"  {curve.title}" if curve.title else "")
         return figures_resolution.resolution(
             curve,
@@ -275,7 +279,7 @@ class MethodsPage(ReportPage):
         front = pareto.with_front(frame, costs[0]).filter("front").sort(costs[0])
         told = [f"{row['label']} {row['setting']} {percent(row['mean'])} %" for row in front.iter_rows(named=True)]
         caption = (
-            "Every method in every setting; picked on test, so read the front as a description. Filled: on the front."
+            "Every method in every setting; picked on test, so read the front as a description. Ringed: on the front."
         )
         drawn = figures_pareto.pareto(
             frame,

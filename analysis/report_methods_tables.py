@@ -10,11 +10,11 @@ import polars as pl
 from analysis import statistics
 from analysis.arms import FLOOR, TEACHER, Arm
 from analysis.load import as_object
-from analysis.measures import OTHERS, Measure, with_errors
+from analysis.measures import OTHERS, RATES, Measure, different_pairs, measurable, with_errors
 from analysis.methods import Setting
 from analysis.pareto import COSTS, ParetoSearch, with_front
 from analysis.published import Beside
-from analysis.tables import Column, Table, p_value, percent, points
+from analysis.tables import Column, Table, gain_interval, interval, p_value, percent, points
 from analysis.wording import duration
 
 MEASURE_SCHEMA: dict[str, Any] = {
@@ -24,19 +24,8 @@ MEASURE_SCHEMA: dict[str, Any] = {
     "name": pl.String,
     "n": pl.Int64,
     **dict.fromkeys(("mean", "sd", "low", "high"), pl.Float64),
+    "note": pl.String,  # Why there is no mean, else null.
 }
-
-
-def interval(low: float | None, high: float | None, n: int) -> str:
-    """'[84.20, 85.60]' of fractions, 'n=1' without an interval."""
-    return f"n={n}" if low is None or high is None else f"[{percent(low)}, {percent(high)}]"
-
-
-def gain_interval(low: float | None, high: float | None, pairs: int | None) -> str | None:
-    """'[-0.20, +1.60]' of fractions; None without a pair."""
-    if low is None or high is None:
-        return "n=1" if pairs else None
-    return f"[{points(low)}, {points(high)}]"
 
 
 def big(value: float) -> str:
@@ -69,7 +58,11 @@ def methods_table(setting: Setting, name: str, *, chance: float | None) -> Table
         Column(heading="95% CI"),
     ]
     if paired:
-        columns += [Column(heading="gain", show=points), Column(heading="95% CI of the gain"), Column(heading="p Holm")]
+        columns += [
+            Column(heading="gain", show=points),
+            Column(heading="95% CI of the gain"),
+            Column(heading="p Dunnett"),
+        ]
     if compute:
         columns += [
             Column(heading="gain at equal compute", show=points),
@@ -83,7 +76,7 @@ def methods_table(setting: Setting, name: str, *, chance: float | None) -> Table
         own: list[Any] = [named(row, setting.side), row["mean"]]
         own.append(interval(row["low"], row["high"], row["n"]) if row["n"] else "no result")
         if paired:
-            own += [row["gain"], gain_interval(row["gain_low"], row["gain_high"], row["pairs"]), _p(row, "p_holm")]
+            own += [row["gain"], gain_interval(row["gain_low"], row["gain_high"], row["pairs"]), _p(row, "p_dunnett")]
         if compute:
             span = gain_interval(row["compute_low"], row["compute_high"], row["compute_pairs"])
             own += [row["compute_gain"], span, _p(row, "compute_p_holm") if row["compute_pairs"] else None]
@@ -133,7 +126,7 @@ def _caption(setting: Setting, paired: bool, rows: Sequence[Mapping[str, Any]]) 
     caption = f"Test {setting.measure.words}{where}: mean and 95% t-interval over seeds."
     untested = any(row["apart"] for row in rows)
     if paired:
-        caption += f" Gain: paired by seed, over the reference at equal epochs; Holm over {_tests(setting.tests)}"
+        caption += f" Gain: paired by seed, over the reference at equal epochs; p adjusted for {_tests(setting.tests)}"
         caption += " (not of teachers, floors and what reads another side)." if untested else "."
     against = sorted({row["compute_against"] for row in rows if row["compute_against"]})
     if against:
@@ -147,25 +140,36 @@ def _tests(count: int) -> str:
 
 
 def measure_frame(settings: Sequence[Setting], task: object) -> pl.DataFrame:
-    """One row per setting, arm and number of the evaluation, columns of MEASURE_SCHEMA; errors for identification."""
+    """One row per setting, arm and number of the evaluation, columns of MEASURE_SCHEMA; errors for identification.
+
+    A rate that the test pairs cannot show has no mean, and its note says how many there were.
+    """
     rows = []
     for setting in settings:
         for row in setting.rows.filter(pl.col("n") > 0).iter_rows(named=True):
             own = setting.trials.filter(cell=row["cell"], status="completed").unique("key", maintain_order=True)
             values: dict[str, list[float]] = {}
-            for text in own["metrics"]:
-                for name, value in with_errors(as_object(text), task).items():
+            negatives: list[int] = []
+            for text, items in own.select("metrics", "items").iter_rows():
+                numbers = with_errors(as_object(text), task)
+                if (count := different_pairs(numbers, items)) is not None:
+                    negatives.append(count)
+                for name, value in numbers.items():
                     if isinstance(value, int | float) and not isinstance(value, bool):
                         values.setdefault(name, []).append(value)
+            fewest = min(negatives, default=None)
             for name in sorted(values):
-                s = statistics.summarise(values[name])
-                rows.append((setting.title, row["arm"], row["label"], name, s.n, s.mean, s.sd, s.low, s.high))
+                shown = measurable(name, fewest)
+                bounds = statistics.RATE if name in RATES else None
+                s = statistics.summarise(values[name] if shown else (), bounds=bounds)
+                note = None if shown else f"not measurable with {fewest}"
+                rows.append((setting.title, row["arm"], row["label"], name, s.n, s.mean, s.sd, s.low, s.high, note))
     return pl.DataFrame(rows, schema=MEASURE_SCHEMA, orient="row")
 
 
 def measures_table(frame: pl.DataFrame, primary: Measure) -> Table | None:
     """The other metrics of the task, mean and interval in one column each; None when there is none."""
-    present = set(frame.filter(pl.col("n") > 0)["name"])
+    present = set(frame.filter((pl.col("n") > 0) | pl.col("note").is_not_null())["name"])
     shown = [other for other in OTHERS if other.name in present and other.name != primary.name]
     if not shown:
         return None
@@ -177,13 +181,15 @@ def measures_table(frame: pl.DataFrame, primary: Measure) -> Table | None:
         by_name = {row["name"]: row for row in own.iter_rows(named=True)}
         cells = [_mean_and_interval(by_name.get(other.name), other) for other in shown]
         body.append([*([setting] if several else []), own["label"][0], *cells])
-    caption = "Other metrics on the test split: mean and 95% t-interval over seeds."
+    caption = "Other metrics on the test split: mean and 95% t-interval over seeds, inside what a rate can be."
+    if frame["note"].is_not_null().any():
+        caption += " Not measurable with n: n pairs of two people show no rate of false accepts below 1 / n."
     return Table(name="measures", caption=caption, columns=columns, rows=body)
 
 
 def _mean_and_interval(row: Mapping[str, Any] | None, measure: Measure) -> str | None:
     if row is None or row["mean"] is None:
-        return None
+        return None if row is None else row["note"]
     scale, digits = (100, 2) if measure.percent else (1, 4)
     text = f"{scale * row['mean']:.{digits}f}"
     if row["low"] is not None:

@@ -93,7 +93,7 @@ class ReportPage:
         # Tested at several sides, a network still has one validation score.
         done = done.with_columns(pl.coalesce("network", "key", pl.format("{} {}", "cell", "seed")).alias("network"))
         students = done.unique("network", maintain_order=True)["validation_score"].drop_nulls()
-        t, s = statistics.summarise(teachers), statistics.summarise(students)
+        t, s = (statistics.summarise(values, bounds=statistics.RATE) for values in (teachers, students))
         self.numbers["validation"] = {"teachers": vars(t), "students": vars(s)}
         if t.mean is None:
             return f"The teacher's validation {self.measure.words} is not in the records."

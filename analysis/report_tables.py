@@ -12,7 +12,7 @@ from analysis import figures_orders, order_ablation, statistics
 from analysis.claims import Claim
 from analysis.order_ablation import Panel
 from analysis.records import STAGES
-from analysis.tables import Column, Table, p_value, percent, points
+from analysis.tables import Column, Table, gain_interval, p_value, percent, points
 from analysis.weight_search import Search
 
 MOST_SAMPLED = 20
@@ -48,7 +48,7 @@ def score_table(panel: Panel, name: str, what: str) -> Table:
         columns += [
             Column(heading="gain", show=points),
             Column(heading="95% CI of the gain"),
-            Column(heading="p Holm", show=p_value),
+            Column(heading="p Dunnett", show=p_value),
         ]
     columns += [Column(heading="seeds"), Column(heading="failed")]
     body = []
@@ -61,10 +61,8 @@ def score_table(panel: Panel, name: str, what: str) -> Table:
         own.append("no result" if not row["n"] else figures_orders.interval_text(row, paired=False))
         own.append(row["validation_mean"])
         if paired:
-            interval = None
-            if row["gain_low"] is not None:
-                interval = f"[{points(row['gain_low'])}, {points(row['gain_high'])}]"
-            own += [row["gain"], interval, row["p_holm"]]
+            interval = gain_interval(row["gain_low"], row["gain_high"], row["pairs"])
+            own += [row["gain"], interval, row["p_dunnett"]]
         own += [
             row["n"] if row["n"] == row["n_expected"] else f"{row['n']} of {row['n_expected']}",
             row["n_failed"],
@@ -73,16 +71,18 @@ def score_table(panel: Panel, name: str, what: str) -> Table:
     best = frozenset(index for index, row in enumerate(rows) if row["best"])
     where = f", {panel.title}" if panel.title else ""
     caption = f"Test {panel.measure.words}{where}: mean and 95% t-interval over seeds"
-    caption += f"; paired gain over the reference, Holm over {panel.tests} tests." if paired else "."
+    caption += f"; paired gain over the reference, p adjusted for {panel.tests} tests." if paired else "."
     return Table(name=name, caption=caption, columns=columns, rows=body, best=best)
 
 
 def effects_table(frame: pl.DataFrame, name: str) -> Table:
     columns = [Column(heading="effect", number=False), Column(heading="seeds")]
-    columns += [Column(heading=h, show=points) for h in ("points", "low", "high")] + [Column(heading="p", show=p_value)]
+    columns += [Column(heading=h, show=points) for h in ("points", "low", "high")] + [
+        Column(heading=h, show=p_value) for h in ("p", "p Holm")
+    ]
     return Table(
         name=name,
-        caption="Factorial effects, 95% t-intervals over seeds.",
+        caption="Factorial effects, 95% t-intervals over seeds; Holm over the main effects and over the interactions.",
         columns=columns,
         rows=frame.rows(),
     )
@@ -118,7 +118,8 @@ def claims_table(rows: Sequence[tuple[str, Claim]]) -> Table:
     if any(title for title, _ in rows):
         columns.insert(0, Column(heading="setting", number=False))
         body = [(title, *row) for (title, _), row in zip(rows, body, strict=True)]
-    caption = "Claims of the paper, checked on these data; 5% level, two-sided."
+    caption = "Claims of the paper, checked on these data: a verdict needs three seeds and p below 5%, two-sided, after Holm over "
+    caption += "the claims tested together."
     return Table(name="claims", caption=caption, columns=columns, rows=body)
 
 

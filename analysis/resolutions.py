@@ -24,7 +24,7 @@ CURVE_SCHEMA: dict[str, Any] = {
     "n": pl.Int64,
     **dict.fromkeys(("mean", "low", "high"), pl.Float64),
     "pairs": pl.Int64,
-    **dict.fromkeys(("gain", "gain_low", "gain_high"), pl.Float64),
+    **dict.fromkeys(("gain", "gain_low", "gain_high", "p_dunnett"), pl.Float64),
     "retained": pl.Float64,  # Share of the arm's score at its largest resolution.
 }
 MATRIX_SCHEMA: dict[str, Any] = {
@@ -110,7 +110,7 @@ def cross_evaluation(
                 if trained is None:
                     continue
                 tested = next(iter(frame["test_resolution"].drop_nulls()), trained)
-                s = statistics.summarise(readings(frame))
+                s = statistics.summarise(readings(frame), bounds=statistics.RATE)
                 key = (name, trained, tested)
                 if s.n and key not in seen:
                     seen[key] = {

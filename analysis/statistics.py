@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import special
@@ -18,11 +18,18 @@ from scipy import special
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
+LEAST_PAIRS = 3  # With fewer nothing is judged: two equal signs are a coin thrown twice, whatever t says.
+
+# Spread below this share of the largest value is rounding. Two shares of the same test set differ by 1 / items or not at
+# all, and nobody tests on ten million.
+NO_SPREAD = 1e-7
+RATE = (0.0, 1.0)  # Where a score lies,
+DIFFERENCE = (-1.0, 1.0)  # and a difference of two.
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What n numbers say about their mean; `low` and `high` are None below two numbers."""
+    """What n numbers say about their mean; `low` and `high` are None below two numbers and where all are equal."""
 
     n: int
     mean: float | None = None
@@ -44,7 +51,7 @@ class Gain:
     sd: float | None = None
     low: float | None = None
     high: float | None = None
-    p: float | None = None  # Two-sided paired t; None below two pairs or without any spread.
+    p: float | None = None  # Two-sided paired t; None below three pairs or without any spread.
     effect_size: float | None = None  # Cohen's d_z, mean / sd.
     differences: dict[int, float] = field(default_factory=dict)
     note: str = ""
@@ -59,8 +66,14 @@ class Effect:
     mean: float
     low: float | None
     high: float | None
-    p: float | None
+    p: float | None  # None below three seeds or without any spread.
     by_seed: dict[int, float]
+    p_holm: float | None = None  # Over the main effects, or over the interactions.
+
+    @property
+    def passes(self) -> bool:
+        """Whether the effect differs from 0 at 5 % after adjustment."""
+        return self.p_holm is not None and self.p_holm < ALPHA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +92,21 @@ def t_quantile(probability: float, degrees: int) -> float:
     return float(special.stdtrit(degrees, probability))
 
 
-def summarise(values: Iterable[float | None], *, n_expected: int | None = None, n_failed: int = 0) -> Summary:
+def summarise(
+    values: Iterable[float | None],
+    *,
+    n_expected: int | None = None,
+    n_failed: int = 0,
+    bounds: tuple[float, float] | None = None,
+) -> Summary:
     """Mean, standard deviation (n - 1) and 95 % t-interval of the finite `values`: mean +- t sd / sqrt(n).
 
-    Values that are None, NaN or infinite do not enter; `n` against `n_expected` shows that they are lacking.
+    Values that are None, NaN or infinite do not enter; `n` against `n_expected` shows that they are lacking. Equal
+    values have no interval: that none of them differed says nothing of how much the next one may.
+
+    Args:
+        bounds: Where a mean can lie at all (`RATE`, `DIFFERENCE`): the interval ends there. Of no effect when some value
+            lies outside, as then it is no such number.
     """
     given = list(values)
     x = np.array([value for value in given if value is not None and math.isfinite(value)], dtype=float)
@@ -94,13 +118,13 @@ def summarise(values: Iterable[float | None], *, n_expected: int | None = None, 
     if n == 1:
         return Summary(n=1, mean=mean, minimum=mean, maximum=mean, n_expected=expected, n_failed=n_failed)
     sd = _sd(x)
-    half = t_quantile((1 + LEVEL) / 2, n - 1) * sd / math.sqrt(n)
+    low, high = _within(mean, t_quantile((1 + LEVEL) / 2, n - 1) * sd / math.sqrt(n), x, bounds)
     return Summary(
         n=n,
         mean=mean,
         sd=sd,
-        low=mean - half,
-        high=mean + half,
+        low=low if sd > 0 else None,
+        high=high if sd > 0 else None,
         minimum=float(x.min()),
         maximum=float(x.max()),
         n_expected=expected,
@@ -108,11 +132,32 @@ def summarise(values: Iterable[float | None], *, n_expected: int | None = None, 
     )
 
 
+def _within(mean: float, half: float, x: np.ndarray, bounds: tuple[float, float] | None) -> tuple[float, float]:
+    """mean - half and mean + half, not beyond `bounds` where all of `x` lie inside them."""
+    if bounds is None or x.min() < bounds[0] or x.max() > bounds[1]:
+        return mean - half, mean + half
+    return max(mean - half, bounds[0]), min(mean + half, bounds[1])
+
+
 def _sd(x: np.ndarray) -> float:
     # Equal accuracies differ by rounding after a subtraction; that is no spread, and a p-value from it no
     # evidence.
     sd = float(np.std(x, ddof=1))
-    return sd if sd > 1e-12 * max(1.0, float(np.max(np.abs(x)))) else 0.0
+    return sd if sd > NO_SPREAD * max(1.0, float(np.max(np.abs(x)))) else 0.0
+
+
+def direction(s: Summary, at: float = 0.0) -> int:
+    """1 where the whole 95 % interval lies above `at`, -1 where below, else 0; 0 without spread or below three numbers."""
+    if s.n < LEAST_PAIRS or s.low is None or s.high is None:
+        return 0
+    return 1 if s.low > at else -1 if s.high < at else 0
+
+
+def mean_p(s: Summary, at: float = 0.0) -> float | None:
+    """Two-sided p of a t-test of the mean against `at`; None without spread or below three numbers."""
+    if s.n < LEAST_PAIRS or s.mean is None or not s.sd:
+        return None
+    return t_test_p(s.mean - at, s.sd, s.n)
 
 
 def paired_gain(
@@ -147,24 +192,23 @@ def paired_gain(
         if unlike:
             notes.append(f"different teachers under {len(unlike)} of {len(seeds)} seeds")
     differences = {seed: values[seed] - baseline[seed] for seed in seeds}
-    s = summarise(differences.values())
+    s = summarise(differences.values(), bounds=DIFFERENCE)
     if s.n == 0:
         return Gain(pairs=0, note="; ".join([*notes, "no seed in common"]))
     if s.n == 1 or s.sd is None or s.mean is None:
         return Gain(pairs=1, mean=s.mean, differences=differences, note="; ".join([*notes, "n=1: no interval"]))
-    p = effect_size = None
+    effect_size = s.mean / s.sd if s.sd else None
     if s.sd == 0:
         notes.append("all differences are equal: p is undefined")
-    else:
-        effect_size = s.mean / s.sd
-        p = t_test_p(s.mean, s.sd, s.n)
+    if s.n < LEAST_PAIRS:
+        notes.append(f"n={s.n}: too few for a test")
     return Gain(
         pairs=s.n,
         mean=s.mean,
         sd=s.sd,
         low=s.low,
         high=s.high,
-        p=p,
+        p=mean_p(s),
         effect_size=effect_size,
         differences=differences,
         note="; ".join(notes),
@@ -184,12 +228,14 @@ class Equivalence:
     mean: float | None = None
     low: float | None = None  # 90 % interval: equivalence at 5 % is this interval inside the margin.
     high: float | None = None
-    p: float | None = None  # The larger of the two one-sided tests; None below two differences or without spread.
-    within: bool | None = None  # None where it cannot be told.
+    p: float | None = None  # The larger of the two one-sided tests; None where `within` is.
+    within: bool | None = None  # None where it cannot be told: below three differences, or without spread.
 
 
 def equivalence(differences: Iterable[float], margin: float) -> Equivalence:
     """Two one-sided t-tests (Schuirmann 1987) of a mean difference against -margin and +margin, each at 5 %.
+
+    Equal differences show nothing, however small: one test set of few items gives them easily.
 
     Raises:
         ValueError: Unless the margin is positive.
@@ -197,15 +243,15 @@ def equivalence(differences: Iterable[float], margin: float) -> Equivalence:
     if not margin > 0:
         raise ValueError(f"The margin must be positive, but got {margin}.")
     s = summarise(differences)
-    if s.mean is None or s.sd is None:
+    if s.mean is None or not s.sd:
         return Equivalence(n=s.n, mean=s.mean)
-    half = t_quantile(1 - ALPHA, s.n - 1) * s.sd / math.sqrt(s.n)
-    p = None
-    if s.sd > 0:
-        error = s.sd / math.sqrt(s.n)
-        p = max(float(special.stdtr(s.n - 1, -(margin - side * s.mean) / error)) for side in (1, -1))
-    within = s.mean + half < margin and s.mean - half > -margin
-    return Equivalence(n=s.n, mean=s.mean, low=s.mean - half, high=s.mean + half, p=p, within=within)
+    error = s.sd / math.sqrt(s.n)
+    half = t_quantile(1 - ALPHA, s.n - 1) * error
+    low, high = s.mean - half, s.mean + half
+    if s.n < LEAST_PAIRS:
+        return Equivalence(n=s.n, mean=s.mean, low=low, high=high)
+    p = max(float(special.stdtr(s.n - 1, -(margin - side * s.mean) / error)) for side in (1, -1))
+    return Equivalence(n=s.n, mean=s.mean, low=low, high=high, p=p, within=p < ALPHA)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -281,8 +327,12 @@ def factorial_effects(cells: Mapping[frozenset[str], Mapping[int, float]], facto
         by_seed = {seed: float(values[index]) for seed, values in estimates.items()}
         s = summarise(by_seed.values())
         assert s.mean is not None
-        p = t_test_p(s.mean, s.sd, s.n) if s.sd else None
-        effects.append(Effect(factors=term, n=s.n, mean=s.mean, low=s.low, high=s.high, p=p, by_seed=by_seed))
+        effects.append(Effect(factors=term, n=s.n, mean=s.mean, low=s.low, high=s.high, p=mean_p(s), by_seed=by_seed))
+    # Two questions, two families: which factors help, and which overlap.
+    for size in (1, 2):
+        own = [index for index, effect in enumerate(effects) if len(effect.factors) == size]
+        for index, p in zip(own, holm([effects[index].p for index in own]), strict=True):
+            effects[index] = replace(effects[index], p_holm=p)
     used = [pair for pair in missing if pair[1] in estimates]
     method = "least squares" if used else "contrasts"
     return FactorialEffects(
@@ -332,11 +382,21 @@ def noise_floor(accuracy: float, items: int) -> float:
 
 
 def detectable(sd: float, n: int, *, tests: int = 1, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Smallest gain found with 80 % power: (t_{1-a/2,n-1} + t_{0.8,n-1}) sd / sqrt(n), a = alpha / tests.
+    """Smallest gain that a two-sided paired t-test at `alpha` / `tests` finds with 80 % power, by the noncentral t.
+
+    The t-statistic of a gain g is noncentral t with noncentrality g sqrt(n) / sd; the share of the wrong tail is left
+    out, which is below 1e-3 of the power.
 
     Raises:
         ValueError: For fewer than two pairs or tests < 1.
     """
     if n < 2 or tests < 1:
         raise ValueError(f"n >= 2 and tests >= 1 must hold, but got n={n} and tests={tests}.")
-    return (t_quantile(1 - alpha / tests / 2, n - 1) + t_quantile(power, n - 1)) * sd / math.sqrt(n)
+    needed = t_quantile(1 - alpha / tests / 2, n - 1)
+    low, high = 0.0, needed
+    while special.nctdtr(n - 1, high, needed) > 1 - power:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if special.nctdtr(n - 1, middle, needed) > 1 - power else (low, middle)
+    return high * sd / math.sqrt(n)

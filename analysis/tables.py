@@ -54,6 +54,20 @@ def points(value: float) -> str:
     return "+0.00" if text == "-0.00" else text
 
 
+def interval(low: float | None, high: float | None, n: int) -> str:
+    """'[84.20, 85.60]' of fractions; without an interval 'n=1' or 'n=3, all equal'."""
+    if low is None or high is None:
+        return f"n={n}" if n < 2 else f"n={n}, all equal"
+    return f"[{percent(low)}, {percent(high)}]"
+
+
+def gain_interval(low: float | None, high: float | None, pairs: int | None) -> str | None:
+    """'[-0.20, +1.60]' of fractions; None without a pair; without an interval 'n=1' or 'n=3, all equal'."""
+    if low is None or high is None:
+        return None if not pairs else "n=1" if pairs == 1 else f"n={pairs}, all equal"
+    return f"[{points(low)}, {points(high)}]"
+
+
 def p_value(value: float) -> str:
     """A p-value with three decimals, never shown as zero."""
     return "<0.001" if value < 0.001 else f"{value:.3f}"

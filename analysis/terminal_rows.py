@@ -44,7 +44,7 @@ def of_setting(setting: Setting, several: bool, beside: Beside | None, chance: f
                 "gain": row["gain"],
                 "low": row["gain_low"],
                 "high": row["gain_high"],
-                "p": row["p_holm"],
+                "p": row["p_dunnett"],
                 "n": row["n"],
             }
         )

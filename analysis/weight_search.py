@@ -56,7 +56,7 @@ def cell_values(trials: pl.LazyFrame, cells: pl.DataFrame, weights: tuple[str, .
         done = own.filter(pl.col("status") == "completed")
         # The scout of a pruned cell is pruned, and its other seeds never started.
         status = next((s for s in ("pruned", "completed", "failed") if s in statuses), "missing")
-        s = statistics.summarise((own if status == "pruned" else done)["validation_score"])
+        s = statistics.summarise((own if status == "pruned" else done)["validation_score"], bounds=statistics.RATE)
         given = json.loads(parameters)
         row = {
             "cell": cell,
@@ -93,7 +93,7 @@ def search(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame) ->
         weights=weights,
         cells=table,
         best=best,
-        test=statistics.summarise(own["score"]),
+        test=statistics.summarise(own["score"], bounds=statistics.RATE),
         baseline=baseline,
         gain=gain,
         measure=of_run(run),

@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from analysis import statistics
 from analysis.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, Arm, equal_compute_of, our_arm
 from analysis.methods import Setting
 from analysis.pareto import COSTS, ParetoSearch
 from analysis.published import PAPER_SETS, data_words
 from analysis.tables import p_value, percent, points
-from analysis.wording import Answer, duration, gain_words, n_words
+from analysis.wording import Answer, duration, gain_words, n_words, proven, tally, too_few
 
 MOST_SETTINGS = 4  # Named in the answer; the tables have all.
 
@@ -39,7 +38,8 @@ def answer(settings: Sequence[Setting], arms: Mapping[str, Arm]) -> Answer:
     elif row["gain"] is None:
         headline = f"{start}{name} reaches {mean} ({n_words(row['n'])}); it has no pair with {reference}."
     else:
-        headline = f"{start}{name} reaches {mean}: {gain_words(row)} over {reference} at equal epochs."
+        headline, more = _gain(first, row, reference, start, mean)
+        rest.append(more)
     rest.append(_at_equal_compute(row))
     rest.append(_best(first, row))
     if over := above(first, row["arm"]):
@@ -51,6 +51,20 @@ def answer(settings: Sequence[Setting], arms: Mapping[str, Arm]) -> Answer:
         more = f"; {len(usable) - MOST_SETTINGS} more in the tables" if len(usable) > MOST_SETTINGS else ""
         rest.append(f"Elsewhere: {'; '.join(others)}{more}.")
     return Answer(headline=headline[0].upper() + headline[1:], rest=" ".join(part for part in rest if part))
+
+
+def _gain(setting: Setting, row: Mapping[str, Any], reference: str, start: str, mean: str) -> tuple[str, str]:
+    """Headline and what follows: ours where its gain passes, else the best that passes, else that none does."""
+    words = f"{row['label']} reaches {mean}: {gain_words(row)} over {reference} at equal epochs"
+    passing = proven(setting.rows)
+    if row["arm"] in passing["arm"] or row["p_dunnett"] is None:
+        return f"{start}{words}.", "" if setting.rows["p_dunnett"].is_not_null().any() else too_few(setting.rows)
+    better = passing.filter(pl.col("gain") > 0, pl.col("kind").is_in(DISTILLED))
+    if better.is_empty():
+        return f"{start}{words}, which does not pass.", ""
+    top = better.sort("gain", descending=True, maintain_order=True).row(0, named=True)
+    first = f"{top['label']} beats {reference} at equal epochs: {percent(top['mean'])} %, {gain_words(top)}"
+    return f"{start}{first}.", f"{words}, which does not pass."
 
 
 def _told(setting: Setting, arms: Mapping[str, Arm]) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def _at_equal_compute(row: Mapping[str, Any]) -> str:
     if row["compute_low"] is not None:
         span = f"95% CI {points(row['compute_low'])} to {points(row['compute_high'])}"
         p = row["compute_p_holm"]
-        span += ", p undefined" if p is None else f", Holm p {p_value(p)}"
+        span += ", too few to judge" if p is None else f", Holm p {p_value(p)}"
     words = f"{points(row['compute_gain'])} points ({span}, {n_words(row['compute_pairs'])})"
     times = ""
     if row["train_seconds"] is not None and row["compute_seconds"] is not None:
@@ -108,14 +122,10 @@ def above(setting: Setting, arm: str) -> str:
 
 def _tally(setting: Setting, reference: str) -> str:
     others = setting.rows.filter(pl.col("kind").is_in(DISTILLED), ~pl.col("apart"))
-    if others.height < 2:
+    # Where nothing was tested the answer has said why.
+    if others.height < 2 or setting.rows["p_dunnett"].null_count() == setting.rows.height:
         return ""
-    better = others.filter(pl.col("p_holm") < statistics.ALPHA, pl.col("gain") > 0).height
-    worse = others.filter(pl.col("p_holm") < statistics.ALPHA, pl.col("gain") < 0).height
-    words = (
-        f"{better} of {others.height} distillation methods {'beats' if better == 1 else 'beat'} {reference} after Holm"
-    )
-    return words + (f", {worse} {'falls' if worse == 1 else 'fall'} below it." if worse else ".")
+    return tally(others, reference, "distillation method", others["label"].to_list())
 
 
 def _short(setting: Setting, arms: Mapping[str, Arm]) -> str:

@@ -262,7 +262,7 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
                 f"{100 * study.sd_of_difference:.1f} guessed); {100 * adjusted:.1f} after Holm over {tests}"
             )
         else:
-            click.echo("  detects    nothing: one seed gives no interval; use --seeds 5")
+            click.echo("  detects    nothing: below three seeds nothing is judged; use --seeds 5")
         if cells and not study.sampled:
             for cell in resolved.cells():
                 click.echo(f"  cell       {cell.id}  {cell.label}")

@@ -77,7 +77,7 @@ def say_rows(summary: Any, most: int = 6) -> None:
     if drawn:
         table(shown, ("CELL", "VALIDATION %", "95 % CI", "SEEDS"))
     else:
-        table(shown, ("CELL", "TEST %", "GAIN", "95 % CI", "P HOLM", "SEEDS"))
+        table(shown, ("CELL", "TEST %", "GAIN", "95 % CI", "P DUNNETT", "SEEDS"))
     if len(rows) > most:
         click.echo(f"... {len(rows) - most} more in the report")
 
@@ -103,7 +103,7 @@ def say_methods(rows: Sequence[Mapping[str, Any]], most: int = 12) -> None:
             if heading:
                 cells.append(_percent((row.get("beside") or {}).get("mean")))
             shown.append((row["method"], cells))
-        heads = ["SCORE %", "95 % CI", "GAIN", "95 % CI", "P HOLM", "SEEDS", *([heading] if heading else [])]
+        heads = ["SCORE %", "95 % CI", "GAIN", "95 % CI", "P DUNNETT", "SEEDS", *([heading] if heading else [])]
         room = WIDTH - sum(2 + max(len(h), *(len(cells[i]) for _, cells in shown)) for i, h in enumerate(heads))
         table([(_shortened(name, room), *cells) for name, cells in shown], ("METHOD", *heads))
         if len(own) > len(kept):

@@ -783,39 +783,7 @@ def build_graph(resolved: Resolved, fingerprint: str, store: Store) -> tuple[Sta
 
 
 def detectable_gain(pairs: int, sd: float, tests: int = 1) -> float | None:
-    """Smallest paired gain found with 80 % power at 5 % (Bonferroni over `tests`), or None below 2 pairs."""
-    if pairs < 2:
-        return None
-    df = pairs - 1
-    return (_t_quantile(1 - 0.025 / tests, df) + _t_quantile(0.8, df)) * sd / math.sqrt(pairs)
+    """Smallest paired gain found with 80 % power at 5 % (Bonferroni over `tests`); None below 3 pairs, which show nothing."""
+    from analysis import statistics  # scipy takes half a second to import.
 
-
-def _t_quantile(p: float, df: int) -> float:
-    """Quantile of Student's t by bisection on its distribution function; scipy would take a second to import."""
-    low, high = 0.0, 1e6
-    for _ in range(200):
-        middle = (low + high) / 2
-        if _t_cdf(middle, df) < p:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _t_cdf(t: float, df: int) -> float:
-    """Closed form for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4), t >= 0."""
-    theta = math.atan(t / math.sqrt(df))
-    cos2 = math.cos(theta) ** 2
-    if df % 2:
-        total, term = 0.0, math.cos(theta)
-        for k in range(1, (df - 1) // 2 + 1):
-            total += term
-            term *= cos2 * (2 * k) / (2 * k + 1)
-        area = 2 / math.pi * (theta + math.sin(theta) * total)
-    else:
-        total, term = 0.0, 1.0
-        for k in range(1, df // 2 + 1):
-            total += term
-            term *= cos2 * (2 * k - 1) / (2 * k)
-        area = math.sin(theta) * total
-    return 0.5 + area / 2
+    return statistics.detectable(sd, pairs, tests=tests) if pairs >= statistics.LEAST_PAIRS else None

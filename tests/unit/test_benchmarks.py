@@ -7,15 +7,28 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import __main__ as everything
-from benchmarks import analysis_query, angle_loss, augmentation, losses, measure, overhead, packing, sharing, whole_step
+from benchmarks import (
+    analysis_query,
+    angle_loss,
+    augmentation,
+    losses,
+    measure,
+    null_verdicts,
+    overhead,
+    packing,
+    sharing,
+    whole_step,
+)
 from benchmarks.measure import Row
 
 
@@ -223,3 +236,45 @@ def test_one_command_runs_them_and_prints_a_table_of_all(tmp_path: Path, capfd: 
     said = capfd.readouterr().out
     assert said.count("augmentation against Pillow") == 4  # Its own table and that of all, two rows each.
     assert [row.setting for row in measure.read_rows(tmp_path / "all.json")] == ["B=64, 32 px", "B=64, 32 + 16 px"]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_null_studies_go_through_the_whole_analysis_and_find_next_to_nothing(seeds: int) -> None:
+    blocks = [
+        ("null order ablations", null_verdicts.ABLATION, 60, {seeds: null_verdicts.ablations(60, seeds)}),
+        ("null studies of methods", null_verdicts.METHODS, 12, {seeds: null_verdicts.comparisons(12, seeds)}),
+    ]
+    for _, names, count, by_seeds in blocks:
+        assert set(by_seeds[seeds]) <= set(names)
+        for name in names:
+            assert by_seeds[seeds][name] <= (0 if seeds == 2 else 0.15 * count), name
+
+
+def test_what_is_there_is_found_by_the_very_same_way() -> None:
+    study, generator = null_verdicts.ablation(5), np.random.default_rng(0)
+    loss = np.array([-0.03 * ("3" in cell) for cell in dict.fromkeys(cell for cell, _ in study.trials)])
+    found = null_verdicts.findings_of_ablation(study.drawn(generator, 10_000, 0.003, loss))
+    assert {"an order helps or hurts", "a cell differs from none"} <= found
+    arms = null_verdicts.methods(5)
+    loss = np.array([-0.05 * cell.startswith("horkd ") for cell in dict.fromkeys(cell for cell, _ in arms.trials)])
+    better = arms.drawn(generator, 10_000, 0.003, loss)
+    assert {"ours_beats_baselines", "assistant_helps"} <= null_verdicts.findings_of_methods(better, better)
+
+
+def test_a_finding_too_many_is_named() -> None:
+    found = {2: Counter(more_orders_help=1), 5: Counter(more_orders_help=6, assistant_helps=5)}
+    blocks = [("null order ablations", ("more_orders_help", "assistant_helps"), 100, found)]
+    assert null_verdicts.broken(blocks) == [
+        "more_orders_help: 1 of 100 null order ablations at 2 seeds",
+        "more_orders_help: 6 of 100 null order ablations at 5 seeds",
+    ]
+    lines = null_verdicts.table(blocks).splitlines()
+    assert lines[0].split() == ["100", "null", "order", "ablations", "2", "seeds", "5", "seeds"]
+    assert lines[1].split() == ["more_orders_help", "1.0", "%", "6.0", "%"]
+
+
+def test_null_verdicts_prints_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert null_verdicts.main(["--quick", "--seeds", "3", "--json", str(tmp_path / "found.json")]) == 0
+    said = capsys.readouterr().out
+    assert all(said.count(f"  {name} ") == 1 for name in (*null_verdicts.ABLATION, *null_verdicts.METHODS))
+    assert [block["studies"] for block in json.loads((tmp_path / "found.json").read_text())["blocks"]] == [12, 12]

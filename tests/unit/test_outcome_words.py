@@ -31,7 +31,7 @@ def said(capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], score: 
 
 def test_only_the_reference_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, [cell("1+2", 0.9, 0.02), cell("none", 0.88, reference=True), cell("3", None)])
-    assert lines[0].split() == ["CELL", "TEST", "%", "GAIN", "95", "%", "CI", "P", "HOLM", "SEEDS"]
+    assert lines[0].split() == ["CELL", "TEST", "%", "GAIN", "95", "%", "CI", "P", "DUNNETT", "SEEDS"]
     assert [("reference" in line) for line in lines[1:]] == [False, True, False]
     assert "+2.00" in lines[1] and "[+1.00, +3.00]" in lines[1] and "<0.001" in lines[1]
 
@@ -47,7 +47,21 @@ def test_every_setting_has_its_block(capsys: pytest.CaptureFixture[str]) -> None
     rows = [method("HORKD", 0.9, 0.02), method("chance", 0.1, kind="chance", n=0, mean_low=None)]
     lines = said(capsys, rows + [row | {"setting": "8×8 pixels"} for row in rows])
     assert [line for line in lines if "pixels" in line] == ["16×16 pixels", "8×8 pixels"] and lines.count("") == 1
-    assert lines[1].split() == ["METHOD", "SCORE", "%", "95", "%", "CI", "GAIN", "95", "%", "CI", "P", "HOLM", "SEEDS"]
+    assert lines[1].split() == [
+        "METHOD",
+        "SCORE",
+        "%",
+        "95",
+        "%",
+        "CI",
+        "GAIN",
+        "95",
+        "%",
+        "CI",
+        "P",
+        "DUNNETT",
+        "SEEDS",
+    ]
     assert lines[2].split() == ["HORKD", "90.00", "[80.00,", "100.00]", "+2.00", "[+1.00,", "+3.00]", "<0.001", "5"]
     assert lines[3].split() == ["chance", "10.00"]
     assert said(capsys, [row | {"setting": ""} for row in rows])[0].startswith("METHOD")

@@ -148,6 +148,12 @@ def rkd_angle_loss(student: Tensor, teacher: Tensor, *, form: str = "mean") -> T
     """Huber difference of the angles of triplets (RKD-A, Park et al. 2019, Eq. 8 and 9); as `rkd_distance_loss`.
 
     Here "reference" is the mean over B^3.
+
+    Departs from the public code under "reference" where two rows coincide for one side alone (a collapsed student, one
+    image twice under different views): that code also takes the angle of a pair with itself, whose cosine is 1 for the
+    side that tells the rows apart and 0 for the other, and so adds 0.5 for each such ordered pair before it divides by
+    B^3 (2 to 4 % of the value at B=8 with one such pair). Here a triplet has three different rows. Without such rows,
+    and where both sides have the same duplicates, the two are equal.
     """
     checks.one_of("form", form, FORMS)
     return angle_loss(student, teacher, reduction=form)

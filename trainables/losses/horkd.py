@@ -13,7 +13,7 @@ What holds for every term:
       "sum_over_anchors_mean" sums over ordered tuples and divides by B, so it grows like B (pairs), B^2
       (angles) and C (centres). The published weights of Eq. 8 have a visible effect only with this one.
       "reference" divides by B^2, B^3 and B*C, empty tuples included, as public code of relational
-      distillation does.
+      distillation does; of the angles that code also counts a pair with itself (`classic.rkd_angle_loss`).
     - Without a valid tuple the value is `0 * student.sum()`: a zero that keeps the graph.
     - Identical embeddings relate with zero and receive no gradient from each other. All three relations
       ignore scale and rotation, so they do not see a student that collapses evenly: watch its spread.

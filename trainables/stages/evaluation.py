@@ -197,6 +197,7 @@ def verify(spec: EvaluationSpec, trained: TrainingSpec, cut: Cut, reader: Reader
         "wilson_low": least,
         "wilson_high": most,
         "folds": len(found.folds),
+        "different_pairs": int((~same).sum()),  # A false accept rate below one over these cannot be seen.
         "threshold": float(found.thresholds.mean()),
         "best_threshold_accuracy": verification.best_threshold(similarity, same)[1],
         "eer": verification.equal_error_rate(similarity, same),

@@ -1,8 +1,9 @@
 import numpy as np
 import polars as pl
+import pytest
 import synthetic
 
-from analysis import claims
+from analysis import claims, statistics
 
 
 def trials(score, seeds=5, noise=0.0005, sets=None):
@@ -61,11 +62,37 @@ def test_slopes_equal_the_planted_ones():
     )
 
 
-def test_one_seed_or_one_cell_is_inconclusive():
-    assert {c.verdict for c in claims.check(trials(lambda n: 0.8 + 0.01 * len(terms(n)), seeds=1), "digits")} == {
-        "inconclusive"
-    }
-    assert {c.verdict for c in claims.check(trials(lambda n: 0.8, sets=["1"]), "digits")} == {"inconclusive"}
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_below_three_seeds_the_numbers_stand_and_nothing_is_judged(seeds):
+    found = claims.check(trials(lambda n: 0.8 + 0.01 * len(terms(n)), seeds=seeds), "digits")
+    assert {c.verdict for c in found} == {"inconclusive"} and {c.p for c in found} == {None}
+    assert all(f"n={seeds}" in c.estimate and c.value is not None for c in found)
+
+
+def test_what_has_no_result_is_not_tested_yet_and_names_no_data():
+    found = claims.check(trials(lambda n: 0.8, sets=["1"]), "digits")
+    assert {(c.verdict, c.sentence, c.n) for c in found} == {("not tested yet", "not tested yet", 0)}
+    assert {c.estimate for c in found} >= {"the full set has no result"}
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_equal_differences_are_no_evidence_for_any_claim(seeds):
+    # Every seed gains the same for every order: no spread, so nobody knows how much the next seed would.
+    found = verdicts(trials(lambda n: 0.8 + 0.0125 * len(terms(n)), seeds=seeds, noise=0))
+    assert {claim.verdict for claim in found.values()} == {"inconclusive"}
+    assert claims.judged(statistics.summarise([0.0125] * seeds)) == "inconclusive"
+
+
+def test_claims_that_are_checked_together_are_adjusted_for_it():
+    def claim(p):
+        return claims.Claim(name="x", claim="x", test="t", estimate="e", verdict="supported", n=5, source="s", p=p)
+
+    alone, *_ = claims.settled([claim(0.03)])
+    assert (alone.verdict, alone.p_holm, alone.estimate) == ("supported", 0.03, "e; p 0.030")
+    first, second, third = claims.settled([claim(0.04), claim(None), claim(0.03)])
+    assert [c.verdict for c in (first, third)] == ["inconclusive"] * 2 and first.p_holm == pytest.approx(0.06)
+    assert second.verdict == "supported" and second.p_holm is None  # Nothing was tested, so nothing is taken back.
+    assert first.estimate == "e; p 0.040, 0.060 after Holm over 2 claims"
 
 
 def test_a_claim_without_a_test_is_listed_as_not_checked():

@@ -55,7 +55,7 @@ def test_the_page_asks_for_nothing_and_runs_nothing(ablation_report):
 
 def test_inlined_pictures_hold_no_address_to_load(ablation_report):
     pictures = re.findall(r"base64,([A-Za-z0-9+/=]+)", read(ablation_report[0]))
-    assert len(pictures) == 6  # Three figures, light and dark.
+    assert len(pictures) == 8  # Three figures, light and dark, and the forest for a phone.
     for picture in pictures:
         svg = base64.b64decode(picture).decode()
         links = set(re.findall(r'(?:href|src)="([^"]*)"', svg))
@@ -179,8 +179,10 @@ def test_cells_of_another_teacher_get_no_gain(tmp_path, monkeypatch):
 def test_equal_scores_have_no_p_value(tmp_path, monkeypatch):
     quick(monkeypatch)
     folder = synthetic.ablation(tmp_path / "run", orders=["none", "1"], score=lambda orders, noise: 0.5, epochs=0)
-    write_report(folder, tmp_path / "out")
-    assert "undef." in (tmp_path / "out" / "figures" / "forest.svg").read_text()
+    summary = write_report(folder, tmp_path / "out")
+    svg = (tmp_path / "out" / "figures" / "forest.svg").read_text()
+    assert ">equal<" in svg and "+0.00 (n=5, all equal)" in svg and "differs from 0" not in svg
+    assert "all differences to the reference are equal" in summary.sentence and "beat" not in summary.sentence
 
 
 def test_a_sampled_study_chooses_by_validation_and_marks_the_pruned(tmp_path, monkeypatch):

@@ -45,7 +45,8 @@ def test_paired_gain_of_a_hand_worked_case():
 def test_equal_differences_have_no_p_value_and_say_so():
     gain = s.paired_gain({0: 0.3, 1: 0.4, 2: 0.8}, {0: 0.2, 1: 0.3, 2: 0.7})
     assert gain.p is None and gain.sd == 0 and "undefined" in gain.note
-    assert gain.low == gain.high == gain.mean
+    assert gain.low is None and gain.high is None and gain.mean == pytest.approx(0.1)
+    assert s.direction(s.summarise(gain.differences.values())) == 0
 
 
 def test_one_pair_has_no_interval_and_no_pair_no_gain():
@@ -150,9 +151,63 @@ def test_wilson_of_a_known_case():
         s.wilson(3, 2)
 
 
-def test_detectable_gain_is_the_formula():
-    expected = (stats.t.ppf(0.975, 4) + stats.t.ppf(0.8, 4)) * 0.4 / math.sqrt(5)
-    assert s.detectable(0.4, 5) == pytest.approx(expected)
-    assert s.detectable(0.4, 5, tests=15) > 1.8 * expected
+@pytest.mark.parametrize("n, expected", [(2, 11.5499), (3, 3.2640), (5, 1.6820)])
+def test_the_detectable_gain_is_that_of_the_noncentral_t(n, expected):
+    # Of statsmodels 0.14, TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8).
+    assert s.detectable(1.0, n) == pytest.approx(expected, abs=1e-4)
+    assert s.detectable(0.4, n) == pytest.approx(0.4 * s.detectable(1.0, n))
     with pytest.raises(ValueError, match="n >= 2"):
         s.detectable(0.4, 1)
+
+
+def test_a_detectable_gain_is_found_in_four_of_five_studies():
+    gain = s.detectable(1.0, 3, tests=4)
+    draws = np.random.default_rng(0).normal(gain, 1.0, size=(20_000, 3))
+    found = stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / 4
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.2], [0.9, 1.0, 1.0], [0.0, 0.001, 0.0], [1.0, 0.99]])
+def test_the_interval_of_a_rate_stays_a_rate(values):
+    found = s.summarise(values, bounds=s.RATE)
+    free = s.summarise(values)
+    assert 0 <= found.low < found.mean < found.high <= 1 and not 0 <= free.low <= free.high <= 1
+    assert (found.low, found.high) == (max(free.low, 0), min(free.high, 1))
+
+
+def test_bounds_mean_nothing_to_numbers_that_are_no_rates():
+    assert s.summarise([0.5, 7.0, 2.0], bounds=s.RATE) == s.summarise([0.5, 7.0, 2.0])
+
+
+def test_gains_stay_inside_a_hundred_points():
+    gain = s.paired_gain({0: 0.9, 1: 0.1}, {0: 0.1, 1: 0.2})
+    assert (gain.low, gain.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("values", [[0.94, 0.94], [0.1 + 0.2, 0.3, 0.3], [0.5 + 1e-9, 0.5, 0.5 - 1e-9]])
+def test_no_spread_is_no_interval(values):
+    found = s.summarise(values)
+    assert (found.sd, found.low, found.high) == (0.0, None, None) and found.n == len(values)
+
+
+def test_two_pairs_have_an_interval_and_no_test():
+    gain = s.paired_gain({0: 0.3, 1: 0.5}, {0: 0.2, 1: 0.3})
+    assert gain.p is None and gain.low is not None and "n=2: too few for a test" in gain.note
+
+
+@pytest.mark.parametrize("factors", ["a", "abcd"])
+def test_effects_without_spread_or_of_two_seeds_do_not_pass(factors):
+    for seeds, noise in ((5, 0.0), (2, 0.001)):
+        rng = np.random.default_rng(0)
+        grid = [frozenset(f for bit, f in enumerate(factors) if code >> bit & 1) for code in range(2 ** len(factors))]
+        cells = {cell: {seed: 0.5 + 0.1 * len(cell) + rng.normal(0, noise) for seed in range(seeds)} for cell in grid}
+        found = s.factorial_effects(cells, list(factors))
+        assert found.effects and not any(effect.passes for effect in found.effects)
+
+
+def test_main_effects_and_interactions_are_two_families():
+    cells, _ = planted(0.004)
+    found = s.factorial_effects(cells, list("123C")).effects
+    mains, pairs = [e for e in found if len(e.factors) == 1], [e for e in found if len(e.factors) == 2]
+    for family in (mains, pairs):
+        assert [e.p_holm for e in family] == pytest.approx(s.holm([e.p for e in family]))

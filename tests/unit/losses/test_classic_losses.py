@@ -144,3 +144,22 @@ def test_an_empty_batch_is_a_zero_that_keeps_the_graph() -> None:
         value = loss(student, torch.zeros(shape))
         assert value.item() == 0
         assert value.requires_grad
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(False, False), (True, False), (False, True), (True, True)])
+def test_the_reference_form_of_the_angles_is_public_code_less_the_angle_of_a_pair_with_itself(
+    student: bool, teacher: bool
+) -> None:
+    def cosines(x: Tensor) -> Tensor:
+        # As public code of RKD has it: all j and k for each i, j = k among them.
+        directions = F.normalize(x[None] - x[:, None], dim=2)
+        return torch.bmm(directions, directions.transpose(1, 2))
+
+    s, t = _map(8, 5), _map(8, 6, seed=1)
+    for x, twice in ((s, student), (t, teacher)):
+        if twice:
+            x[3] = x[1]
+    public = F.smooth_l1_loss(cosines(s), cosines(t))
+    with_itself = F.smooth_l1_loss((torch.cdist(s, s) > 0).double(), (torch.cdist(t, t) > 0).double(), reduction="sum")
+    torch.testing.assert_close(rkd_angle_loss(s, t, form="reference") + with_itself / 8**3, public)
+    assert float(with_itself) == (1.0 if student is not teacher else 0.0)  # Two ordered pairs, Huber's 0.5 each.
