@@ -1,7 +1,11 @@
-"""What runs write and what analysis reads: one Parquet file with one row per finished stage."""
+"""What runs write and what analysis reads: one Parquet file with one row per finished stage.
+
+How the file carries its row once more, and its checksum, is in `analysis.seal`.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from collections.abc import Mapping
@@ -10,6 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from analysis import seal
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
@@ -96,11 +102,14 @@ def write_record(path: Path, row: Mapping[str, Any]) -> None:
         if filled[column] not in allowed:
             raise ValueError(f"`{column}` must be one of {', '.join(allowed)}, but got {filled[column]!r}.")
     table = pa.Table.from_pylist([{name: filled.get(name) for name in SCHEMA.names}], schema=SCHEMA)
+    target = io.BytesIO()
+    pq.write_table(table, target)
+    content = seal.sealed(target.getvalue(), table.drop_columns(list(seal.LONG)).to_pylist()[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not ending in .parquet, so that a reader listing the folder meanwhile passes it over.
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        pq.write_table(table, aside)
+        aside.write_bytes(content)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
