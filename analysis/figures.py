@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib as mpl
 import polars as pl
-import seaborn as sns
 from fontTools.subset import Options
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -19,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from analysis import theme
+from analysis import figure_look, theme
 
 PNG_DPI = 130
 
@@ -58,8 +57,8 @@ class Drawn:
 def style() -> Iterator[None]:
     """The one theme, for the time of a drawing; nothing stays changed for the caller."""
     look = {
-        **sns.axes_style("ticks"),
-        **sns.plotting_context("notebook"),
+        **figure_look.TICKS,
+        **figure_look.NOTEBOOK,
         **theme.RC,
         "text.parse_math": False,
     }

@@ -14,20 +14,30 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analysis import regular_files, seal
-from analysis.records import LATER, SCHEMA, SCHEMA_VERSION
+from analysis.records import COLUMNS, LATER, LONG, SCHEMA_VERSION, schema
 
 RECORD_BYTES = 64 << 20  # A hundred thousand logged numbers take about one MiB.
-SHORT = pa.schema([item for item in SCHEMA if item.name not in seal.LONG])
+_NUMBER = pl.Struct({"epoch": pl.Int32, "name": pl.String, "value": pl.Float64})
+_TYPES: dict[str, Any] = {
+    "int32": pl.Int32,
+    "int64": pl.Int64,
+    "float64": pl.Float64,
+    "text": pl.String,
+    "texts": pl.List(pl.String),
+    "bytes": pl.Binary,
+    "history": pl.List(_NUMBER),
+}
+WHOLE: dict[str, Any] = {item.name: _TYPES[item.kind] for item in COLUMNS}
+SHORT = {name: kind for name, kind in WHOLE.items() if name not in LONG}
 HISTORY = ("key", "history")
 _AT_ONCE = 1000  # Rows that wait to become columns.
 _FILES_AT_ONCE = 250  # Files that Polars holds open; its memory grows with them.
 _PATH = "path of the record"  # No column of a record is called so.
 _SHARES = ("top1", "recall_at_1")  # Metrics that are `correct / items`; others are means over folds.
-_UNREADABLE = (OSError, ValueError, TypeError, OverflowError, pa.ArrowException)
+# Arrow's errors are ValueErrors, TypeErrors and OSErrors too.
+_UNREADABLE = (OSError, ValueError, TypeError, OverflowError, pl.exceptions.PolarsError)
 
 
 @dataclass
@@ -67,14 +77,14 @@ def read_one(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError, TypeError, pyarrow.ArrowException: If it is no record, was altered, or contradicts itself.
+        ValueError: If it is no record, was altered, or contradicts itself.
     """
-    row = seal.summary(regular_files.read_bytes(path, most=RECORD_BYTES))
-    if row is None:
-        table, _ = _read_as_parquet(path)
-        row = {name: value for name, value in table.to_pylist()[0].items() if value is not None}
-    else:
-        pa.Table.from_pylist([_required(row)], schema=SHORT)
+    try:
+        row = seal.summary(regular_files.read_bytes(path, most=RECORD_BYTES))
+        frame = _read_as_parquet(path)[0] if row is None else _frame([_required(row)])
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ValueError(_first_line(error)) from error
+    row = {name: value for name, value in frame.row(0, named=True).items() if value is not None}
     if problem := contradiction(row):
         raise ValueError(problem)
     return row
@@ -153,36 +163,33 @@ class _Reading:
     def _flush_rows(self) -> None:
         rows, names, self.rows, self.row_names = self.rows, self.row_names, [], []
         try:
-            self._keep(pa.Table.from_pylist(rows, schema=SHORT), names)
+            self._keep(_frame(rows), names)
         except _UNREADABLE:
             for row, name in zip(rows, names, strict=True):
                 try:
-                    self._keep(pa.Table.from_pylist([row], schema=SHORT), [name])
+                    self._keep(_frame([row]), [name])
                 except _UNREADABLE as error:
                     self.unreadable[name] = _first_line(error)
 
     def _flush_old(self) -> None:
         names, self.old = self.old, []
-        frame = _scan([self.folder / name for name in names], SHORT.names)
+        frame = _scan([self.folder / name for name in names], list(SHORT))
         if frame is not None and not any(map(contradiction, _numbers(frame))):
-            self.frames.append(frame)
-            self.names += names
+            self._keep(frame, names)
             return
         for name in names:
             try:
-                table, remark = _read_as_parquet(self.folder / name)
-                if problem := contradiction(table.to_pylist()[0]):
+                frame, remark = _read_as_parquet(self.folder / name)
+                if problem := contradiction(frame.row(0, named=True)):
                     raise ValueError(problem)
             except _UNREADABLE as error:
                 self.unreadable[name] = _first_line(error)
                 continue
             if remark:
                 self.odd[name] = remark
-            self._keep(table, [name])
+            self._keep(frame, [name])
 
-    def _keep(self, table: pa.Table, names: Sequence[str]) -> None:
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
+    def _keep(self, frame: pl.DataFrame, names: Sequence[str]) -> None:
         self.frames.append(frame)
         self.names += names
 
@@ -190,7 +197,7 @@ class _Reading:
         """All rows, one per key, sorted."""
         self._flush_rows()
         self._flush_old()
-        frame = pl.concat([_empty(SHORT.names), *self.frames]) if self.frames else _empty(SHORT.names)
+        frame = pl.concat([_empty(SHORT), *self.frames])
         self.frames.clear()
         names = pl.Series("file", self.names, dtype=pl.String)
         if frame["key"].n_unique() != frame.height:
@@ -225,10 +232,13 @@ def _required(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """The rows in short as columns; a value that is not of its column's type raises."""
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in SHORT}, schema=SHORT, strict=True)
+
+
 def _empty(columns: Iterable[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(SCHEMA.empty_table().select(list(columns)))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(schema={name: WHOLE[name] for name in columns})
 
 
 def _numbers(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -243,7 +253,6 @@ def _scan(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame | None:
     """
     if not paths:
         return _empty(columns)
-    whole = _empty(SCHEMA.names).schema
     required = ("schema", "key", "stage")
     try:
         for path in paths:
@@ -251,7 +260,7 @@ def _scan(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame | None:
         frame = (
             pl.scan_parquet(
                 list(paths),
-                schema=whole,
+                schema=WHOLE,
                 glob=False,
                 missing_columns="raise",
                 extra_columns="raise",
@@ -267,23 +276,26 @@ def _scan(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame | None:
     return frame.select(columns) if one_each and known else None
 
 
-def _read_as_parquet(path: Path) -> tuple[pa.Table, str]:
+def _read_as_parquet(path: Path) -> tuple[pl.DataFrame, str]:
     """The row of one file with exactly the columns of SHORT, and a remark or ''."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if regular_files.check(path, most=RECORD_BYTES).st_size == 0:
         raise ValueError("the file is empty")
+    due = schema()
     with pq.ParquetFile(path) as file:
         names = set(file.schema_arrow.names)
-        required = {item.name for item in SCHEMA if not item.nullable}
-        if lacking := sorted(required - names):
+        if lacking := sorted(item.name for item in COLUMNS if item.required and item.name not in names):
             raise ValueError(f"not a record: it has no column {', '.join(lacking)}")
         if file.metadata.num_rows != 1:
             raise ValueError(f"a record has one row, but this file has {file.metadata.num_rows}")
-        table = file.read(columns=[name for name in SCHEMA.names if name in names], use_threads=False)
+        table = file.read(columns=[name for name in due.names if name in names], use_threads=False)
     version = table["schema"][0].as_py()
     if version != SCHEMA_VERSION:
         raise ValueError(f"it is of schema {version}, and this version reads schema {SCHEMA_VERSION}")
     columns = []
-    for item in SCHEMA:
+    for item in due:
         if item.name not in names:
             columns.append(pa.nulls(1, item.type))
             continue
@@ -293,17 +305,21 @@ def _read_as_parquet(path: Path) -> tuple[pa.Table, str]:
             raise ValueError(f"column {item.name} has type {column.type}, but {item.type} is due")
         columns.append(column.cast(item.type))
     remarks = []
-    if extra := sorted(names - set(SCHEMA.names)):
+    if extra := sorted(names - set(WHOLE)):
         remarks.append(f"extra columns left out: {', '.join(extra)}")
-    if absent := [item.name for item in SCHEMA if item.name not in names and item.name not in LATER]:
+    if absent := [name for name in WHOLE if name not in names and name not in LATER]:
         remarks.append(f"columns missing, taken as null: {', '.join(absent)}")
-    result = pa.Table.from_arrays(columns, schema=SCHEMA).select(SHORT.names)
-    if any(result[name][0].as_py() is None for name in ("key", "stage", "status")):
+    frame = pl.from_arrow(pa.Table.from_arrays(columns, schema=due).select(list(SHORT)))
+    assert isinstance(frame, pl.DataFrame)
+    if any(frame[name].item() is None for name in ("key", "stage", "status")):
         raise ValueError("not a record: key, stage or status is null")
-    return result, "; ".join(remarks)
+    return frame, "; ".join(remarks)
 
 
-def _same_type(got: pa.DataType, due: pa.DataType) -> bool:
+def _same_type(got: Any, due: Any) -> bool:
+    """Whether two Arrow types are the same but for the names inside a list."""
+    import pyarrow as pa
+
     if pa.types.is_null(got):
         return True
     if pa.types.is_list(due):

@@ -1,7 +1,7 @@
 """What a record's file carries beside Parquet's own: its row in short, and a checksum of the whole file.
 
 A record is a Parquet file of one row, which any tool reads. Opening tens of thousands of them as Parquet takes most of
-a report's time, so the file repeats its row as one JSON object, without what is long (`LONG`), and a report reads that.
+a report's time, so the file repeats its row as one JSON object, without its long columns, and a report reads that.
 Both stand between the last page and the footer, where Parquet's readers, led by offsets, never look; a tool that writes
 the file anew leaves them out. The checksum covers every byte of the file but its own digits, so that neither copy of
 the row can change without a word. Files of earlier versions have neither, and are read as Parquet.
@@ -13,7 +13,6 @@ import hashlib
 import json
 from typing import Any
 
-LONG = ("history", "correct_bits")  # Read from the columns when somebody asks for them.
 # A quote cannot stand unescaped inside a JSON text, so nothing that a row says is taken for one of these marks.
 _SUMMARY_MARK = b'sweeps.summary="{'
 _CHECKSUM_MARK = b'sweeps.checksum="'
@@ -32,7 +31,7 @@ def sealed(content: bytes, row: dict[str, Any]) -> bytes:
 
     Args:
         content: The file as Arrow wrote it.
-        row: Its row without `LONG`, as Arrow gives it back, so that both copies hold the same values.
+        row: Its row without the long columns, as Arrow gives it back, so that both copies hold the same values.
     """
     short = {name: value for name, value in row.items() if value is not None}
     text = json.dumps(short, separators=(",", ":")).encode()
