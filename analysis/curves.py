@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.load import validation_name
+from analysis.load import RunData, validation_name, validation_names
 from analysis.records import LOSS_TERMS
 
 TERMS = ("cross_entropy", *LOSS_TERMS)
@@ -53,29 +54,78 @@ def loss_terms(points: pl.LazyFrame, cell: str) -> pl.LazyFrame:
     )
 
 
-def validation_by_group(points: pl.LazyFrame, groups: Mapping[str, str], metric: str = "top1") -> pl.LazyFrame:
+def values_by_group(points: pl.LazyFrame, groups: Mapping[str, str], metric: str = "top1") -> pl.LazyFrame:
+    """What may be the validation score: `name`, `group` of cells, `stage`, `epoch`, `value` (a list, one per training).
+
+    Args:
+        points: Of whole histories: a training that several cells of a group share counts once.
+        groups: Group of each cell; the trainings of a cell that is not named are left out.
+        metric: Of the run.
+    """
+    table = pl.LazyFrame({"cell": list(groups), "group": list(groups.values())}, schema_overrides={"cell": pl.String})
+    return (
+        points.filter(pl.col("name").is_in(validation_names(metric)))
+        .join(table, on="cell")
+        .unique(["name", "group", "key", "epoch"], keep="first", maintain_order=True)
+        .group_by("name", "group", "stage", "epoch")
+        .agg("value")
+    )
+
+
+def validation_by_group(values: pl.LazyFrame, metric: str = "top1") -> pl.LazyFrame:
     """Mean validation score by epoch: `group` of cells, `epoch`, `value` (fraction), `n` (trainings).
 
     Args:
-        groups: Group of each cell; the students of a cell that is not named are left out.
+        values: Rows of `values_by_group`, which may come from several parts of the histories.
         metric: Of the run; a task that validates by another one (identification) is found out.
     """
-    table = pl.LazyFrame({"cell": list(groups), "group": list(groups.values())}, schema_overrides={"cell": pl.String})
-    logged = points.collect()
+    logged = values.collect()
     name = validation_name(set(logged["name"].unique()), metric)
-    wanted = logged.lazy().filter(pl.col("name") == pl.lit(name, dtype=pl.String)).join(table, on="cell").collect()
     place = pl.col("stage").replace_strict({stage: index for index, stage in enumerate(TRAINED)}, return_dtype=pl.Int64)
-    rows = (
-        wanted.lazy()
-        .filter(place == place.min().over("group"))
-        .unique(["group", "key", "epoch"], keep="first", maintain_order=True)
-    )
     return (
-        rows.group_by("group", "epoch")
-        .agg(pl.col("value"), pl.col("key").n_unique().alias("n"))
+        logged.lazy()
+        .filter(pl.col("name") == pl.lit(name, dtype=pl.String))
+        .filter(place == place.min().over("group"))
+        .explode("value")
+        .group_by("group", "epoch")
+        .agg(pl.col("value"), pl.len().cast(pl.UInt32).alias("n"))
         .with_columns(_exact_mean())
         .sort("group", "epoch")
     )
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What the curves of a page are drawn from; whole histories are never in memory together."""
+
+    terms: pl.DataFrame  # Rows of `loss_terms` of one cell.
+    validation: pl.DataFrame  # Rows of `validation_by_group`.
+    name: str | None  # The column of the histories that is the validation score.
+
+
+def read(data: RunData, cell: str, groups: Mapping[str, str], metric: str) -> Logged:
+    """Loss terms of a cell and validation scores of groups of cells, from the histories of those alone."""
+    trained = data.records.filter(pl.col("stage").is_in(TRAINED)).select("key", "stage", "cells")
+    used = trained.explode("cells").filter(pl.col("cells").is_in([cell, *groups]))
+    about = trained.filter(pl.col("key").is_in(used["key"].unique().to_list()))
+    own, values = [history_points(_no_histories(about)).collect()], []
+    for part in data.histories(about["key"].to_list()):
+        points = history_points(part.lazy().join(about.lazy(), on="key", maintain_order="left"))
+        own.append(points.filter(pl.col("cell") == cell, pl.col("name").str.starts_with("train/")).collect())
+        values.append(values_by_group(points, groups, metric).collect())
+    empty = values_by_group(own[0].lazy(), groups, metric).collect()
+    logged = pl.concat([empty, *values])
+    return Logged(
+        terms=loss_terms(pl.concat(own).lazy(), cell).collect(),
+        validation=validation_by_group(logged.lazy(), metric).collect(),
+        name=validation_name(set(logged["name"].unique()), metric),
+    )
+
+
+def _no_histories(about: pl.DataFrame) -> pl.LazyFrame:
+    """The frame that `history_points` takes, without a row."""
+    history = pl.List(pl.Struct({"epoch": pl.Int32, "name": pl.String, "value": pl.Float64}))
+    return about.clear().lazy().with_columns(pl.lit(None, dtype=history).alias("history"))
 
 
 def _exact_mean() -> pl.Expr:

@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 from fontTools.subset import Options
 
-from analysis import theme
-from analysis.figures_library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped, sns
+from analysis import figure_look, theme
+from analysis.figures_library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped
 from analysis.statistics import ALPHA
 
 PNG_DPI = 130
@@ -76,8 +76,8 @@ def verdict(p: float | None) -> bool | None:
 def style() -> Iterator[None]:
     """The one theme on matplotlib's own defaults, for the time of a drawing; nothing stays changed for the caller."""
     look = {
-        **sns.axes_style("ticks"),
-        **sns.plotting_context("notebook"),
+        **figure_look.TICKS,
+        **figure_look.NOTEBOOK,
         **theme.RC,
         "text.parse_math": False,
     }

@@ -1,4 +1,4 @@
-"""The one door of matplotlib and seaborn: as they are shipped, whatever settings of the user's lie around.
+"""The one door of matplotlib: as it is shipped, whatever settings of the user's lie around.
 
 matplotlib reads a `matplotlibrc` from the working folder, from MATPLOTLIBRC, MPLCONFIGDIR or the home's .config, styles
 beside it, and MPLBACKEND, when it is imported; a key of those moves figures silently, and some (`text.usetex`, a backend
@@ -47,7 +47,6 @@ def _nothing_of_the_users() -> Iterator[None]:
 
 with _nothing_of_the_users():
     import matplotlib as mpl
-    import seaborn as sns
     from matplotlib import font_manager  # Reads its cache now.
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -72,7 +71,6 @@ __all__ = [
     "Rectangle",
     "as_shipped",
     "font_manager",
-    "sns",
     "to_hex",
     "to_rgb",
 ]

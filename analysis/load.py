@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from analysis import record_files, run_file
 from analysis.errors import NothingToReport
-from analysis.records import LATER, RECORDS_FOLDER, RUN_FILE, SCHEMA, SCHEMA_VERSION, STAGES
+from analysis.records import RECORDS_FOLDER, STAGES
 
 TRIAL_SCHEMA: dict[str, Any] = {
     "cell": pl.String,
@@ -58,143 +57,49 @@ class RunData:
 
     folder: Path
     run: dict[str, Any]
-    records: pl.DataFrame  # The columns of `records.SCHEMA`, one row per stage, sorted by stage and key.
+    records: pl.DataFrame  # The columns of `record_files.SHORT`, one row per stage, sorted by stage and key.
+    files: Mapping[str, str] = field(default_factory=dict)  # Key of a record -> name of its file.
     files_listed: int = 0
     files_read: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)  # File name -> why it was left out.
     odd: dict[str, str] = field(default_factory=dict)  # File name -> what was strange though it was read.
+
+    def histories(self, keys: Collection[str]) -> Iterator[pl.DataFrame]:
+        """`key` and `history` of the records with these keys, a part of them at a time."""
+        names = [self.files[key] for key in dict.fromkeys(keys) if key in self.files]
+        return record_files.histories(self.folder / RECORDS_FOLDER, names)
 
 
 def load_run(run_folder: Path) -> RunData:
     """Read `run.json` and every record of a run.
 
     Raises:
-        NothingToReport: If the folder has no readable `run.json`. Damaged records are named in the result
-        instead.
+        NothingToReport: If the folder has no sound `run.json`, or its records cannot be listed. Damaged records are
+            named in the result instead.
     """
     folder = Path(run_folder)
+    run = run_file.read(folder)
+    records = folder / RECORDS_FOLDER
     try:
-        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NothingToReport(
-            f"'{folder.name}' has no {RUN_FILE}, so it is not a run's folder. Name a folder that a run made."
-        ) from None
-    except (ValueError, OSError) as error:
-        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' cannot be read: {error}.") from error
-    if not isinstance(run, dict):
-        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' must hold an object, but holds {type(run).__name__}.")
-    paths = sorted((folder / RECORDS_FOLDER).glob("*.parquet"))
-    whole = _read_all(paths)
-    if whole is not None:
-        return RunData(folder=folder, run=run, records=whole, files_listed=len(paths), files_read=len(paths))
-    tables: list[pa.Table] = []
-    unreadable: dict[str, str] = {}
-    odd: dict[str, str] = {}
-    seen: dict[str, int] = {}
-    for path in paths:
-        try:
-            table, remark = _read_record(path)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            unreadable[path.name] = _first_line(error)
-            continue
-        if remark:
-            odd[path.name] = remark
-        key, status = table["key"][0].as_py(), table["status"][0].as_py()
-        if key in seen:
-            odd[path.name] = f"a second record of stage {key}; the completed one counts, else the first"
-            if status == "completed" and tables[seen[key]]["status"][0].as_py() != "completed":
-                tables[seen[key]] = table
-            continue
-        seen[key] = len(tables)
-        tables.append(table)
-    merged = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    frame = pl.from_arrow(merged)
-    assert isinstance(frame, pl.DataFrame)
+        names = record_files.names_of(records)
+    except OSError as error:
+        raise NothingToReport(f"The records of '{folder.name}' cannot be listed: {error.strerror}.") from error
+    found = record_files.read_all(records, names)
     return RunData(
         folder=folder,
         run=run,
-        records=frame.sort("stage", "key"),
-        files_listed=len(paths),
-        files_read=len(paths) - len(unreadable),
-        unreadable=unreadable,
-        odd=odd,
+        records=found.frame,
+        files=found.files,
+        files_listed=len(names),
+        files_read=len(names) - len(found.unreadable),
+        unreadable={_printable(name): why for name, why in found.unreadable.items()},
+        odd={_printable(name): why for name, why in found.odd.items()},
     )
 
 
-def _read_all(paths: Sequence[Path]) -> pl.DataFrame | None:
-    """All records at once, several times faster than one by one; None where a single one is not as it should be.
-
-    Then they are read one by one, which tells what is wrong with which.
-    """
-    empty = pl.from_arrow(SCHEMA.empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    if not paths:
-        return None
-    own = "path of the record"  # No column of a record is called so.
-    try:
-        scan = pl.scan_parquet(
-            list(paths),
-            schema=empty.schema,
-            glob=False,
-            missing_columns="raise",
-            extra_columns="raise",
-            include_file_paths=own,
-        )
-        frame = scan.collect()
-    except (OSError, pl.exceptions.PolarsError):
-        return None
-    one_each = frame.height == len(paths) == frame["key"].n_unique() == frame[own].n_unique()
-    known = frame["schema"].eq(SCHEMA_VERSION).all() and not frame["key"].has_nulls() and not frame["stage"].has_nulls()
-    frame = frame.drop(own)
-    return frame.sort("stage", "key") if one_each and known else None
-
-
-def _read_record(path: Path) -> tuple[pa.Table, str]:
-    """The rows of one file with exactly the columns of SCHEMA, and a remark or ''."""
-    if path.stat().st_size == 0:
-        raise ValueError("the file is empty")
-    with pq.ParquetFile(path) as file:
-        table = file.read(use_threads=False)
-    names = set(table.column_names)
-    required = {item.name for item in SCHEMA if not item.nullable}
-    if lacking := sorted(required - names):
-        raise ValueError(f"not a record: it has no column {', '.join(lacking)}")
-    if table.num_rows != 1:
-        raise ValueError(f"a record has one row, but this file has {table.num_rows}")
-    version = table["schema"][0].as_py()
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"it is of schema {version}, and this version reads schema {SCHEMA_VERSION}")
-    columns = []
-    for item in SCHEMA:
-        if item.name not in names:
-            columns.append(pa.nulls(1, item.type))
-            continue
-        column = table[item.name]
-        # The names inside a list ("item", "element") depend on the writer and carry no meaning.
-        if not _same_type(column.type, item.type):
-            raise ValueError(f"column {item.name} has type {column.type}, but {item.type} is due")
-        columns.append(column.cast(item.type))
-    remarks = []
-    if extra := sorted(names - set(SCHEMA.names)):
-        remarks.append(f"extra columns left out: {', '.join(extra)}")
-    if absent := [item.name for item in SCHEMA if item.name not in names and item.name not in LATER]:
-        remarks.append(f"columns missing, taken as null: {', '.join(absent)}")
-    result = pa.Table.from_arrays(columns, schema=SCHEMA)
-    if result["key"][0].as_py() is None or result["stage"][0].as_py() is None:
-        raise ValueError("not a record: key or stage is null")
-    return result, "; ".join(remarks)
-
-
-def _same_type(got: pa.DataType, due: pa.DataType) -> bool:
-    if pa.types.is_null(got):
-        return True
-    if pa.types.is_list(due):
-        return pa.types.is_list(got) and _same_type(got.value_type, due.value_type)
-    return bool(got.equals(due))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _printable(name: str) -> str:
+    """A file's name as text that can be written; bytes that are no text are spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def orders_name(names: Mapping[str, Any]) -> str | None:
@@ -225,8 +130,11 @@ def trial_table(data: RunData) -> pl.DataFrame:
     `score` is null unless completed; `validation_score` of a pruned trial is the last one it reported. Rows
     follow the cells' order, then the seed.
     """
-    records = {row["key"]: row for row in data.records.drop("correct_bits").iter_rows(named=True)}
-    cells = {row["cell"]: row for row in cell_table(data.run).iter_rows(named=True)}
+    records = _by_key(data)
+    # Parameters are read once for each cell, not for every seed.
+    cells = {
+        row["cell"]: row | {"point": as_object(row["parameters"])} for row in cell_table(data.run).iter_rows(named=True)
+    }
     rows = [_trial_row(trial, records, cells, data.run) for trial in _trials(data)]
     # The other seeds of a pruned cell never start; they are not still to come.
     pruned = {row["cell"] for row in rows if row["status"] == "pruned"}
@@ -236,6 +144,28 @@ def trial_table(data: RunData) -> pl.DataFrame:
     position = {cell: index for index, cell in enumerate(cells)}
     rows.sort(key=lambda row: (position.get(row["cell"], len(position)), row["cell"], row["seed"]))
     return pl.DataFrame(rows, schema=TRIAL_SCHEMA, orient="row")
+
+
+Row = Mapping[str, Any]
+_NEEDED = (
+    *("key", "stage", "status", "parents", "orders", "metric", "score", "validation_score", "metrics", "top1"),
+    *("validation_top1", "correct", "items", "epochs", "seconds", "cpu_seconds", "numerics", "data"),
+    *("parameters_count", "macs", "teacher", "error", "error_type", "log"),
+)
+
+
+def _by_key(data: RunData) -> dict[str, dict[str, Any]]:
+    """What trials are made of, by the key of the stage: with the specs of evaluations and pruned histories only."""
+    rows = {row["key"]: row for row in data.records.select(_NEEDED).iter_rows(named=True)}
+    evaluations = data.records.filter(pl.col("stage") == "evaluation").select("key", "parameters")
+    for key, parameters in evaluations.iter_rows():
+        spec = as_object(parameters)
+        rows[key]["sides"] = {name: spec[name] for name in ("resolution", "test_resolution") if name in spec}
+    pruned = [key for key, row in rows.items() if row["status"] == "pruned" and _validation(row) is None]
+    for part in data.histories(pruned):
+        for key, history in part.iter_rows():
+            rows[key]["history"] = history
+    return rows
 
 
 def _trials(data: RunData) -> list[dict[str, Any]]:
@@ -250,7 +180,6 @@ def _trials(data: RunData) -> list[dict[str, Any]]:
     return found
 
 
-Row = Mapping[str, Any]
 _PLACE = {stage: place for place, stage in enumerate(STAGES)}
 
 
@@ -258,7 +187,7 @@ def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row],
     stages: Mapping[str, str] = trial.get("stages") or {}
     cell = str(trial["cell"])
     known = cells.get(cell, {})
-    point = as_object(known.get("parameters"))
+    point = known.get("point") or {}
     evaluation = records.get(stages.get("evaluation", ""), {})
     measured = _measured(stages, evaluation, records)
     row: dict[str, Any] = dict.fromkeys(TRIAL_SCHEMA)
@@ -314,7 +243,7 @@ def native_side(run: Row) -> int | None:
 
 def _sides(evaluation: Row, point: Row, run: Row) -> tuple[int | None, int | None]:
     """Side the network reads and side the test images were reduced to before; the record knows, else the cell."""
-    spec = as_object(evaluation.get("parameters"))
+    spec = evaluation.get("sides") or {}
     own = spec.get("resolution")
     if "resolution" not in spec:
         # The network's own comes after those of its guides, which a grid may vary too.
@@ -346,16 +275,20 @@ def _validation(record: Row) -> float | None:
 def _last_validation(record: Row, metric: str) -> float | None:
     if (value := _validation(record)) is not None:
         return value
-    history = record["history"] or []
+    history = record.get("history") or []
     name = validation_name({item["name"] for item in history}, metric)
-    seen = [(item["epoch"], item["value"]) for item in history if item["name"] == name]
+    seen = [(item["epoch"], item["value"]) for item in history if item["name"] == name and None not in item.values()]
     return _finite(max(seen)[1]) if seen else None
 
 
 def validation_name(names: Collection[str], metric: str) -> str | None:
     """Which column of a history is the validation score: the metric's own, else the one the task has there."""
-    wanted = ("score", metric, "recall_at_1", "verification_accuracy", "top1")
-    return next((name for word in wanted if (name := f"validation/{word}") in names), None)
+    return next((name for name in validation_names(metric) if name in names), None)
+
+
+def validation_names(metric: str) -> tuple[str, ...]:
+    """The columns of a history that may be the validation score, the best first."""
+    return tuple(f"validation/{word}" for word in ("score", metric, "recall_at_1", "verification_accuracy", "top1"))
 
 
 def _first(*values: float | None) -> float | None:

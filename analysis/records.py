@@ -1,15 +1,25 @@
-"""What runs write and what analysis reads: one Parquet file with one row per finished stage."""
+"""What runs write and what analysis reads: one Parquet file with one row per finished stage.
+
+Arrow is imported by who asks for `SCHEMA` or writes: its import and buffers would take a third of the memory of a
+report of many trials, which reads the rows in short. How a file carries them, and its checksum, is in `analysis.seal`.
+"""
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from analysis import seal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    SCHEMA: pa.Schema
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
@@ -26,52 +36,81 @@ LATER = ("task", "metric", "score", "validation_score", "metrics", "macs")  # Re
 RECORDS_FOLDER = "records"
 RUN_FILE = "run.json"
 
-HISTORY = pa.list_(
-    pa.struct([pa.field("epoch", pa.int32()), pa.field("name", pa.string()), pa.field("value", pa.float64())])
-)
 
-SCHEMA = pa.schema(
-    [
-        pa.field("schema", pa.int32(), nullable=False),
-        pa.field("run", pa.string()),
-        pa.field("study", pa.string()),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("parents", pa.list_(pa.string())),
-        pa.field("cells", pa.list_(pa.string())),  # Ids of the cells that use this stage.
-        pa.field("seed", pa.int64()),  # Null for a stage shared by several seeds.
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("parameters", pa.string()),  # JSON object of the stage's spec, dotted names.
-        pa.field("orders", pa.string()),
-        pa.field("task", pa.string()),
-        pa.field("metric", pa.string()),  # What `score` is: top1, verification_accuracy, recall_at_1.
-        pa.field("score", pa.float64()),  # Evaluation stages: the primary metric on the test split, a fraction.
-        pa.field("validation_score", pa.float64()),
-        pa.field("metrics", pa.string()),  # JSON object of every number of the evaluation.
-        pa.field("top1", pa.float64()),  # Evaluation stages: test accuracy, a fraction.
-        pa.field("validation_top1", pa.float64()),
-        pa.field("train_top1", pa.float64()),
-        pa.field("correct", pa.int64()),
-        pa.field("items", pa.int64()),
-        pa.field("correct_bits", pa.binary()),  # One bit per test item, in the order of np.packbits.
-        pa.field("epochs", pa.int32()),
-        pa.field("seconds", pa.float64()),
-        pa.field("cpu_seconds", pa.float64()),
-        pa.field("device", pa.string()),
-        pa.field("host", pa.string()),
-        pa.field("numerics", pa.string()),
-        pa.field("data", pa.string()),  # Fingerprint of the packed data.
-        pa.field("data_name", pa.string()),
-        pa.field("parameters_count", pa.int64()),
-        pa.field("macs", pa.int64()),  # Multiply-adds of one forward pass of one image.
-        pa.field("embedding_spread", pa.float64()),
-        pa.field("teacher", pa.string()),  # Key of the teacher the chain hangs from.
-        pa.field("error", pa.string()),
-        pa.field("error_type", pa.string()),
-        pa.field("log", pa.string()),
-        pa.field("history", HISTORY),
-    ]
+class Column(NamedTuple):
+    """A column: its name, what it holds, and whether every record has a value there."""
+
+    name: str
+    kind: str  # int32, int64, float64, text, texts (a list of them), bytes, or history.
+    required: bool = False
+
+
+COLUMNS = (
+    Column("schema", "int32", required=True),
+    Column("run", "text"),
+    Column("study", "text"),
+    Column("stage", "text", required=True),
+    Column("key", "text", required=True),
+    Column("parents", "texts"),
+    Column("cells", "texts"),  # Ids of the cells that use this stage.
+    Column("seed", "int64"),  # Null for a stage shared by several seeds.
+    Column("status", "text", required=True),
+    Column("parameters", "text"),  # JSON object of the stage's spec, dotted names.
+    Column("orders", "text"),
+    Column("task", "text"),
+    Column("metric", "text"),  # What `score` is: top1, verification_accuracy, recall_at_1.
+    Column("score", "float64"),  # Evaluation stages: the primary metric on the test split, a fraction.
+    Column("validation_score", "float64"),
+    Column("metrics", "text"),  # JSON object of every number of the evaluation.
+    Column("top1", "float64"),  # Evaluation stages: test accuracy, a fraction.
+    Column("validation_top1", "float64"),
+    Column("train_top1", "float64"),
+    Column("correct", "int64"),
+    Column("items", "int64"),
+    Column("correct_bits", "bytes"),  # One bit per test item, in the order of np.packbits.
+    Column("epochs", "int32"),
+    Column("seconds", "float64"),
+    Column("cpu_seconds", "float64"),
+    Column("device", "text"),
+    Column("host", "text"),
+    Column("numerics", "text"),
+    Column("data", "text"),  # Fingerprint of the packed data.
+    Column("data_name", "text"),
+    Column("parameters_count", "int64"),
+    Column("macs", "int64"),  # Multiply-adds of one forward pass of one image.
+    Column("embedding_spread", "float64"),
+    Column("teacher", "text"),  # Key of the teacher the chain hangs from.
+    Column("error", "text"),
+    Column("error_type", "text"),
+    Column("log", "text"),
+    Column("history", "history"),
 )
+LONG = ("history", "correct_bits")  # What reports of many trials read only where they need it.
+
+
+@functools.cache
+def schema() -> pa.Schema:
+    """The columns as Arrow types."""
+    import pyarrow as pa
+
+    number = pa.struct([pa.field("epoch", pa.int32()), pa.field("name", pa.string()), pa.field("value", pa.float64())])
+    types = {
+        "int32": pa.int32(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "text": pa.string(),
+        "texts": pa.list_(pa.string()),
+        "bytes": pa.binary(),
+        "history": pa.list_(number),
+    }
+    return pa.schema([pa.field(item.name, types[item.kind], nullable=not item.required) for item in COLUMNS])
+
+
+def __getattr__(name: str) -> Any:
+    """`SCHEMA`, made when it is first asked for."""
+    if name == "SCHEMA":
+        return schema()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def write_record(path: Path, row: Mapping[str, Any]) -> None:
@@ -85,22 +124,29 @@ def write_record(path: Path, row: Mapping[str, Any]) -> None:
         ValueError: If a column is unknown, a required one is missing, or stage or status is not a known word.
         pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: If a value does not fit its column.
     """
-    if unknown := sorted(set(row) - set(SCHEMA.names)):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [item.name for item in COLUMNS]
+    if unknown := sorted(set(row) - set(names)):
         raise ValueError(
-            f"A record has no column {', '.join(map(repr, unknown))}. Its columns are in {__name__}.SCHEMA."
+            f"A record has no column {', '.join(map(repr, unknown))}. Its columns are in {__name__}.COLUMNS."
         )
     filled = {"schema": SCHEMA_VERSION, **row}
-    if missing := [field.name for field in SCHEMA if not field.nullable and filled.get(field.name) is None]:
+    if missing := [item.name for item in COLUMNS if item.required and filled.get(item.name) is None]:
         raise ValueError(f"A record needs a value for {', '.join(map(repr, missing))}, but got none.")
     for column, allowed in (("stage", STAGES), ("status", STATUSES)):
         if filled[column] not in allowed:
             raise ValueError(f"`{column}` must be one of {', '.join(allowed)}, but got {filled[column]!r}.")
-    table = pa.Table.from_pylist([{name: filled.get(name) for name in SCHEMA.names}], schema=SCHEMA)
+    table = pa.Table.from_pylist([{name: filled.get(name) for name in names}], schema=schema())
+    target = io.BytesIO()
+    pq.write_table(table, target)
+    content = seal.sealed(target.getvalue(), table.drop_columns(list(LONG)).to_pylist()[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not ending in .parquet, so that a reader listing the folder meanwhile passes it over.
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        pq.write_table(table, aside)
+        aside.write_bytes(content)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

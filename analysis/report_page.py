@@ -15,7 +15,7 @@ from analysis import curves, figures_curves, measures, page, statistics, wording
 from analysis.arms import UNTESTED, arms_of
 from analysis.claims import Claim
 from analysis.figures import Drawn
-from analysis.load import RunData, cell_table, validation_name
+from analysis.load import RunData, cell_table
 from analysis.method import method
 from analysis.order_ablation import Panel
 from analysis.report_folder import Folder
@@ -112,16 +112,14 @@ class ReportPage:
         looks: Mapping[str, tuple[str, Any]] | None = None,
     ) -> None:
         """Loss terms of a cell, called `label` if that is given, and the validation score of groups of cells."""
-        logged = curves.history_points(self.data.records.lazy()).collect().lazy()
-        terms = curves.loss_terms(logged, cell or "").collect()
-        validation = curves.validation_by_group(logged, groups, self.measure.name).collect()
+        logged = curves.read(self.data, cell or "", groups, self.measure.name)
+        terms, validation = logged.terms, logged.validation
         if terms.is_empty() and validation.is_empty():
             self.left_out.append("Learning curves: the records hold no history.")
             return
         labels = dict(self.cells.select("cell", "label").iter_rows())
         label = label or labels.get(cell or "", cell or "")
-        name = validation_name(set(logged.select("name").unique().collect()["name"]), self.measure.name)
-        words = measures.measure((name or "").removeprefix("validation/").replace("score", self.measure.name)).words
+        words = measures.measure((logged.name or "").removeprefix("validation/").replace("score", self.measure.name)).words
         n = int(terms["n"].max() or 0)  # type: ignore[arg-type]
         caption = (
             f"Loss terms of {label}, mean of {n} seed{'' if n == 1 else 's'}, as computed and as weighted in the loss; "

@@ -19,37 +19,44 @@ _PRIVATE = re.compile(r"host|user|node|login|token|secret|password|path|folder|h
 
 def shareable(data: RunData) -> RunData:
     """The same run with paths cut to their last part, hosts masked, private entries of run.json dropped."""
-    hosts = sorted({host for host in data.records["host"].drop_nulls() if len(host) > 2}, key=len, reverse=True)
-    home = str(data.folder.resolve())
+    hosts = sorted({host for host in data.records["host"].drop_nulls().unique() if len(host) > 2}, key=len, reverse=True)
+    masked = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, hosts))})(?![\w-])") if hosts else None
+    folders = [name + "/" for name in (str(data.folder.resolve()), str(data.folder)) if len(name) > 1]
 
     def clean(text: str) -> str:
-        for name in (home, str(data.folder)):
-            if len(name) > 1:
-                text = text.replace(name + "/", "")
-        text = _PATH.sub(lambda match: "…/" + (match[1] or match[2] or "").rsplit("/", 1)[-1], text)
-        for host in hosts:
-            text = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "(host)", text)
-        return text
+        if "/" in text or "\\" in text:
+            for name in folders:
+                text = text.replace(name, "")
+            text = _PATH.sub(lambda match: "…/" + (match[1] or match[2] or "").rsplit("/", 1)[-1], text)
+        return masked.sub("(host)", text) if masked else text
 
     def walk(value: Any) -> Any:
+        """The same value where nothing in it changes: most of a large run.json is keys of stages."""
         if isinstance(value, str):
             return clean(value)
         if isinstance(value, dict):
-            return {key: walk(item) for key, item in value.items()}
+            changed = {key: walk(item) for key, item in value.items()}
+            return changed if any(changed[key] is not value[key] for key in value) else value
         if isinstance(value, list):
-            return [walk(item) for item in value]
+            items = [walk(item) for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         return value
 
-    run = walk(data.run)
+    def cleaned(name: str) -> pl.Series:
+        column = data.records[name]
+        words = {word: clean(word) for word in column.drop_nulls().unique()}
+        changed = {word: new for word, new in words.items() if new != word}
+        return column.replace(changed) if changed else column
+
+    run = dict(walk(data.run))
     for name in ("versions", "parameters"):
         if isinstance(run.get(name), dict):
             run[name] = {key: value for key, value in run[name].items() if not _PRIVATE.search(str(key))}
     words = ["error", "error_type", "log", "numerics", "device", "data_name"]
-    cleaned = [pl.col(name).map_elements(clean, return_dtype=pl.String) for name in words]
     return dataclasses.replace(
         data,
         run=run,
-        records=data.records.with_columns(cleaned),
+        records=data.records.with_columns(map(cleaned, words)),
         unreadable={name: clean(reason) for name, reason in data.unreadable.items()},
         odd={name: clean(reason) for name, reason in data.odd.items()},
     )

@@ -183,12 +183,17 @@ def through_records(folder: Path) -> TABLE:
     from analysis.curves import history_points
     from analysis.load import load_run
 
-    records = load_run(folder / "run").records.lazy()
+    run = load_run(folder / "run")
+    records = run.records.lazy()
     about = records.select(
         "key", "orders", pl.col("parameters").str.json_path_match("$.resolution").cast(pl.Int64).alias("resolution")
     )
-    points = history_points(records).filter(pl.col("name") == "validation/top1").join(about, on="key")
-    return _means(points)
+    trained = records.select("key", "stage", "cells")
+    parts = [
+        history_points(part.lazy().join(trained, on="key")).filter(pl.col("name") == "validation/top1").collect()
+        for part in run.histories(run.records["key"].to_list())
+    ]
+    return _means(pl.concat(parts).lazy().join(about, on="key"))
 
 
 def _means(rows: Any) -> TABLE:

@@ -587,7 +587,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
 @json_flag
 def report(run: str | None, out: str | None, store: str | None, as_json: bool) -> None:
     """Write the report of a run from its records: page, figures, tables."""
-    from sweeps.conduct import fresh_report
+    from sweeps.reporting import fresh_report
     from sweeps.runs import Place, find_run
 
     folder = find_run(Place.of(out, store), run)

@@ -24,6 +24,7 @@ from sweeps import forecast, needs, own, plan, provenance, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
+from sweeps.reporting import fresh_report
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from trainables.artifacts import Store, make_folder, read_json, write_atomically
@@ -680,18 +681,3 @@ def register(store: Store, run: RunFolder, content: dict[str, Any]) -> None:
         json.dumps({"path": str(run.path), "keys": keys, "data": data[0], "more_data": data[1:]}),
         sync=False,
     )
-
-
-def fresh_report(run: RunFolder) -> Any:
-    """The report of a run, written anew from its records.
-
-    Raises:
-        NothingToReport: If no trial is finished.
-    """
-    from analysis.errors import NothingToReport as Nothing
-    from analysis.report import write_report
-
-    try:
-        return write_report(run.path, run.path / "report")
-    except Nothing as error:
-        raise NothingToReport(str(error)) from None

@@ -1,14 +1,18 @@
+import io
 import json
+import os
+import struct
 import subprocess
 import sys
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from analysis import load
+from analysis import record_files, seal
 from analysis.errors import NothingToReport
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
@@ -70,29 +74,140 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_read(tmp_path):
     assert "int64" in data.unreadable["typed.parquet"] and "schema 2" in data.unreadable["newer.parquet"]
 
 
-def test_sound_records_are_read_at_once_and_equal_those_read_one_by_one(tmp_path, monkeypatch):
+def unsealed(folder):
+    """The records as earlier versions wrote them: without the row in short and without a checksum."""
+    for path in (folder / "records").iterdir():
+        pq.write_table(pq.read_table(path), path)
+    return folder
+
+
+def test_records_of_earlier_versions_are_read_at_once_and_as_those_of_today(tmp_path, monkeypatch):
     folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"], failed=[("1", 1)])
-    one_by_one = load._read_record
-    monkeypatch.setattr(load, "_read_record", None)  # Calling it would fail.
-    at_once = load_run(folder)
-    monkeypatch.setattr(load, "_read_record", one_by_one)
-    monkeypatch.setattr(load, "_read_all", lambda paths: None)
-    assert at_once.records.height > 4
-    assert at_once.records.equals(load_run(folder).records)
+    today = load_run(folder)
+    assert today.records.height > 4
+    unsealed(folder)
+    one_by_one = record_files._read_as_parquet
+    monkeypatch.setattr(record_files, "_read_as_parquet", None)  # Calling it would fail.
+    assert load_run(folder).records.equals(today.records)
+    monkeypatch.setattr(record_files, "_read_as_parquet", one_by_one)
+    monkeypatch.setattr(record_files, "_scan", lambda paths, columns: None)
+    again = load_run(folder)
+    assert again.records.equals(today.records) and again.files == today.files
 
 
 @pytest.mark.parametrize("change", [{"schema": 2}, {"key": "again"}, {"rows": 2}, {"rows": 0}])
-def test_one_odd_record_makes_all_be_read_one_by_one(tmp_path, change):
+def test_one_odd_record_is_told_from_the_others(tmp_path, change):
     row = {field.name: None for field in SCHEMA} | ROW | {"schema": 1, "key": "again"}
     odd = row | {"key": "odd"} | {name: value for name, value in change.items() if name != "rows"}
-    sound = pa.Table.from_pylist([row], schema=SCHEMA)
-    pq.write_table(sound, tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist([row], schema=SCHEMA), tmp_path / "a.parquet")
     rows = [odd | {"key": f"odd {number}"} for number in range(change["rows"])] if "rows" in change else [odd]
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "b.parquet")
-    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
-    if change == {"rows": 2}:  # As many rows as files, but not one in each.
-        pq.write_table(sound.slice(0, 0), tmp_path / "a.parquet")
-    assert load._read_all(paths) is None
+    found = record_files.read_all(tmp_path, ["a.parquet", "b.parquet"])
+    assert found.frame["key"].to_list() == ["again"] and found.files == {"again": "a.parquet"}
+    assert set(found.odd if change == {"key": "again"} else found.unreadable) == {"b.parquet"}
+
+
+def test_of_two_records_of_a_stage_the_completed_one_counts(tmp_path):
+    write_record(tmp_path / "a.parquet", ROW | {"status": "failed", "error": "lost"})
+    write_record(tmp_path / "b.parquet", ROW | {"top1": 0.5})
+    write_record(tmp_path / "c.parquet", ROW | {"top1": 0.75})
+    found = record_files.read_all(tmp_path, ["a.parquet", "b.parquet", "c.parquet"])
+    assert found.frame["top1"].to_list() == [0.5] and found.files == {"k": "b.parquet"}
+    assert set(found.odd) == {"b.parquet", "c.parquet"}
+
+
+def flipped(content, at):
+    return content[: at // 8] + bytes([content[at // 8] ^ 1 << at % 8]) + content[at // 8 + 1 :]
+
+
+def test_any_flipped_bit_of_a_record_is_told_or_changes_nothing(tmp_path):
+    row = ROW | {"score": 0.9, "metric": "top1", "metrics": '{"score": 0.9}', "correct": 9, "items": 10}
+    path = tmp_path / "k.parquet"
+    write_record(path, row)
+    content, before = path.read_bytes(), record_files.read_one(path)
+    score = content.index(struct.pack("<d", 0.9))
+    places = np.random.default_rng(0).integers(0, 8 * len(content), 300).tolist()
+    told = 0
+    for at in [*range(8 * score, 8 * score + 64), *places]:
+        path.write_bytes(flipped(content, at))
+        found = record_files.read_all(tmp_path, ["k.parquet"])
+        told += bool(found.unreadable)
+        if not found.unreadable:  # The bit was one of those that say that there is a checksum.
+            assert record_files.read_one(path) == before
+    assert told > 340
+
+
+def test_a_record_whose_score_was_edited_and_written_again_is_left_out_with_both_numbers(tmp_path):
+    numbers = {"score": 0.9, "metric": "top1", "correct": 9, "items": 10, "metrics": '{"score": 0.9}'}
+    write_record(tmp_path / "sound.parquet", ROW | {"key": "sound"} | numbers)
+    write_record(tmp_path / "share.parquet", ROW | {"key": "share"} | numbers | {"score": 0.999, "metrics": None})
+    write_record(tmp_path / "told.parquet", ROW | {"key": "told", "score": 0.999, "metrics": '{"score": 0.5}'})
+    folds = numbers | {"metric": "verification_accuracy", "score": 0.89, "metrics": None}  # A mean over folds.
+    write_record(tmp_path / "folds.parquet", ROW | {"key": "folds"} | folds)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    sealed = record_files.read_all(tmp_path, names)
+    for path in tmp_path.iterdir():
+        pq.write_table(pq.read_table(path), path)
+    for found in (sealed, record_files.read_all(tmp_path, names)):
+        assert set(found.frame["key"]) == {"sound", "folds"}
+        assert set(found.unreadable) == {"share.parquet", "told.parquet"}
+        assert "0.999" in found.unreadable["share.parquet"] and "9 of 10" in found.unreadable["share.parquet"]
+        assert "0.999" in found.unreadable["told.parquet"] and "0.5" in found.unreadable["told.parquet"]
+
+
+def test_tools_read_a_record_and_one_that_writes_it_anew_leaves_no_stale_copy(tmp_path):
+    path = tmp_path / "k.parquet"
+    write_record(path, ROW | {"score": 0.5, "history": [{"epoch": 1, "name": "train/loss", "value": 0.5}]})
+    assert pl.read_parquet(path, glob=False)["score"].item() == 0.5
+    table = pq.read_table(path)
+    edited = table.set_column(SCHEMA.get_field_index("score"), SCHEMA.field("score"), pa.array([0.75]))
+    pq.write_table(edited, path)
+    assert seal.summary(path.read_bytes()) is None
+    assert record_files.read_all(tmp_path, ["k.parquet"]).frame["score"].to_list() == [0.75]
+
+
+def test_foreign_files_named_like_records_are_named_and_passed_over(tmp_path):
+    folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"])
+    records = folder / "records"
+    good = len(list(records.iterdir()))
+    os.mkfifo(records / "fifo.parquet")
+    (records / "folder.parquet").mkdir()
+    (records / "device.parquet").symlink_to("/dev/zero")
+    (records / "dangling.parquet").symlink_to("nowhere")
+    (records / "text.parquet").write_text("PAR1 and then PAR1")
+    os.close(os.open(os.fsencode(records) + b"/\xff.parquet", os.O_CREAT))
+    with open(records / "huge.parquet", "wb") as file:
+        file.truncate(record_files.RECORD_BYTES + 1)
+    data = load_run(folder)
+    names = {f"{name}.parquet" for name in ("fifo", "folder", "device", "dangling", "text", "huge", "\\udcff")}
+    assert set(data.unreadable) == names and data.records.height == good
+    assert "FIFO" in data.unreadable["fifo.parquet"] and "device" in data.unreadable["device.parquet"]
+
+
+@pytest.mark.parametrize("name, value", [("correct", "9"), ("score", [1]), ("key", 5), ("seed", 2**70)])
+def test_a_sealed_row_of_other_types_is_named_and_the_others_are_read(tmp_path, name, value):
+    write_record(tmp_path / "a.parquet", ROW | {"key": "a", "correct": 9, "items": 10, "score": 0.9, "seed": 1})
+    write_record(tmp_path / "b.parquet", ROW | {"key": "b"})
+    row = seal.summary((tmp_path / "a.parquet").read_bytes()) | {name: value}
+    table = pq.read_table(tmp_path / "a.parquet")
+    target = io.BytesIO()
+    pq.write_table(table, target)
+    (tmp_path / "a.parquet").write_bytes(seal.sealed(target.getvalue(), row))
+    found = record_files.read_all(tmp_path, ["a.parquet", "b.parquet"])
+    assert found.frame["key"].to_list() == ["b"] and set(found.unreadable) == {"a.parquet"}
+
+
+def test_histories_are_read_for_the_keys_asked_and_no_others(tmp_path, monkeypatch):
+    folder = synthetic.ablation(tmp_path, seeds=(0, 1), orders=["none", "1"])
+    monkeypatch.setattr(record_files, "_FILES_AT_ONCE", 2)
+    data = load_run(folder)
+    assert "history" not in data.records.columns and "correct_bits" not in data.records.columns
+    students = data.records.filter(pl.col("stage") == "student")["key"].to_list()
+    (folder / "records" / data.files[students[0]]).unlink()  # Gone since.
+    parts = list(data.histories([*students, "unknown"]))
+    assert len(parts) == 2
+    assert sorted(key for part in parts for key in part["key"]) == sorted(students[1:])
+    assert {len(history) for part in parts for history in part["history"]} == {12, 24}
 
 
 def test_a_trial_is_failed_when_its_student_failed_and_missing_when_not_there_yet(tmp_path):

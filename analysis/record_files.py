@@ -1,0 +1,332 @@
+"""Reads the files of a run's records: many of them cheaply, each checked, the bad ones named.
+
+A record that carries its row in short (`analysis.seal`) is read from there; one of an earlier version as Parquet, only
+the columns that are asked for. Histories are read by those who draw them, a part of the files at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from analysis import regular_files, seal
+from analysis.records import COLUMNS, LATER, LONG, SCHEMA_VERSION, schema
+
+RECORD_BYTES = 64 << 20  # A hundred thousand logged numbers take about one MiB.
+_NUMBER = pl.Struct({"epoch": pl.Int32, "name": pl.String, "value": pl.Float64})
+_TYPES: dict[str, Any] = {
+    "int32": pl.Int32,
+    "int64": pl.Int64,
+    "float64": pl.Float64,
+    "text": pl.String,
+    "texts": pl.List(pl.String),
+    "bytes": pl.Binary,
+    "history": pl.List(_NUMBER),
+}
+WHOLE: dict[str, Any] = {item.name: _TYPES[item.kind] for item in COLUMNS}
+SHORT = {name: kind for name, kind in WHOLE.items() if name not in LONG}
+HISTORY = ("key", "history")
+_AT_ONCE = 1000  # Rows that wait to become columns.
+_FILES_AT_ONCE = 250  # Files that Polars holds open; its memory grows with them.
+_PATH = "path of the record"  # No column of a record is called so.
+_SHARES = ("top1", "recall_at_1")  # Metrics that are `correct / items`; others are means over folds.
+# Arrow's errors are ValueErrors, TypeErrors and OSErrors too.
+_UNREADABLE = (OSError, ValueError, TypeError, OverflowError, pl.exceptions.PolarsError)
+
+
+@dataclass
+class Found:
+    """What was read of a folder of records."""
+
+    frame: pl.DataFrame  # The columns of SHORT, one row per stage, sorted by stage and key.
+    files: dict[str, str] = field(default_factory=dict)  # Key of each row -> name of its file.
+    unreadable: dict[str, str] = field(default_factory=dict)  # File name -> why it was left out.
+    odd: dict[str, str] = field(default_factory=dict)  # File name -> what was strange though it was read.
+
+
+def names_of(folder: Path) -> list[str]:
+    """The names of the records in a folder, sorted; none where there is no folder.
+
+    Raises:
+        OSError: If it is there and cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(".parquet")]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def read_all(folder: Path, names: Sequence[str]) -> Found:
+    """All records of these names, in the folder's order; none that cannot be read stops the reading."""
+    reading = _Reading(folder)
+    for name in names:
+        reading.take(name)
+    return reading.finish()
+
+
+def read_one(path: Path) -> dict[str, Any]:
+    """The row of one record in short, null columns left out.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no record, was altered, or contradicts itself.
+    """
+    try:
+        row = seal.summary(regular_files.read_bytes(path, most=RECORD_BYTES))
+        frame = _read_as_parquet(path)[0] if row is None else _frame([_required(row)])
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ValueError(_first_line(error)) from error
+    row = {name: value for name, value in frame.row(0, named=True).items() if value is not None}
+    if problem := contradiction(row):
+        raise ValueError(problem)
+    return row
+
+
+def histories(folder: Path, names: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """`key` and `history` of these records, a part of the files at a time; those unreadable by now are left out."""
+    for start in range(0, len(names), _FILES_AT_ONCE):
+        part = names[start : start + _FILES_AT_ONCE]
+        frame = _scan([folder / name for name in part], HISTORY)
+        if frame is None:
+            empty = _empty(HISTORY)
+            frame = pl.concat([empty, *(f for name in part if (f := _scan([folder / name], HISTORY)) is not None)])
+        yield frame
+
+
+def contradiction(row: Mapping[str, Any]) -> str:
+    """What in a finished evaluation's numbers cannot be true together, or ''."""
+    score, correct, items = row.get("score"), row.get("correct"), row.get("items")
+    if row.get("stage") != "evaluation" or row.get("status") != "completed":
+        return ""
+    if correct is not None and items is not None:
+        if not 0 <= correct <= items:
+            return f"its numbers contradict each other: {correct} of {items} items are correct"
+        share = score if score is not None else row.get("top1")
+        if items and share is not None and row.get("metric") in (None, *_SHARES) and abs(share - correct / items) > 1e-6:
+            return f"its numbers contradict each other: the score is {share}, but {correct} of {items} items are correct"
+    if score is not None and (text := row.get("metrics")):
+        said = _score_in(text)
+        if said is not None and said != score and not (said != said and score != score):
+            return f"its numbers contradict each other: the score is {score}, but {said} among its metrics"
+    return ""
+
+
+def _score_in(text: str) -> float | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    said = found.get("score") if isinstance(found, dict) else None
+    return said if isinstance(said, int | float) else None
+
+
+class _Reading:
+    """The files of one folder, as they are read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, Any]] = []
+        self.row_names: list[str] = []
+        self.old: list[str] = []
+        self.frames: list[pl.DataFrame] = []
+        self.names: list[str] = []  # Of the files, row by row of the frames.
+        self.unreadable: dict[str, str] = {}
+        self.odd: dict[str, str] = {}
+
+    def take(self, name: str) -> None:
+        """Read a file in short, or put it aside as one of an earlier version."""
+        try:
+            row = seal.summary(regular_files.read_bytes(self.folder / name, most=RECORD_BYTES))
+            if row is not None and (problem := contradiction(_required(row))):
+                raise ValueError(problem)
+        except _UNREADABLE as error:
+            self.unreadable[name] = _first_line(error)
+            return
+        if row is None:
+            self.old.append(name)
+            if len(self.old) == _FILES_AT_ONCE:
+                self._flush_old()
+            return
+        self.rows.append(row)
+        self.row_names.append(name)
+        if len(self.rows) == _AT_ONCE:
+            self._flush_rows()
+
+    def _flush_rows(self) -> None:
+        rows, names, self.rows, self.row_names = self.rows, self.row_names, [], []
+        try:
+            self._keep(_frame(rows), names)
+        except _UNREADABLE:
+            for row, name in zip(rows, names, strict=True):
+                try:
+                    self._keep(_frame([row]), [name])
+                except _UNREADABLE as error:
+                    self.unreadable[name] = _first_line(error)
+
+    def _flush_old(self) -> None:
+        names, self.old = self.old, []
+        frame = _scan([self.folder / name for name in names], list(SHORT))
+        if frame is not None and not any(map(contradiction, _numbers(frame))):
+            self._keep(frame, names)
+            return
+        for name in names:
+            try:
+                frame, remark = _read_as_parquet(self.folder / name)
+                if problem := contradiction(frame.row(0, named=True)):
+                    raise ValueError(problem)
+            except _UNREADABLE as error:
+                self.unreadable[name] = _first_line(error)
+                continue
+            if remark:
+                self.odd[name] = remark
+            self._keep(frame, [name])
+
+    def _keep(self, frame: pl.DataFrame, names: Sequence[str]) -> None:
+        self.frames.append(frame)
+        self.names += names
+
+    def finish(self) -> Found:
+        """All rows, one per key, sorted."""
+        self._flush_rows()
+        self._flush_old()
+        frame = pl.concat([_empty(SHORT), *self.frames])
+        self.frames.clear()
+        names = pl.Series("file", self.names, dtype=pl.String)
+        if frame["key"].n_unique() != frame.height:
+            keep = self._without_repetitions(frame, self.names)
+            frame, names = frame[keep], names[keep]
+        files = dict(zip(frame["key"], names, strict=True))
+        return Found(frame.sort("stage", "key"), files, self.unreadable, self.odd)
+
+    def _without_repetitions(self, frame: pl.DataFrame, names: Sequence[str]) -> list[int]:
+        """Of several records of one stage the completed one counts, else the first by name; the others are odd."""
+        best: dict[str, int] = {}
+        status = frame["status"].to_list()
+        keys = frame["key"].to_list()
+        for index in sorted(range(len(names)), key=lambda index: names[index]):
+            first = best.setdefault(keys[index], index)
+            if first == index:
+                continue
+            self.odd[names[index]] = (
+                f"a second record of stage {keys[index]}; the completed one counts, else the first"
+            )
+            if status[index] == "completed" and status[first] != "completed":
+                best[keys[index]] = index
+        return sorted(best.values())
+
+
+def _required(row: dict[str, Any]) -> dict[str, Any]:
+    """The row itself, when it is of our schema and says which stage it is of."""
+    if row.get("schema") != SCHEMA_VERSION:
+        raise ValueError(f"it is of schema {row.get('schema')}, and this version reads schema {SCHEMA_VERSION}")
+    if not all(isinstance(row.get(name), str) for name in ("key", "stage", "status")):
+        raise ValueError("not a record: key, stage or status is missing")
+    return row
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """The rows in short as columns; a value that is not of its column's type raises."""
+    return pl.DataFrame({name: [row.get(name) for row in rows] for name in SHORT}, schema=SHORT, strict=True)
+
+
+def _empty(columns: Iterable[str]) -> pl.DataFrame:
+    return pl.DataFrame(schema={name: WHOLE[name] for name in columns})
+
+
+def _numbers(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    wanted = ("stage", "status", "metric", "score", "top1", "correct", "items", "metrics")
+    return frame.filter(pl.col("stage") == "evaluation").select(wanted).iter_rows(named=True)
+
+
+def _scan(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame | None:
+    """Columns of records of any version, several times faster than one by one; None where one is not as it should be.
+
+    Then they are read one by one, which tells what is wrong with which.
+    """
+    if not paths:
+        return _empty(columns)
+    required = ("schema", "key", "stage")
+    try:
+        for path in paths:
+            regular_files.check(path)
+        frame = (
+            pl.scan_parquet(
+                list(paths),
+                schema=WHOLE,
+                glob=False,
+                missing_columns="raise",
+                extra_columns="raise",
+                include_file_paths=_PATH,
+            )
+            .select(list(dict.fromkeys((*columns, *required, _PATH))))
+            .collect()
+        )
+    except (OSError, TypeError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return None  # Some damage makes Polars panic, and a name that is no text is no path to it.
+    one_each = frame.height == len(paths) == frame[_PATH].n_unique()
+    known = frame["schema"].eq(SCHEMA_VERSION).all() and not frame["key"].has_nulls() and not frame["stage"].has_nulls()
+    return frame.select(columns) if one_each and known else None
+
+
+def _read_as_parquet(path: Path) -> tuple[pl.DataFrame, str]:
+    """The row of one file with exactly the columns of SHORT, and a remark or ''."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if regular_files.check(path, most=RECORD_BYTES).st_size == 0:
+        raise ValueError("the file is empty")
+    due = schema()
+    with pq.ParquetFile(path) as file:
+        names = set(file.schema_arrow.names)
+        if lacking := sorted(item.name for item in COLUMNS if item.required and item.name not in names):
+            raise ValueError(f"not a record: it has no column {', '.join(lacking)}")
+        if file.metadata.num_rows != 1:
+            raise ValueError(f"a record has one row, but this file has {file.metadata.num_rows}")
+        table = file.read(columns=[name for name in due.names if name in names], use_threads=False)
+    version = table["schema"][0].as_py()
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"it is of schema {version}, and this version reads schema {SCHEMA_VERSION}")
+    columns = []
+    for item in due:
+        if item.name not in names:
+            columns.append(pa.nulls(1, item.type))
+            continue
+        column = table[item.name]
+        # The names inside a list ("item", "element") depend on the writer and carry no meaning.
+        if not _same_type(column.type, item.type):
+            raise ValueError(f"column {item.name} has type {column.type}, but {item.type} is due")
+        columns.append(column.cast(item.type))
+    remarks = []
+    if extra := sorted(names - set(WHOLE)):
+        remarks.append(f"extra columns left out: {', '.join(extra)}")
+    if absent := [name for name in WHOLE if name not in names and name not in LATER]:
+        remarks.append(f"columns missing, taken as null: {', '.join(absent)}")
+    frame = pl.from_arrow(pa.Table.from_arrays(columns, schema=due).select(list(SHORT)))
+    assert isinstance(frame, pl.DataFrame)
+    if any(frame[name].item() is None for name in ("key", "stage", "status")):
+        raise ValueError("not a record: key, stage or status is null")
+    return frame, "; ".join(remarks)
+
+
+def _same_type(got: Any, due: Any) -> bool:
+    """Whether two Arrow types are the same but for the names inside a list."""
+    import pyarrow as pa
+
+    if pa.types.is_null(got):
+        return True
+    if pa.types.is_list(due):
+        return pa.types.is_list(got) and _same_type(got.value_type, due.value_type)
+    return bool(got.equals(due))
+
+
+def _first_line(error: BaseException) -> str:
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (words.strip().splitlines() or [type(error).__name__])[0][:200]
