@@ -47,6 +47,7 @@ def _nothing_of_the_users() -> Iterator[None]:
 
 with _nothing_of_the_users():
     import matplotlib as mpl
+    import matplotlib.style  # Reads the user's styles, of which there are none now; `rcdefaults` imports it otherwise.
     from matplotlib import font_manager  # Reads its cache now.
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis

@@ -110,8 +110,15 @@ def contradiction(row: Mapping[str, Any]) -> str:
         if not 0 <= correct <= items:
             return f"its numbers contradict each other: {correct} of {items} items are correct"
         share = score if score is not None else row.get("top1")
-        if items and share is not None and row.get("metric") in (None, *_SHARES) and abs(share - correct / items) > 1e-6:
-            return f"its numbers contradict each other: the score is {share}, but {correct} of {items} items are correct"
+        if (
+            items
+            and share is not None
+            and row.get("metric") in (None, *_SHARES)
+            and abs(share - correct / items) > 1e-6
+        ):
+            return (
+                f"its numbers contradict each other: the score is {share}, but {correct} of {items} items are correct"
+            )
     if score is not None and (text := row.get("metrics")):
         said = _score_in(text)
         if said is not None and said != score and not (said != said and score != score):
@@ -215,9 +222,7 @@ class _Reading:
             first = best.setdefault(keys[index], index)
             if first == index:
                 continue
-            self.odd[names[index]] = (
-                f"a second record of stage {keys[index]}; the completed one counts, else the first"
-            )
+            self.odd[names[index]] = f"a second record of stage {keys[index]}; the completed one counts, else the first"
             if status[index] == "completed" and status[first] != "completed":
                 best[keys[index]] = index
         return sorted(best.values())
