@@ -280,7 +280,16 @@ def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) 
 def _packed(source: catalog.Source, place: Place, store: Store, say: Say, *, pack: bool) -> catalog.PackedInfo | None:
     """The packed file of a source; made when it is not there and `pack` allows."""
     folder = store.root / "data"
-    info = catalog.find_packed(source, folder)
+    info, altered = None, ""
+    try:
+        info = catalog.find_packed(source, folder)
+    except DataError as error:
+        altered = str(error)
+    if info is not None and pack:
+        info = catalog.whole_packed(source, folder)
+        altered = "" if info is not None else f"The packed data of {source.name} were altered on the disk."
+    if altered:
+        say(altered)
     if info is None and pack:
         place.prepare()
         _room(store.root, source.bytes or 0, f"packing {source.name}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sweeps.runs import Place, RunFolder, list_runs
 from trainables.artifacts import KEY, Lease, LeaseObserver, Store, read_json
-from trainables.errors import ArtifactError, UsageError
+from trainables.errors import ArtifactError, DataError, UsageError
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
 
@@ -39,6 +39,22 @@ def inventory(store: Store) -> list[dict[str, Any]]:
         row["damaged"] += damaged
         row["megabytes"] += _size(store.path(key)) / 1e6
     return sorted(rows.values(), key=lambda row: row["kind"])
+
+
+def verify_data(store: Store) -> dict[str, str | None]:
+    """Fingerprint -> what is wrong with that packed data set, or None: all of it is read."""
+    from trainables.data.packed import open_packed
+
+    found: dict[str, str | None] = {}
+    for name in _listed(store.root / "data"):
+        if name.endswith(".arrow") and not name.startswith("."):
+            path = store.root / "data" / name
+            try:
+                open_packed(path, verify=True).require_whole()
+                found[path.stem] = None
+            except DataError as error:
+                found[path.stem] = str(error)
+    return found
 
 
 def discard(store: Store, keys: Sequence[str]) -> list[str]:

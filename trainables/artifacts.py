@@ -27,12 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables import regular_files
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
 
 MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
 LEASE_REWRITE_SECONDS = 10.0
 LEASE_SILENCE_SECONDS = 60.0
+CHECKPOINT_BYTES = 16 << 30  # Larger ones are not ours: weights, momentum and averages of a billion numbers.
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt\Z")
 
@@ -72,9 +74,9 @@ def explained(error: OSError, path: Path) -> Exception:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a regular file's bytes, in hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with regular_files.opened(path) as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -155,7 +157,7 @@ class LeaseObserver:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None when it is missing, half-written or something else."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(regular_files.read_bytes(path))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -364,12 +366,23 @@ class Artifact:
         path = self.path / name
         if not path.is_file():
             raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.key)}")
-        entry = self.manifest["files"][name]
-        if verify and sha256_of(path) != (entry.get("sha256") if isinstance(entry, dict) else None):
-            raise ArtifactError(
-                f"The file '{name}' of artifact {self.key} is not what was published.{_discard(self.key)}"
-            )
+        if verify and (problem := _differs(path, self.manifest["files"][name])):
+            raise ArtifactError(f"The file '{name}' of artifact {self.key} {problem}.{_discard(self.key)}")
         return path
+
+
+def _differs(path: Path, entry: Any) -> str | None:
+    """Why a file is not what the manifest's `entry` says, or None; a file of another size is not read."""
+    if not isinstance(entry, dict):
+        return "is not what was published"
+    try:
+        if regular_files.check(path).st_size != entry.get("bytes", path.stat().st_size):
+            return "is not what was published: it has another size"
+        return None if sha256_of(path) == entry.get("sha256") else "is not what was published"
+    except (FileNotFoundError, ValueError):  # A name with a NUL or half a character is no file's.
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
 
 
 def _discard(key: str) -> str:
@@ -501,11 +514,8 @@ class Store:
         except ArtifactError as error:
             return str(error)
         for name, entry in artifact.manifest["files"].items():
-            path = artifact.path / name
-            if not path.is_file():
-                return f"file '{name}' is missing"
-            if not isinstance(entry, dict) or sha256_of(path) != entry.get("sha256"):
-                return f"file '{name}' is not what was published"
+            if problem := _differs(artifact.path / name, entry):
+                return f"file '{name}' {problem}"
         return None
 
     def discard(self, key: str) -> None:
@@ -595,12 +605,20 @@ class Store:
     def read_checkpoint(self, key: str) -> tuple[int, bytes] | None:
         """(epoch, bytes) of the newest checkpoint that verifies, or None."""
         for _, epoch, path in self.checkpoints(key):
-            with contextlib.suppress(OSError):
-                payload = path.read_bytes()
-                match = _CHECKPOINT.match(path.name)
-                if match and f"{zlib.crc32(payload):08x}" == match[3]:
-                    return epoch, payload
+            match = _CHECKPOINT.match(path.name)
+            with contextlib.suppress(OSError, MemoryError):
+                # Compared in parts first: what is no checkpoint of ours may be larger than the memory.
+                if match and _crc32_of(path) == int(match[3], 16):
+                    return epoch, regular_files.read_bytes(path, most=CHECKPOINT_BYTES)
         return None
+
+
+def _crc32_of(path: Path) -> int:
+    crc = 0
+    with regular_files.opened(path, most=CHECKPOINT_BYTES) as file:
+        while chunk := file.read(1 << 22):
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
 def share_with_group_from(folder: Path, path: Path) -> None:

@@ -93,6 +93,7 @@ NO_TORCH = (
         f"trainables/data/{name}.py"
         for name in (
             "archives",
+            "block_digests",
             "blocks",
             "checks",
             "datasets",

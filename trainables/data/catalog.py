@@ -20,10 +20,11 @@ from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
 from trainables.data.images import Progress, channels_of, read_images, stored_side
-from trainables.data.packed import Items, PackedInfo, read_info, write_packed
+from trainables.data.packed import Items, PackedInfo, doubt_of, open_packed, read_info, write_packed
 from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
-from trainables.errors import DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
+from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
+from trainables.regular_files import read_bytes
 
 __all__ = [
     "DATASETS",
@@ -38,10 +39,12 @@ __all__ = [
     "locate",
     "pack",
     "protocols_of",
+    "whole_packed",
 ]
 
 _INDEX = "index.json"
 _LOCK = ".lock"
+VERIFIED_BYTES = 2 << 30  # Compared whole before a run starts, which takes half a second a GiB.
 
 
 def find_packed(source: Source, folder: Path) -> PackedInfo | None:
@@ -56,13 +59,30 @@ def find_packed(source: Source, folder: Path) -> PackedInfo | None:
     return replace(read_info(folder / entry), name=source.name)
 
 
+def whole_packed(source: Source, folder: Path) -> PackedInfo | None:
+    """The packed file of a source, or None if it is to be packed: there is none, or it was cut or altered.
+
+    A file that takes more than a few seconds to read is read here only after a reader found it altered; else each
+    of its blocks is compared by who reads it.
+    """
+    try:
+        info = find_packed(source, folder)
+        if info is not None and (info.bytes <= VERIFIED_BYTES or doubt_of(info.path).exists()):
+            open_packed(info.path).require_whole()
+            doubt_of(info.path).unlink(missing_ok=True)
+    except DataError:
+        return None
+    return info
+
+
 def pack(
     source: Source, folder: Path, progress: Progress | None = None, waiting: Callable[[], None] | None = None
 ) -> PackedInfo:
     """Decode a source into `<folder>/<fingerprint>.arrow`.
 
-    Of several callers at the same time one packs; the others wait and find it. A killed packing leaves its decoded
-    blocks in a hidden work folder there, and the next one of an unchanged source goes on with them.
+    A packed file that was cut or altered is replaced. Of several callers at the same time one packs; the others wait
+    and find it. A killed packing leaves its decoded blocks in a hidden work folder there, and the next one of an
+    unchanged source goes on with them.
 
     Args:
         source: What to pack.
@@ -78,7 +98,7 @@ def pack(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, waiting):
-            found = find_packed(source, folder)
+            found = whole_packed(source, folder)
             if found is not None:
                 return found
             for left in folder.glob(".*.tmp"):
@@ -87,6 +107,7 @@ def pack(
             try:
                 items = _read(source, folder, work, progress)
                 info = replace(write_packed(folder, source.name, items), name=source.name)
+                doubt_of(info.path).unlink(missing_ok=True)
             except (OSError, SweepsError):
                 blocks.discard(work)
                 raise
@@ -149,9 +170,9 @@ def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
 
 def _read_index(folder: Path) -> dict[str, str]:
     try:
-        sources = json.loads((folder / _INDEX).read_text())["sources"]
+        sources = json.loads(read_bytes(folder / _INDEX))["sources"]
         return {str(identity): Path(str(file)).name for identity, file in sources.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # It only saves work: whatever it lacks is packed again and gets the same fingerprint.
 
 
