@@ -23,12 +23,13 @@ from typing import Any, Protocol
 from slurm.guard import Guard
 from slurm.temp import private_temp
 from sweeps import machines, own
+from sweeps.failures import FailureLedger
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
 from trainables.artifacts import Lease, LeaseObserver, Store, process_start
-from trainables.errors import MachineError, is_disk_full
+from trainables.errors import MachineError, is_disk_full, is_refused
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
 
@@ -121,6 +122,7 @@ class StageQueue:
     def __init__(self, state: EngineState, store: Store, run: RunFolder, listener: Listener, *, revision: str) -> None:
         self.state, self.store, self.run, self.listener = state, store, run, listener
         self.revision = revision
+        self.failures = FailureLedger(store)
         self.observer = LeaseObserver()
         self._looked = 0.0
         self._late: dict[str, float] = {}  # Published, a worker said, but not seen here yet -> since when.
@@ -157,9 +159,8 @@ class StageQueue:
     def broke(self, error: Exception) -> None:
         """A hook raised: end the run rather than let Tune spin; what is published stays."""
         logging.getLogger("sweeps").exception("a hook of the searcher failed", exc_info=error)
-        self.state.halted = (
-            str(error) if is_disk_full(error) else f"an unexpected {type(error).__name__} in the engine: {error}"
-        )
+        refused = is_disk_full(error) or is_refused(error)
+        self.state.halted = str(error) if refused else f"an unexpected {type(error).__name__} in the engine: {error}"
 
     def order(self, node: StageNode) -> dict[str, Any]:
         """Everything a worker needs to run a stage."""
@@ -229,8 +230,7 @@ class StageQueue:
                 self._write_failure(key, failure)
 
     def _write_failure(self, key: str, failure: dict[str, Any]) -> None:
-        with contextlib.suppress(Exception):
-            self.store.write_failure(key, failure)
+        self.failures.write(key, failure)
 
     def _lost(self, node: StageNode, error: bool) -> None:
         """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
@@ -251,12 +251,14 @@ class StageQueue:
         self._judge(node)
 
     def _done(self, node: StageNode) -> None:
+        self.failures.finished()
         self.state.graph.set(node.key, "done")
         self.listener.stage_done(node)
 
     def _judge(self, node: StageNode) -> None:
         """Give a stage out again, or end it, by what its failures say."""
-        why = verdict(self.store.failures(node.key))
+        why = verdict(self.failures.of(node.key))
+        self.state.halted = self.state.halted or self.failures.refusal
         if why is None:
             self.state.graph.set(node.key, "ready")
             return
@@ -301,6 +303,8 @@ class StageQueue:
                 state.halted = str((result or {}).get("message", "the disk is full"))
                 state.graph.set(key, "ready")
             elif outcome == "failed":
+                if unwritten := (result or {}).get("unwritten"):
+                    self.failures.keep(key, dict(unwritten))
                 self._judge(node)
             elif outcome == "elsewhere":
                 state.graph.set(key, "elsewhere")

@@ -98,31 +98,41 @@ def roots(store: Store, place: Place) -> tuple[set[str], set[str], int]:
     data: set[str] = set()
     seen: set[Path] = set()
 
-    def add(content: dict[str, Any]) -> None:
-        for trial in content.get("trials") or ():
-            keys.update(str(key) for key in (trial.get("stages") or {}).values())
-        for part in (content.get("data"), content.get("test_data")):
-            if fingerprint := (part or {}).get("fingerprint"):
-                data.add(str(fingerprint))
+    def add(run: RunFolder) -> None:
+        content = _read(run)
+        try:
+            for trial in content.get("trials") or ():
+                keys.update(str(key) for key in (trial.get("stages") or {}).values())
+            for part in (content.get("data"), content.get("test_data")):
+                if fingerprint := (part or {}).get("fingerprint"):
+                    data.add(str(fingerprint))
+        except (AttributeError, TypeError):
+            raise _unknown(run) from None
 
     for run in list_runs(place):
         seen.add(run.path)
-        add(_read(run))
+        add(run)
     for name in _listed(store.root / ".runs"):
+        if name.startswith("."):
+            continue  # Written aside when its writer was killed.
         entry = read_json(store.root / ".runs" / name)
-        if entry is None or "path" not in entry:
-            continue
-        path = Path(str(entry["path"]))
+        if entry is None or not isinstance(entry.get("path"), str) or not isinstance(entry.get("keys"), list):
+            raise UsageError(
+                f"{store.root}/.runs/{name} cannot be read, so nobody knows what that run rests on and nothing was removed. "
+                "Resume the run, which writes it again, or delete the file if the run is gone."
+            )
+        path = Path(entry["path"])
         if path in seen:
             continue
         if (path / "run.json").exists():
             seen.add(path)
-            add(_read(RunFolder(path)))
+            add(RunFolder(path))
             keys.update(str(key) for key in entry.get("keys") or ())
         elif not _is_gone(path):
             seen.add(path)
             keys.update(str(key) for key in entry.get("keys") or ())
-            data.update(map(str, (entry.get("data"), *(entry.get("more_data") or ()))))
+            more = entry.get("more_data")
+            data.update(map(str, (entry.get("data"), *(more if isinstance(more, list) else ()))))
     return keys, data, len(seen)
 
 
@@ -137,11 +147,15 @@ def _is_gone(path: Path) -> bool:
 def _read(run: RunFolder) -> dict[str, Any]:
     content = read_json(run.path / "run.json")
     if content is None:
-        raise UsageError(
-            f"{run.path}/run.json cannot be read, so nobody knows what it rests on and nothing was removed. "
-            "Mend or delete that run folder first."
-        )
+        raise _unknown(run)
     return content
+
+
+def _unknown(run: RunFolder) -> UsageError:
+    return UsageError(
+        f"{run.path}/run.json cannot be read, so nobody knows what it rests on and nothing was removed. "
+        "Mend or delete that run folder first."
+    )
 
 
 def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
@@ -161,7 +175,13 @@ def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
             megabytes += _size(store.path(key)) / 1e6
     for name in _listed(store.root / "data"):
         path = store.root / "data" / name
-        if name.endswith(".arrow") and not name.startswith(".") and path.stem not in data and not _young(path):
+        if (
+            name.endswith(".arrow")
+            and name[0] != "."
+            and path.stem not in data
+            and not path.is_dir()
+            and not _young(path)
+        ):
             packed.append(path.stem)
             megabytes += path.stat().st_size / 1e6
     for name in _listed(store.work):

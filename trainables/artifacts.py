@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables import regular_files
-from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
+from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full, is_refused
 
 MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
@@ -70,6 +70,8 @@ def explained(error: OSError, path: Path) -> Exception:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path.parent} must be writable, but {error.strerror}. Choose another folder with --out.")
+    if is_refused(error):
+        return MachineError(f"{path} cannot be written: {error.strerror}. Its disk or network is at fault.")
     return error
 
 
@@ -421,6 +423,13 @@ class Store:
                 return {entry.name for entry in entries if KEY.match(entry.name)}
         except FileNotFoundError:
             return set()
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> MachineError:
+        return MachineError(
+            f"The store {self.root} must be readable, but {error.strerror or error}. Mend that, or name another with --store."
+        )
 
     def path(self, key: str) -> Path:
         """Where the artifact of `key` is or will be."""
@@ -430,7 +439,10 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether the artifact is there now."""
-        return (self.root / key / "manifest.json").exists()
+        try:
+            return (self.root / key / "manifest.json").exists()
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def get(self, key: str, *, patience: float = 0.0) -> Artifact:
         """The artifact of `key`; its manifest is data and is checked as such.
@@ -480,8 +492,8 @@ class Store:
         """
         make_folder(self.work)
         aside = self.work / f".publish-{key}-{os.getpid()}-{secrets.token_hex(4)}"
-        aside.mkdir()
         try:
+            aside.mkdir()
             write(aside)
             names = sorted(os.listdir(aside))
             files = {
@@ -562,7 +574,7 @@ class Store:
                     content = read_json(folder / name)
                     if content is not None:
                         found.append(content)
-        return sorted(found, key=lambda f: float(f.get("time", 0)))
+        return sorted(found, key=_time_of)
 
     def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
         """Keep what went wrong beside the lease."""
@@ -572,9 +584,12 @@ class Store:
 
     def forget_failures(self, key: str) -> None:
         """Give a failed stage a clean start."""
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            for name in os.listdir(self.work / key):
-                if name.startswith("failure-"):
+            names = os.listdir(self.work / key)
+        for name in names:
+            if name.startswith("failure-"):
+                with contextlib.suppress(OSError):
                     (self.work / key / name).unlink(missing_ok=True)
 
     def checkpoints(self, key: str) -> Iterator[tuple[int, int, Path]]:
@@ -611,6 +626,11 @@ class Store:
                 if match and _crc32_of(path) == int(match[3], 16):
                     return epoch, regular_files.read_bytes(path, most=CHECKPOINT_BYTES)
         return None
+
+
+def _time_of(failure: Mapping[str, Any]) -> float:
+    value = failure.get("time", 0.0)
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e18 else 0.0
 
 
 def _crc32_of(path: Path) -> int:

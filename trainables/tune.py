@@ -82,6 +82,7 @@ class StageTrainable(tune.Trainable):
             "values": values,
             "outcome": outcome,
             "message": str(latest.get("message", ""))[:500],
+            "unwritten": latest.get("unwritten"),
             "stage_metrics": latest.get("metrics", {}),
             "done": finished,
         }

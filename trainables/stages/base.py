@@ -31,6 +31,7 @@ from trainables.errors import (
     DataError,
     DrainedError,
     LeaseLostError,
+    MachineError,
     NonFiniteError,
     NoParentError,
     SweepsError,
@@ -41,6 +42,8 @@ from trainables.stages import STAGES
 
 # Trying again cannot help against these.
 HOPELESS = (NonFiniteError, DataError, UsageError, ArtifactError)
+# What lies on the disk or the machine is to blame, so the next run tries again by itself: it may be mended by then.
+MENDABLE = (DataError, ArtifactError, MachineError, OSError)
 LOST = "ProcessLost"
 LOSSES_ALLOWED = 3
 
@@ -174,6 +177,11 @@ def verdict(failures: list[dict[str, Any]]) -> str | None:
     return None
 
 
+def is_mendable(failure: Mapping[str, Any]) -> bool:
+    """Whether what went wrong may be mended by the next run: something on the disk or of the machine."""
+    return bool(failure.get("mendable", failure.get("type") in {kind.__name__ for kind in MENDABLE}))
+
+
 def begin(order: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
     """The attempt an order of the engine describes; see `attempt`."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -220,8 +228,7 @@ def attempt(
         failure = describe_failure(error, 0)
         context.log(failure["traceback"])
         # Other runs ask the same store for this stage, and their copies may be whole: nothing about it is hopeless.
-        store.write_failure(key, failure | {"hopeless": False})
-        yield {"outcome": "failed", "message": signature(failure), "epoch": 0}
+        yield _told(store, key, failure | {"hopeless": False}, 0)
         return
     spec = specs.spec_from(kind, plain)
     cores = CoreLocks(spec.threads)
@@ -300,19 +307,25 @@ def attempt(
         if is_disk_full(error):
             yield {"outcome": "disk_full", "message": failure["message"], "epoch": epoch}
             return
-        try:
-            store.write_failure(key, failure)
-        except Exception as second:
-            if is_disk_full(second):
-                yield {"outcome": "disk_full", "message": str(second), "epoch": epoch}
-                return
-            raise
-        yield {"outcome": "failed", "message": signature(failure), "epoch": epoch}
+        yield _told(store, key, failure, epoch)
     finally:
         if lease is not None:
             lease.release()
         cores.release()
         context.lease = None
+
+
+def _told(store: Store, key: str, failure: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """Keep a failure in the store and return the outcome; what the store refuses travels with it to the engine."""
+    outcome = {"outcome": "failed", "message": signature(failure), "epoch": epoch}
+    try:
+        store.write_failure(key, failure)
+    except Exception as error:
+        if is_disk_full(error):
+            return {"outcome": "disk_full", "message": str(error), "epoch": epoch}
+        brief = {name: value for name, value in failure.items() if name != "traceback"}
+        return outcome | {"unwritten": brief | {"refused": str(error)}}
+    return outcome
 
 
 def tidy() -> None:
@@ -335,6 +348,7 @@ def describe_failure(error: BaseException, epoch: int) -> dict[str, Any]:
         "epoch": epoch,
         "time": time.time(),
         "hopeless": isinstance(error, HOPELESS),
+        "mendable": isinstance(error, MENDABLE),
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }
