@@ -32,6 +32,7 @@ from trainables.artifacts import Lease, LeaseObserver, Store, process_start
 from trainables.errors import MachineError, is_disk_full, is_refused
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
+from trainables.writable_files import opened_to_append
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
@@ -600,11 +601,15 @@ def _quiet(log: Path) -> Iterator[Any]:
     sys.stderr.flush()
     keep_out, keep_err = os.dup(1), os.dup(2)
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
-    target = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
     old = sys.stdout, sys.stderr
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
+    try:
+        with opened_to_append(log) as target:
+            os.dup2(target.fileno(), 1)
+            os.dup2(target.fileno(), 2)
+    except OSError as error:
+        raise MachineError(
+            f"The log {log} must be a file that can be written, but {error.strerror}. Remove it."
+        ) from error
     try:
         yield terminal
     finally:

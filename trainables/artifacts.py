@@ -29,6 +29,7 @@ from typing import Any
 
 from trainables import regular_files
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full, is_refused
+from trainables.writable_files import opened_to_change
 
 MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
@@ -268,7 +269,7 @@ class Lease:
             self._content["counter"] = int(self._content["counter"]) + 1
             with contextlib.suppress(OSError):
                 # In place: the name must never vanish, and a reader that meets half a line looks again.
-                with open(self.path, "r+b") as handle:
+                with opened_to_change(self.path) as handle:
                     handle.write(json.dumps(self._content).encode().ljust(512))
                     handle.truncate()
 
@@ -411,6 +412,8 @@ class Store:
         """
         make_folder(self.root)
         make_folder(self.work)
+        for folder in (self.work, self.root / ".runs", self.root / "data"):
+            share_with_group(folder)  # Those of before the store was shared, too.
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise MachineError(
                 f"{self.root} must be writable, but is not. Choose another folder with --store or --out."
@@ -502,7 +505,10 @@ class Store:
             digest = content_digest({name: str(entry["sha256"]) for name, entry in files.items()})
             whole = {"schema": MANIFEST_SCHEMA, "key": key} | manifest | {"files": files, "digest": digest}
             (aside / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
+            # Some libraries write files that their owner alone may read; the umask says who may.
+            allowed = stat.S_IMODE(aside.stat().st_mode) & 0o666
             for name in [*names, "manifest.json"]:
+                (aside / name).chmod(allowed)
                 share_with_group_from(self.root, aside / name)
                 _fsync(aside / name)
             share_with_group_from(self.root, aside)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainables import plugged
+from trainables.artifacts import make_folder, share_with_group
 from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
@@ -25,6 +26,7 @@ from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
 from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
 from trainables.regular_files import read_bytes
+from trainables.writable_files import opened_to_append
 
 __all__ = [
     "DATASETS",
@@ -96,7 +98,8 @@ def pack(
     """
     work = folder / f".{source.identity}{blocks.SUFFIX}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        share_with_group(folder)
         with _locked(folder, waiting):
             found = whole_packed(source, folder)
             if found is not None:
@@ -158,7 +161,8 @@ def _check_room(source: Source, folder: Path, needed: int) -> None:
 
 @contextmanager
 def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
-    with open(folder / _LOCK, "a") as file:
+    with opened_to_append(folder / _LOCK) as file:
+        share_with_group(folder / _LOCK)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Given back by the system when the holder dies.
         except BlockingIOError:
@@ -184,6 +188,7 @@ def _write_index(folder: Path, entries: dict[str, str]) -> None:
             json.dump({"sources": kept}, file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
+        share_with_group(aside)
         os.replace(aside, folder / _INDEX)
     finally:
         aside.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from trainables.artifacts import share_with_group
 from trainables.data.block_digests import (
     METADATA_KEY,
     BlockDigests,
@@ -193,6 +194,7 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
             _write_table(file, items, described, digests)
             file.flush()
             os.fsync(file.fileno())
+        share_with_group(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -328,6 +330,7 @@ def _digests(metadata: Mapping[bytes, bytes], images: int, path: Path) -> BlockD
 def _altered(path: Path) -> DataError:
     with suppress(OSError):
         doubt_of(path).touch()
+        share_with_group(doubt_of(path))
     return DataError(f"Packed data set {path} was altered: it no longer matches its fingerprint. {_AGAIN}")
 
 

@@ -39,6 +39,7 @@ from trainables.errors import (
     is_disk_full,
 )
 from trainables.stages import STAGES
+from trainables.writable_files import opened_to_append
 
 # Trying again cannot help against these.
 HOPELESS = (NonFiniteError, DataError, UsageError, ArtifactError)
@@ -105,8 +106,8 @@ class Context:
             return
         with contextlib.suppress(OSError):
             now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-            with open(self.log_file, "a", encoding="utf-8") as handle:
-                handle.write(f"{now} [{socket.gethostname()}:{os.getpid()}] {line}\n")
+            with opened_to_append(self.log_file) as handle:
+                handle.write(f"{now} [{socket.gethostname()}:{os.getpid()}] {line}\n".encode())
 
     def save(self, epoch: int, payload: bytes) -> None:
         """Keep a checkpoint of `epoch`; then leave if the run is being drained.

@@ -195,7 +195,7 @@ def test_a_disk_with_too_little_room_is_refused_before_decoding(tmp_path, monkey
 
 def test_a_target_that_is_a_file_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match="File exists"):
+    with pytest.raises(MachineError, match="must be a folder, but a file"):
         catalog.pack(catalog.locate("digits", data_root=None), tmp_path / "file")
 
 
