@@ -7,6 +7,7 @@ Failures are answered here: Tune never retries, the searcher gives the stage aga
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -305,7 +306,7 @@ class StageQueue:
                 state.graph.set(key, "ready")
             elif outcome == "failed":
                 if unwritten := (result or {}).get("unwritten"):
-                    self.failures.keep(key, dict(unwritten))
+                    self.failures.keep(key, json.loads(unwritten) if isinstance(unwritten, str) else unwritten)
                 self._judge(node)
             elif outcome == "elsewhere":
                 state.graph.set(key, "elsewhere")

@@ -82,7 +82,8 @@ class StageTrainable(tune.Trainable):
             "values": values,
             "outcome": outcome,
             "message": str(latest.get("message", ""))[:500],
-            "unwritten": latest.get("unwritten"),
+            # As text: Tune flattens what is nested.
+            "unwritten": json.dumps(latest["unwritten"]) if latest.get("unwritten") else "",
             "stage_metrics": latest.get("metrics", {}),
             "done": finished,
         }

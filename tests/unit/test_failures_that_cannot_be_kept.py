@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def test_a_store_that_takes_no_failure_ends_the_run(
         try:
             store.write_failure(order["key"], failure)
         except (MachineError, OSError) as error:
-            told = {"outcome": "failed", "message": "m", "unwritten": failure | {"refused": str(error)}}
+            unwritten = json.dumps(failure | {"refused": str(error)})  # As Tune hands it on.
+            told = {"outcome": "failed", "message": "m", "unwritten": unwritten}
             queue.complete(f"t{given}", told, False)
     assert given == failures.REFUSALS_ALLOWED
     assert str(store.root) in queue.state.halted and "must be writable" in queue.state.halted

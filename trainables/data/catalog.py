@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,10 +71,15 @@ def whole_packed(source: Source, folder: Path) -> PackedInfo | None:
         info = find_packed(source, folder)
         if info is not None and (info.bytes <= VERIFIED_BYTES or doubt_of(info.path).exists()):
             open_packed(info.path).require_whole()
-            doubt_of(info.path).unlink(missing_ok=True)
+            _doubted_no_more(info.path)
     except DataError:
         return None
     return info
+
+
+def _doubted_no_more(path: Path) -> None:
+    with suppress(OSError):  # A store that cannot be written is told where something must be.
+        doubt_of(path).unlink(missing_ok=True)
 
 
 def pack(
@@ -110,7 +115,7 @@ def pack(
             try:
                 items = _read(source, folder, work, progress)
                 info = replace(write_packed(folder, source.name, items), name=source.name)
-                doubt_of(info.path).unlink(missing_ok=True)
+                _doubted_no_more(info.path)
             except (OSError, SweepsError):
                 blocks.discard(work)
                 raise
