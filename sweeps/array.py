@@ -64,7 +64,9 @@ def serve() -> None:
         for said in begin(json.loads(line)):
             latest = said
         tidy()
-        answer = {name: latest[name] for name in ("outcome", "epoch", "message", "unwritten") if name in latest}
+        answer = {
+            name: latest[name] for name in ("outcome", "epoch", "message", "unwritten", "unreleased") if name in latest
+        }
         answers.write(json.dumps(answer | {"trained": "metrics" in latest}) + "\n")
 
 

@@ -307,6 +307,8 @@ class StageQueue:
             elif outcome == "failed":
                 if unwritten := (result or {}).get("unwritten"):
                     self.failures.keep(key, json.loads(unwritten) if isinstance(unwritten, str) else unwritten)
+                if number := (result or {}).get("unreleased"):
+                    self._dead[key] = max(number, self._dead.get(key, 0))
                 self._judge(node)
             elif outcome == "elsewhere":
                 state.graph.set(key, "elsewhere")

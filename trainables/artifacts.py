@@ -262,8 +262,8 @@ class Lease:
         if not self.is_mine():
             raise LeaseLostError(f"{self.folder.name} was taken over by another process; this one leaves.")
 
-    def update(self, **content: Any) -> None:
-        """Write progress into the lease; a full disk or a vanished folder is not this thread's business."""
+    def update(self, **content: Any) -> bool:
+        """Write progress into the lease, and whether that could be done: a full disk is not this thread's business."""
         with self._guard:
             self._content.update(content)
             self._content["counter"] = int(self._content["counter"]) + 1
@@ -272,6 +272,8 @@ class Lease:
                 with opened_to_change(self.path) as handle:
                     handle.write(json.dumps(self._content).encode().ljust(512))
                     handle.truncate()
+                return True
+        return False
 
     def keep_alive(self, period: float = LEASE_REWRITE_SECONDS) -> Lease:
         """Rewrite the counter every 10 s from a thread until released."""
@@ -284,12 +286,12 @@ class Lease:
         self._thread.start()
         return self
 
-    def release(self) -> None:
-        """Say that the work is free. The file stays: numbers only grow."""
+    def release(self) -> bool:
+        """Say that the work is free, and whether that could be said. The file stays: numbers only grow."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
-        self.update(released=True)
+        return self.update(released=True)
 
 
 def make_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from sweeps.engine import EngineState, StageQueue
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine
 from sweeps.runs import RunFolder
-from trainables.artifacts import Store, explained
+from trainables.artifacts import Lease, Store, explained
 from trainables.errors import ArtifactError, DataError, MachineError, NonFiniteError, UsageError
 from trainables.spec import SleepSpec
 from trainables.stages.base import Context, attempt, describe_failure, verdict
@@ -116,6 +116,31 @@ def test_an_attempt_in_a_store_that_refuses_says_so_instead_of_raising(store: St
     *_, last = attempt("sleep", {"label": "x", "seconds": 0.0}, {}, context)
     assert last["outcome"] == "failed"
     assert last["unwritten"]["type"] == "MachineError" and "must be writable" in last["unwritten"]["refused"]
+
+
+def test_a_lease_that_cannot_be_given_back_is_told_and_taken_over_by_order(
+    store: Store, queue: StageQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = KEYS[0]
+
+    def refused(*_: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    context = Context(store=store, key=key, core_locks=False)
+    spec = {"label": "x", "seconds": 0.0, "fail_at": 1}
+    monkeypatch.setattr("trainables.artifacts.opened_to_change", refused)
+    *_, last = attempt("sleep", spec, {}, context)
+    monkeypatch.undo()
+    assert (last["outcome"], last["unreleased"]) == ("failed", 1)
+    assert Lease.take(store.work_folder(key)) is None, "who looks at the disk alone believes that it is held"
+    order = queue.suggest("t0")
+    assert isinstance(order, dict) and order["dead_lease"] == 0
+    queue.complete("t0", last, False)
+    while (order := queue.suggest("again"))["key"] != key:  # What was given back goes behind the others.
+        queue.state.running.pop("again")
+    assert order["dead_lease"] == 1
+    lease = Lease.take(store.work_folder(key), known_dead=order["dead_lease"])
+    assert lease is not None and lease.number == 2
 
 
 def test_an_unreadable_store_is_told_in_words(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

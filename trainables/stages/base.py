@@ -308,7 +308,9 @@ def attempt(
         if is_disk_full(error):
             yield {"outcome": "disk_full", "message": failure["message"], "epoch": epoch}
             return
-        yield _told(store, key, failure, epoch)
+        # On a disk that cannot be written the lease looks held as long as this process lives; the engine must know.
+        unreleased = 0 if lease is None or lease.release() or not lease.is_mine() else lease.number
+        yield _told(store, key, failure, epoch) | {"unreleased": unreleased}
     finally:
         if lease is not None:
             lease.release()
