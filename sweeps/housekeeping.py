@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.runs import Place, RunFolder, list_runs
-from trainables.artifacts import KEY, Lease, LeaseObserver, Store, read_json
+from trainables.artifacts import KEY, Lease, LeaseObserver, Store, explained, read_json
 from trainables.errors import ArtifactError, DataError, UsageError
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
@@ -112,7 +112,7 @@ def roots(store: Store, place: Place) -> tuple[set[str], set[str], int]:
     for run in list_runs(place):
         seen.add(run.path)
         add(run)
-    for name in _listed(store.root / ".runs"):
+    for name in _registered(store):
         if name.startswith("."):
             continue  # Written aside when its writer was killed.
         entry = read_json(store.root / ".runs" / name)
@@ -134,6 +134,18 @@ def roots(store: Store, place: Place) -> tuple[set[str], set[str], int]:
             more = entry.get("more_data")
             data.update(map(str, (entry.get("data"), *(more if isinstance(more, list) else ()))))
     return keys, data, len(seen)
+
+
+def _registered(store: Store) -> list[str]:
+    try:
+        return sorted(os.listdir(store.root / ".runs"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(
+            f"{store.root}/.runs cannot be read ({error.strerror}), so nobody knows which runs rest on the store and nothing "
+            "was removed. It must be a folder that can be read."
+        ) from error
 
 
 def _is_gone(path: Path) -> bool:
@@ -197,7 +209,11 @@ def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
         for key in artifacts:
             store.discard(key)
         for stem in packed:
-            (store.root / "data" / f"{stem}.arrow").unlink(missing_ok=True)
+            path = store.root / "data" / f"{stem}.arrow"
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise explained(error, path) from error
         for name in work:
             shutil.rmtree(store.work / name, ignore_errors=True)
     return {

@@ -543,10 +543,18 @@ class Store:
         path = self.path(key)
         grave = self.work / f".discard-{key}-{secrets.token_hex(4)}"
         make_folder(self.work)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(path, grave)
-            shutil.rmtree(grave, ignore_errors=True)
-        shutil.rmtree(self.work / key, ignore_errors=True)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise explained(error, path) from error
+        for what in (grave, self.work / key):
+            if what.is_dir() and not what.is_symlink():
+                shutil.rmtree(what, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):  # No artifact of ours, but it bore the name of one.
+                    what.unlink()
 
     def work_folder(self, key: str) -> Path:
         """Where the leases, checkpoints and failures of a stage lie."""

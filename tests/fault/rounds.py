@@ -99,12 +99,14 @@ def mend(place: Place, study: str, hurt: hurts.Hurt | None) -> None:
     for _ in range(TURNS):
         verified = place.call("store", "verify")
         followed = follow(place, verified.stdout + verified.stderr, hurt)
-        resumed = place.call("resume")
+        resumed = place.call("resume", "--no-report")
         followed += follow(place, resumed.stdout + resumed.stderr, hurt)
         if not verified.returncode and not resumed.returncode and not followed:
             return
         if resumed.returncode and not followed:
-            again = place.call("run", *STUDIES[study])  # What every message about a lost run comes down to.
+            again = place.call(
+                "run", *STUDIES[study], "--no-report"
+            )  # What every message about a lost run comes down to.
             follow(place, again.stdout + again.stderr, hurt)
     raise Broken(
         f"the advice does not help:\n{resumed.stdout[-700:]}{resumed.stderr[-1500:]}\n{verified.stdout[-700:]}"
