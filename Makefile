@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check kill slurm browser bench gpu clean
+.PHONY: demo test check kill fault slurm browser bench gpu clean
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,7 +15,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m sweeps run horkd_order_ablation
 
 test: $(VENV)/ready check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile -m "not kill and not browser and not slurm" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile -m "not kill and not fault and not browser and not slurm" --durations=15
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -23,6 +23,11 @@ check: $(VENV)/ready
 
 kill: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kill --durations=15
+
+# Drawn faults, half a minute a round: `make fault ROUNDS=30`; with SEED=7 ROUND=12 one of them is repeated.
+ROUNDS ?= 10
+fault: $(VENV)/ready
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests/kill:. $(BIN)/python tests/fault/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND))
 
 # Needs root and Debian's slurm-wlm and munge; without them the tests say that they were skipped.
 slurm: $(VENV)/ready

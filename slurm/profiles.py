@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm.errors import ClusterUsageError, did_you_mean
+from slurm.regular_files import read_bytes
 
 Extra = Mapping[str, str | int | float | bool]
 
@@ -446,7 +447,7 @@ def _layers(name: str, files: Sequence[Path], chain: list[Path]) -> tuple[dict[s
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        return tomllib.loads(read_bytes(file).decode("utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise ClusterUsageError(f"{file} must be TOML, but is not: {error}.") from error
     except UnicodeDecodeError as error:

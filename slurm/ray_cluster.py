@@ -30,6 +30,7 @@ from typing import Any
 
 from slurm.errors import ClusterError
 from slurm.guard import descendants, processes
+from slurm.regular_files import read_bytes
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Trials pass only paths; this is the least Ray accepts.
 PROOF_SPACE, PROOF_NAME = b"sweeps", b"proof"
@@ -102,7 +103,7 @@ class Meeting:
 
     def proof(self, attempt: str) -> str:
         """What only a head that holds this run's token can show."""
-        secret = self.token.read_bytes().strip()
+        secret = read_bytes(self.token).strip()
         return hmac.new(secret, f"{self.run}|{attempt}".encode(), hashlib.sha256).hexdigest()
 
     def publish(self, address: str, attempt: str) -> None:
@@ -135,7 +136,7 @@ class Meeting:
     def submissions(self) -> list[dict[str, Any]]:
         """What was submitted for this run, oldest first: role, profile, ids, nodes, time."""
         with contextlib.suppress(OSError, ValueError):
-            value = json.loads((self.folder / "submissions.json").read_bytes())
+            value = json.loads(read_bytes(self.folder / "submissions.json"))
             return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
         return []
 
@@ -174,7 +175,7 @@ class Meeting:
         # A network file system may hide a new name for seconds; listing its folder makes it look again.
         _listing((self.folder / name).parent)
         with contextlib.suppress(OSError, ValueError):
-            value = json.loads((self.folder / name).read_bytes())
+            value = json.loads(read_bytes(self.folder / name))
             if isinstance(value, dict):
                 return value
         return {}

@@ -64,7 +64,9 @@ def serve() -> None:
         for said in begin(json.loads(line)):
             latest = said
         tidy()
-        answer = {name: latest[name] for name in ("outcome", "epoch", "message") if name in latest}
+        answer = {
+            name: latest[name] for name in ("outcome", "epoch", "message", "unwritten", "unreleased") if name in latest
+        }
         answers.write(json.dumps(answer | {"trained": "metrics" in latest}) + "\n")
 
 
@@ -260,7 +262,7 @@ class TaskQueue(StageQueue):
         """What is known of a stage that was just handed out, so that no process needs to look; None when it is free."""
         if self.store.has(key):
             return {"outcome": "done"}
-        if verdict(self.store.failures(key)) is not None:
+        if verdict(self.failures.of(key)) is not None:
             return {"outcome": "failed"}  # In other tasks.
         if self.store.held_elsewhere(key, self.observer):
             return {"outcome": "elsewhere"}

@@ -42,7 +42,8 @@ from sweeps.cli_parts import (
 )
 from sweeps.cli_shelves import data, store_group
 from sweeps.cli_teachers import teachers_group
-from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
+from trainables.errors import DataError, MachineError, SweepsError, UsageError, did_you_mean
+from trainables.regular_files import read_text
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 finished, but with failed stages or a failed check; 2 asked for something impossible, nothing was
@@ -571,7 +572,10 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
             f"'{what}' fits {len(names)} logs: {shown}{' ...' if len(names) > 5 else ''}. Give more of the name."
         )
     hits = [found[names[0]]]
-    tail = hits[0].read_text(errors="replace").splitlines()[-lines:]
+    try:
+        tail = read_text(hits[0], errors="replace").splitlines()[-lines:]
+    except OSError as error:
+        raise MachineError(f"The log {hits[0]} cannot be read: {error.strerror or error}.") from error
 
     def text() -> None:
         narrate(near(hits[0]))

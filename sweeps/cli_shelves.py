@@ -134,7 +134,8 @@ def data_check(
     info = catalog.find_packed(source, Place.of(out, store).store / "data")
     if info is not None:
         rows += catalog.check(packed.open_packed(info.path, verify=True))
-    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows]}
+    told = [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows]
+    content: dict[str, Any] = {"data": name, "checks": told}
     if as_json:
         content["passed_over"] = catalog.passed_over(source)
 
@@ -235,21 +236,29 @@ def store_list(out: str | None, store: str | None, as_json: bool) -> None:
 @place_flags
 @json_flag
 def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Read every file of the artifacts and compare its digest."""
+    """Read every file of the artifacts and compare its digest; without KEYS the packed data sets too."""
+    from sweeps.housekeeping import verify_data
     from sweeps.runs import Place
     from trainables.artifacts import Store
 
     shelf = Store(Place.of(out, store).store)
     chosen = sorted(keys or shelf.keys())
     bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
+    packed = {} if keys else verify_data(shelf)
+    altered = {name: problem for name, problem in packed.items() if problem is not None}
 
     def text() -> None:
         for key, problem in bad.items():
             click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
+        for problem in altered.values():
+            click.echo(f"FAIL  {problem}")
+        if packed:
+            click.echo(f"{len(packed) - len(altered)} of {len(packed)} packed data sets are as packed.")
 
-    answer({"checked": len(chosen), "damaged": bad}, as_json, text)
-    if bad:
+    content = {"checked": len(chosen), "damaged": bad, "data_checked": len(packed), "data_damaged": altered}
+    answer(content, as_json, text)
+    if bad or altered:
         raise click.exceptions.Exit(1)
 
 

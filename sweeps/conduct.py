@@ -33,7 +33,7 @@ from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.plugged import Origin
 from trainables.spec import TrainingSpec
-from trainables.stages.base import verdict
+from trainables.stages.base import is_mendable, verdict
 
 METRICS = {
     "classification": "top1",
@@ -281,7 +281,16 @@ def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) 
 def _packed(source: catalog.Source, place: Place, store: Store, say: Say, *, pack: bool) -> catalog.PackedInfo | None:
     """The packed file of a source; made when it is not there and `pack` allows."""
     folder = store.root / "data"
-    info = catalog.find_packed(source, folder)
+    info, altered = None, ""
+    try:
+        info = catalog.find_packed(source, folder)
+    except DataError as error:
+        altered = str(error)
+    if info is not None and pack:
+        info = catalog.whole_packed(source, folder)
+        altered = "" if info is not None else f"The packed data of {source.name} were altered on the disk."
+    if altered:
+        say(altered)
     if info is None and pack:
         place.prepare()
         _room(store.root, source.bytes or 0, f"packing {source.name}")
@@ -487,10 +496,11 @@ def _conduct(
         )
         trained, halted, drained, warned = state.trained, state.halted, state.draining, state.warned
     again = machine is not None and warned and stop_content(run).get("warned")
-    run.stop_file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        run.stop_file.unlink(missing_ok=True)
     try:
         projector.write_missing()
-    except OSError as error:
+    except (OSError, SweepsError) as error:
         halted = halted or str(error)
     failures = [(n.role, n.key, n.why, f"{run.path}/logs/{n.role}-{n.key}.log") for n in graph.in_state("failed")]
     outcome = Outcome(
@@ -560,13 +570,19 @@ def _recording(projector: Any) -> Callable[[StageNode], None]:
 
 
 def known_failures(graph: StageGraph, store: Store) -> None:
-    """End stages whose failures, kept in the store, say that trying again cannot help."""
+    """End stages whose failures, kept in the store, say that trying again cannot help.
+
+    What lay on the disk or the machine may be mended since: such failures are forgotten, and the stage goes again.
+    """
     with contextlib.suppress(OSError):
         busy = {entry.name for entry in os.scandir(store.work) if entry.is_dir()}
         for node in list(graph.nodes.values()):
             if node.key in busy and node.state in ("waiting", "ready"):
-                why = verdict(store.failures(node.key))
-                if why is not None:
+                failures = store.failures(node.key)
+                why = verdict(failures)
+                if why is not None and verdict([f for f in failures if not is_mendable(f)]) is None:
+                    store.forget_failures(node.key)
+                elif why is not None:
                     graph.set(node.key, "failed", why)
 
 

@@ -7,6 +7,7 @@ Failures are answered here: Tune never retries, the searcher gives the stage aga
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -23,14 +24,16 @@ from typing import Any, Protocol
 from slurm.guard import Guard
 from slurm.temp import private_temp
 from sweeps import machines, own
+from sweeps.failures import FailureLedger
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
 from trainables.artifacts import Lease, LeaseObserver, Store, process_start
-from trainables.errors import MachineError, is_disk_full
+from trainables.errors import MachineError, is_disk_full, is_refused
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
+from trainables.writable_files import opened_to_append
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
@@ -121,6 +124,7 @@ class StageQueue:
     def __init__(self, state: EngineState, store: Store, run: RunFolder, listener: Listener, *, revision: str) -> None:
         self.state, self.store, self.run, self.listener = state, store, run, listener
         self.revision = revision
+        self.failures = FailureLedger(store)
         self.observer = LeaseObserver()
         self._looked = 0.0
         self._late: dict[str, float] = {}  # Published, a worker said, but not seen here yet -> since when.
@@ -157,9 +161,8 @@ class StageQueue:
     def broke(self, error: Exception) -> None:
         """A hook raised: end the run rather than let Tune spin; what is published stays."""
         logging.getLogger("sweeps").exception("a hook of the searcher failed", exc_info=error)
-        self.state.halted = (
-            str(error) if is_disk_full(error) else f"an unexpected {type(error).__name__} in the engine: {error}"
-        )
+        refused = is_disk_full(error) or is_refused(error)
+        self.state.halted = str(error) if refused else f"an unexpected {type(error).__name__} in the engine: {error}"
 
     def order(self, node: StageNode) -> dict[str, Any]:
         """Everything a worker needs to run a stage."""
@@ -229,8 +232,7 @@ class StageQueue:
                 self._write_failure(key, failure)
 
     def _write_failure(self, key: str, failure: dict[str, Any]) -> None:
-        with contextlib.suppress(Exception):
-            self.store.write_failure(key, failure)
+        self.failures.write(key, failure)
 
     def _lost(self, node: StageNode, error: bool) -> None:
         """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
@@ -251,12 +253,14 @@ class StageQueue:
         self._judge(node)
 
     def _done(self, node: StageNode) -> None:
+        self.failures.finished()
         self.state.graph.set(node.key, "done")
         self.listener.stage_done(node)
 
     def _judge(self, node: StageNode) -> None:
         """Give a stage out again, or end it, by what its failures say."""
-        why = verdict(self.store.failures(node.key))
+        why = verdict(self.failures.of(node.key))
+        self.state.halted = self.state.halted or self.failures.refusal
         if why is None:
             self.state.graph.set(node.key, "ready")
             return
@@ -301,6 +305,10 @@ class StageQueue:
                 state.halted = str((result or {}).get("message", "the disk is full"))
                 state.graph.set(key, "ready")
             elif outcome == "failed":
+                if unwritten := (result or {}).get("unwritten"):
+                    self.failures.keep(key, json.loads(unwritten) if isinstance(unwritten, str) else unwritten)
+                if number := (result or {}).get("unreleased"):
+                    self._dead[key] = max(number, self._dead.get(key, 0))
                 self._judge(node)
             elif outcome == "elsewhere":
                 state.graph.set(key, "elsewhere")
@@ -596,11 +604,15 @@ def _quiet(log: Path) -> Iterator[Any]:
     sys.stderr.flush()
     keep_out, keep_err = os.dup(1), os.dup(2)
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
-    target = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
     old = sys.stdout, sys.stderr
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    os.close(target)
+    try:
+        with opened_to_append(log) as target:
+            os.dup2(target.fileno(), 1)
+            os.dup2(target.fileno(), 2)
+    except OSError as error:
+        raise MachineError(
+            f"The log {log} must be a file that can be written, but {error.strerror}. Remove it."
+        ) from error
     try:
         yield terminal
     finally:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.runs import Place, RunFolder, list_runs
-from trainables.artifacts import KEY, Lease, LeaseObserver, Store, read_json
-from trainables.errors import ArtifactError, UsageError
+from trainables.artifacts import KEY, Lease, LeaseObserver, Store, explained, read_json
+from trainables.errors import ArtifactError, DataError, UsageError
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
 
@@ -39,6 +39,22 @@ def inventory(store: Store) -> list[dict[str, Any]]:
         row["damaged"] += damaged
         row["megabytes"] += _size(store.path(key)) / 1e6
     return sorted(rows.values(), key=lambda row: row["kind"])
+
+
+def verify_data(store: Store) -> dict[str, str | None]:
+    """Fingerprint -> what is wrong with that packed data set, or None: all of it is read."""
+    from trainables.data.packed import open_packed
+
+    found: dict[str, str | None] = {}
+    for name in _listed(store.root / "data"):
+        if name.endswith(".arrow") and not name.startswith("."):
+            path = store.root / "data" / name
+            try:
+                open_packed(path, verify=True).require_whole()
+                found[path.stem] = None
+            except DataError as error:
+                found[path.stem] = str(error)
+    return found
 
 
 def discard(store: Store, keys: Sequence[str]) -> list[str]:
@@ -82,32 +98,54 @@ def roots(store: Store, place: Place) -> tuple[set[str], set[str], int]:
     data: set[str] = set()
     seen: set[Path] = set()
 
-    def add(content: dict[str, Any]) -> None:
-        for trial in content.get("trials") or ():
-            keys.update(str(key) for key in (trial.get("stages") or {}).values())
-        for part in (content.get("data"), content.get("test_data")):
-            if fingerprint := (part or {}).get("fingerprint"):
-                data.add(str(fingerprint))
+    def add(run: RunFolder) -> None:
+        content = _read(run)
+        try:
+            for trial in content.get("trials") or ():
+                keys.update(str(key) for key in (trial.get("stages") or {}).values())
+            for part in (content.get("data"), content.get("test_data")):
+                if fingerprint := (part or {}).get("fingerprint"):
+                    data.add(str(fingerprint))
+        except (AttributeError, TypeError):
+            raise _unknown(run) from None
 
     for run in list_runs(place):
         seen.add(run.path)
-        add(_read(run))
-    for name in _listed(store.root / ".runs"):
+        add(run)
+    for name in _registered(store):
+        if name.startswith("."):
+            continue  # Written aside when its writer was killed.
         entry = read_json(store.root / ".runs" / name)
-        if entry is None or "path" not in entry:
-            continue
-        path = Path(str(entry["path"]))
+        if entry is None or not isinstance(entry.get("path"), str) or not isinstance(entry.get("keys"), list):
+            raise UsageError(
+                f"{store.root}/.runs/{name} cannot be read, so nobody knows what that run rests on and nothing was removed. "
+                "Resume the run, which writes it again, or delete the file if the run is gone."
+            )
+        path = Path(entry["path"])
         if path in seen:
             continue
         if (path / "run.json").exists():
             seen.add(path)
-            add(_read(RunFolder(path)))
+            add(RunFolder(path))
             keys.update(str(key) for key in entry.get("keys") or ())
         elif not _is_gone(path):
             seen.add(path)
             keys.update(str(key) for key in entry.get("keys") or ())
-            data.update(map(str, (entry.get("data"), *(entry.get("more_data") or ()))))
+            more = entry.get("more_data")
+            data.update(map(str, (entry.get("data"), *(more if isinstance(more, list) else ()))))
     return keys, data, len(seen)
+
+
+def _registered(store: Store) -> list[str]:
+    try:
+        return sorted(os.listdir(store.root / ".runs"))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(
+            f"{store.root}/.runs cannot be read ({error.strerror}), so nobody knows which runs rest on the store and nothing "
+            "was removed. It must be a folder that can be read."
+        ) from error
 
 
 def _is_gone(path: Path) -> bool:
@@ -121,11 +159,15 @@ def _is_gone(path: Path) -> bool:
 def _read(run: RunFolder) -> dict[str, Any]:
     content = read_json(run.path / "run.json")
     if content is None:
-        raise UsageError(
-            f"{run.path}/run.json cannot be read, so nobody knows what it rests on and nothing was removed. "
-            "Mend or delete that run folder first."
-        )
+        raise _unknown(run)
     return content
+
+
+def _unknown(run: RunFolder) -> UsageError:
+    return UsageError(
+        f"{run.path}/run.json cannot be read, so nobody knows what it rests on and nothing was removed. "
+        "Mend or delete that run folder first."
+    )
 
 
 def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
@@ -145,7 +187,13 @@ def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
             megabytes += _size(store.path(key)) / 1e6
     for name in _listed(store.root / "data"):
         path = store.root / "data" / name
-        if name.endswith(".arrow") and not name.startswith(".") and path.stem not in data and not _young(path):
+        if (
+            name.endswith(".arrow")
+            and name[0] != "."
+            and path.stem not in data
+            and not path.is_dir()
+            and not _young(path)
+        ):
             packed.append(path.stem)
             megabytes += path.stat().st_size / 1e6
     for name in _listed(store.work):
@@ -161,7 +209,11 @@ def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
         for key in artifacts:
             store.discard(key)
         for stem in packed:
-            (store.root / "data" / f"{stem}.arrow").unlink(missing_ok=True)
+            path = store.root / "data" / f"{stem}.arrow"
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise explained(error, path) from error
         for name in work:
             shutil.rmtree(store.work / name, ignore_errors=True)
     return {

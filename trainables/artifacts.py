@@ -27,12 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
+from trainables import regular_files
+from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full, is_refused
+from trainables.writable_files import opened_to_change
 
 MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
 LEASE_REWRITE_SECONDS = 10.0
 LEASE_SILENCE_SECONDS = 60.0
+CHECKPOINT_BYTES = 16 << 30  # Larger ones are not ours: weights, momentum and averages of a billion numbers.
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt\Z")
 
@@ -68,13 +71,15 @@ def explained(error: OSError, path: Path) -> Exception:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path.parent} must be writable, but {error.strerror}. Choose another folder with --out.")
+    if is_refused(error):
+        return MachineError(f"{path} cannot be written: {error.strerror}. Its disk or network is at fault.")
     return error
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a regular file's bytes, in hex."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with regular_files.opened(path) as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -155,7 +160,7 @@ class LeaseObserver:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None when it is missing, half-written or something else."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(regular_files.read_bytes(path))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -257,16 +262,18 @@ class Lease:
         if not self.is_mine():
             raise LeaseLostError(f"{self.folder.name} was taken over by another process; this one leaves.")
 
-    def update(self, **content: Any) -> None:
-        """Write progress into the lease; a full disk or a vanished folder is not this thread's business."""
+    def update(self, **content: Any) -> bool:
+        """Write progress into the lease, and whether that could be done: a full disk is not this thread's business."""
         with self._guard:
             self._content.update(content)
             self._content["counter"] = int(self._content["counter"]) + 1
             with contextlib.suppress(OSError):
                 # In place: the name must never vanish, and a reader that meets half a line looks again.
-                with open(self.path, "r+b") as handle:
+                with opened_to_change(self.path) as handle:
                     handle.write(json.dumps(self._content).encode().ljust(512))
                     handle.truncate()
+                return True
+        return False
 
     def keep_alive(self, period: float = LEASE_REWRITE_SECONDS) -> Lease:
         """Rewrite the counter every 10 s from a thread until released."""
@@ -279,12 +286,12 @@ class Lease:
         self._thread.start()
         return self
 
-    def release(self) -> None:
-        """Say that the work is free. The file stays: numbers only grow."""
+    def release(self) -> bool:
+        """Say that the work is free, and whether that could be said. The file stays: numbers only grow."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
-        self.update(released=True)
+        return self.update(released=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -364,12 +371,23 @@ class Artifact:
         path = self.path / name
         if not path.is_file():
             raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.key)}")
-        entry = self.manifest["files"][name]
-        if verify and sha256_of(path) != (entry.get("sha256") if isinstance(entry, dict) else None):
-            raise ArtifactError(
-                f"The file '{name}' of artifact {self.key} is not what was published.{_discard(self.key)}"
-            )
+        if verify and (problem := _differs(path, self.manifest["files"][name])):
+            raise ArtifactError(f"The file '{name}' of artifact {self.key} {problem}.{_discard(self.key)}")
         return path
+
+
+def _differs(path: Path, entry: Any) -> str | None:
+    """Why a file is not what the manifest's `entry` says, or None; a file of another size is not read."""
+    if not isinstance(entry, dict):
+        return "is not what was published"
+    try:
+        if regular_files.check(path).st_size != entry.get("bytes", path.stat().st_size):
+            return "is not what was published: it has another size"
+        return None if sha256_of(path) == entry.get("sha256") else "is not what was published"
+    except (FileNotFoundError, ValueError):  # A name with a NUL or half a character is no file's.
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
 
 
 def _discard(key: str) -> str:
@@ -396,6 +414,8 @@ class Store:
         """
         make_folder(self.root)
         make_folder(self.work)
+        for folder in (self.work, self.root / ".runs", self.root / "data"):
+            share_with_group(folder)  # Those of before the store was shared, too.
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise MachineError(
                 f"{self.root} must be writable, but is not. Choose another folder with --store or --out."
@@ -408,6 +428,13 @@ class Store:
                 return {entry.name for entry in entries if KEY.match(entry.name)}
         except FileNotFoundError:
             return set()
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> MachineError:
+        return MachineError(
+            f"The store {self.root} must be readable, but {error.strerror or error}. Mend that, or name another with --store."
+        )
 
     def path(self, key: str) -> Path:
         """Where the artifact of `key` is or will be."""
@@ -417,7 +444,10 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether the artifact is there now."""
-        return (self.root / key / "manifest.json").exists()
+        try:
+            return (self.root / key / "manifest.json").exists()
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def get(self, key: str, *, patience: float = 0.0) -> Artifact:
         """The artifact of `key`; its manifest is data and is checked as such.
@@ -467,8 +497,8 @@ class Store:
         """
         make_folder(self.work)
         aside = self.work / f".publish-{key}-{os.getpid()}-{secrets.token_hex(4)}"
-        aside.mkdir()
         try:
+            aside.mkdir()
             write(aside)
             names = sorted(os.listdir(aside))
             files = {
@@ -477,7 +507,10 @@ class Store:
             digest = content_digest({name: str(entry["sha256"]) for name, entry in files.items()})
             whole = {"schema": MANIFEST_SCHEMA, "key": key} | manifest | {"files": files, "digest": digest}
             (aside / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
+            # Some libraries write files that their owner alone may read; the umask says who may.
+            allowed = stat.S_IMODE(aside.stat().st_mode) & 0o666
             for name in [*names, "manifest.json"]:
+                (aside / name).chmod(allowed)
                 share_with_group_from(self.root, aside / name)
                 _fsync(aside / name)
             share_with_group_from(self.root, aside)
@@ -501,11 +534,8 @@ class Store:
         except ArtifactError as error:
             return str(error)
         for name, entry in artifact.manifest["files"].items():
-            path = artifact.path / name
-            if not path.is_file():
-                return f"file '{name}' is missing"
-            if not isinstance(entry, dict) or sha256_of(path) != entry.get("sha256"):
-                return f"file '{name}' is not what was published"
+            if problem := _differs(artifact.path / name, entry):
+                return f"file '{name}' {problem}"
         return None
 
     def discard(self, key: str) -> None:
@@ -513,10 +543,18 @@ class Store:
         path = self.path(key)
         grave = self.work / f".discard-{key}-{secrets.token_hex(4)}"
         make_folder(self.work)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.rename(path, grave)
-            shutil.rmtree(grave, ignore_errors=True)
-        shutil.rmtree(self.work / key, ignore_errors=True)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise explained(error, path) from error
+        for what in (grave, self.work / key):
+            if what.is_dir() and not what.is_symlink():
+                shutil.rmtree(what, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):  # No artifact of ours, but it bore the name of one.
+                    what.unlink()
 
     def work_folder(self, key: str) -> Path:
         """Where the leases, checkpoints and failures of a stage lie."""
@@ -552,7 +590,7 @@ class Store:
                     content = read_json(folder / name)
                     if content is not None:
                         found.append(content)
-        return sorted(found, key=lambda f: float(f.get("time", 0)))
+        return sorted(found, key=_time_of)
 
     def write_failure(self, key: str, failure: Mapping[str, Any]) -> None:
         """Keep what went wrong beside the lease."""
@@ -562,9 +600,12 @@ class Store:
 
     def forget_failures(self, key: str) -> None:
         """Give a failed stage a clean start."""
+        names: list[str] = []
         with contextlib.suppress(OSError):
-            for name in os.listdir(self.work / key):
-                if name.startswith("failure-"):
+            names = os.listdir(self.work / key)
+        for name in names:
+            if name.startswith("failure-"):
+                with contextlib.suppress(OSError):
                     (self.work / key / name).unlink(missing_ok=True)
 
     def checkpoints(self, key: str) -> Iterator[tuple[int, int, Path]]:
@@ -595,12 +636,25 @@ class Store:
     def read_checkpoint(self, key: str) -> tuple[int, bytes] | None:
         """(epoch, bytes) of the newest checkpoint that verifies, or None."""
         for _, epoch, path in self.checkpoints(key):
-            with contextlib.suppress(OSError):
-                payload = path.read_bytes()
-                match = _CHECKPOINT.match(path.name)
-                if match and f"{zlib.crc32(payload):08x}" == match[3]:
-                    return epoch, payload
+            match = _CHECKPOINT.match(path.name)
+            with contextlib.suppress(OSError, MemoryError):
+                # Compared in parts first: what is no checkpoint of ours may be larger than the memory.
+                if match and _crc32_of(path) == int(match[3], 16):
+                    return epoch, regular_files.read_bytes(path, most=CHECKPOINT_BYTES)
         return None
+
+
+def _time_of(failure: Mapping[str, Any]) -> float:
+    value = failure.get("time", 0.0)
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e18 else 0.0
+
+
+def _crc32_of(path: Path) -> int:
+    crc = 0
+    with regular_files.opened(path, most=CHECKPOINT_BYTES) as file:
+        while chunk := file.read(1 << 22):
+            crc = zlib.crc32(chunk, crc)
+    return crc
 
 
 def share_with_group_from(folder: Path, path: Path) -> None:

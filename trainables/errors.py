@@ -76,6 +76,7 @@ class DrainedError(SweepsError):
     """The run was asked to stop; the stage saved its checkpoint and left."""
 
 
+_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENXIO, errno.EREMOTEIO}
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -95,6 +96,11 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether `error` says that a disk or folder does not let itself be read or written: no fault of who tried."""
+    return isinstance(error, MachineError) or (isinstance(error, OSError) and error.errno in _REFUSED)
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

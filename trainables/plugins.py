@@ -35,6 +35,7 @@ from trainables import compute, plugged, recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
 from trainables.plugged import Offer, Origin
+from trainables.regular_files import read_bytes
 from trainables.stages import STAGES
 
 __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
@@ -456,7 +457,7 @@ def load(path: str | Path, *, sha256: str = "", where: str = "", file: str = "")
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise UsageError(f"{what} cannot be read: {_reason(error)}.") from None
 

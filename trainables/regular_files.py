@@ -50,10 +50,10 @@ def opened(path: str | os.PathLike[str], *, most: int | None = None) -> BinaryIO
     """
     # Opening some devices does something, and a FIFO waits for its writer, so we look first; what is put there between
     # the two looks is met without waiting.
-    _require(os.stat(path), path, most)
+    require(os.stat(path), path, most)
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        _require(os.fstat(handle), path, most)
+        require(os.fstat(handle), path, most)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -63,7 +63,7 @@ def opened(path: str | os.PathLike[str], *, most: int | None = None) -> BinaryIO
 def check(path: str | os.PathLike[str], *, most: int | None = None) -> os.stat_result:
     """What the file system says of a regular file, for libraries that open files by name; raises as `opened` does."""
     about = os.stat(path)
-    _require(about, path, most)
+    require(about, path, most)
     return about
 
 
@@ -86,7 +86,8 @@ def read_text(path: str | os.PathLike[str], *, most: int = TEXT_BYTES, errors: s
     return read_bytes(path, most=most).decode("utf-8", errors)
 
 
-def _require(about: os.stat_result, path: str | os.PathLike[str], most: int | None) -> None:
+def require(about: os.stat_result, path: str | os.PathLike[str], most: int | None = None) -> None:
+    """Refuse what `about`, the answer of the file system, says of `path`; raises as `opened` does."""
     for is_kind, words, number in _KINDS:
         if is_kind(about.st_mode):
             raise NotRegularError(number, f"it must be a regular file, but is {words}", str(Path(path)))

@@ -82,6 +82,9 @@ class StageTrainable(tune.Trainable):
             "values": values,
             "outcome": outcome,
             "message": str(latest.get("message", ""))[:500],
+            "unreleased": latest.get("unreleased", 0),
+            # As text: Tune flattens what is nested.
+            "unwritten": json.dumps(latest["unwritten"]) if latest.get("unwritten") else "",
             "stage_metrics": latest.get("metrics", {}),
             "done": finished,
         }

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainables.artifacts import Artifact, make_folder
+from trainables.artifacts import Artifact, make_folder, sha256_of
 from trainables.errors import ArtifactError, NonFiniteError
 from trainables.models.network import Outputs
 
@@ -153,7 +153,7 @@ def damaged(artifact: Artifact) -> bool:
             path = artifact.path / name
             about = path.stat()
             wanted = artifact.manifest["files"][name].get("sha256")
-            if _digest(path, about.st_ino, about.st_mtime_ns, about.st_size) != wanted:
+            if _digest(path, about.st_ino, about.st_ctime_ns, about.st_size) != wanted:
                 return True
     except (OSError, AttributeError):
         return True
@@ -162,11 +162,7 @@ def damaged(artifact: Artifact) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _digest(path: Path, inode: int, changed: int, size: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while chunk := handle.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return sha256_of(path)
 
 
 def _mapped(shard: Artifact, name: str) -> np.ndarray:
@@ -217,8 +213,12 @@ def copied(path: Path, folder: Path, wanted: str) -> Path:
         ArtifactError: If what was copied is not what was published.
     """
     own = folder / f"{wanted}.npy"
-    if own.exists() and own.stat().st_size == path.stat().st_size:
-        return own
+    with contextlib.suppress(OSError):
+        about = own.stat()
+        if about.st_size == path.stat().st_size and (
+            _digest(own, about.st_ino, about.st_ctime_ns, about.st_size) == wanted
+        ):
+            return own
     aside = folder / f".{wanted}.{os.getpid()}.{time.monotonic_ns()}"
     digest = hashlib.sha256()
     try:

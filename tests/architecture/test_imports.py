@@ -29,6 +29,7 @@ LEVELS = {
     "errors": 0,
     "plugged": 1,
     "regular_files": 1,
+    "writable_files": 2,
     "spec": 2,
     "compute": 3,
     "recipes": 3,
@@ -78,6 +79,7 @@ NO_TORCH = (
     "trainables/errors.py",
     "trainables/plugged.py",
     "trainables/regular_files.py",
+    "trainables/writable_files.py",
     "trainables/plugins.py",
     "trainables/spec.py",
     "trainables/recipes.py",
@@ -93,6 +95,7 @@ NO_TORCH = (
         f"trainables/data/{name}.py"
         for name in (
             "archives",
+            "block_digests",
             "blocks",
             "checks",
             "datasets",

@@ -38,12 +38,12 @@ def sweeps(*words: str, timeout: float = 180) -> subprocess.CompletedProcess[str
 class Living:
     """A command that is still going on."""
 
-    def __init__(self, out: Path, *words: str) -> None:
+    def __init__(self, out: Path, *words: str, env: dict[str, str] | None = None) -> None:
         self.out = out
         self.process = subprocess.Popen(
             command(*words, "--out", str(out)),
             cwd=ROOT,
-            env=environment(),
+            env=env or environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

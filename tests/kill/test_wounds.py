@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import harness
 import optuna
+import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -180,18 +183,74 @@ def test_nan_ends_its_stage_at_once_the_rest_finishes_and_only_it_is_retried(tmp
     assert not harness.trained_twice(tmp_path), "stages that were done were trained again"
 
 
-def test_a_packed_file_cut_in_mid_run_fails_its_stages_and_says_so(start: Start, tmp_path: Path) -> None:
+def cut(packed: Path) -> None:
+    os.truncate(packed, packed.stat().st_size // 2)
+
+
+def zeros(packed: Path) -> None:
+    with open(packed, "r+b") as file:
+        file.seek(packed.stat().st_size // 2)
+        file.write(bytes(8192))
+
+
+@pytest.mark.parametrize("hurt", [cut, zeros])
+def test_packed_data_hurt_in_mid_run_fail_their_stages_and_resume_packs_them_again(
+    hurt: Callable[[Path], None], start: Start, tmp_path: Path, reference: dict[str, str]
+) -> None:
     run = start("run", harness.STUDY, *harness.SMALL)
     run.until(lambda v: harness.done(v, "teacher") >= 1)
     (packed,) = (tmp_path / "store" / "data").glob("*.arrow")
     whole = packed.read_bytes()
-    os.truncate(packed, len(whole) // 2)
+    hurt(packed)
     code, _, err = run.finish()
     assert code == 1
-    assert "DataError" in err and "Traceback" not in err
-    packed.write_bytes(whole)
-    mended = harness.sweeps("resume", "--no-report", "--retry-failed", "--out", str(tmp_path), "-q")
+    assert "DataError" in err and "The next run packs it again" in err and "Traceback" not in err
+    mended = harness.sweeps("resume", "--no-report", "--out", str(tmp_path))
     assert mended.returncode == 0, mended.stderr
+    assert packed.read_bytes() == whole
+    assert harness.digests(tmp_path) == reference
+
+
+def test_a_store_removed_in_mid_run_is_filled_again_by_resume(
+    start: Start, tmp_path: Path, reference: dict[str, str]
+) -> None:
+    run = start("run", harness.STUDY, *harness.SMALL)
+    run.until(lambda v: harness.done(v, "teacher") >= 1 and bool(v["running"]))
+    shutil.rmtree(tmp_path / "store")
+    code, _, err = run.finish()
+    assert code in (1, 3) and "Traceback" not in err
+    mended = harness.sweeps("resume", "--no-report", "--out", str(tmp_path))
+    assert mended.returncode == 0, mended.stderr
+    assert harness.digests(tmp_path) == reference
+
+
+def test_a_store_that_becomes_read_only_ends_the_run_and_resume_goes_on(
+    start: Start, tmp_path: Path, packed: Path, reference: dict[str, str]
+) -> None:
+    store = tmp_path / "disk"
+    store.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(store)], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system needs root")
+    try:
+        shutil.copytree(packed, store / "data")
+        run = start("run", harness.STUDY, *harness.SMALL, "--store", str(store))
+        end = time.monotonic() + 120
+        while not list(store.glob(".work/*/checkpoint-*")) and time.monotonic() < end:
+            time.sleep(0.1)
+        end = time.monotonic() + 30
+        while subprocess.run(["mount", "-o", "remount,ro", str(store)], capture_output=True, check=False).returncode:
+            assert time.monotonic() < end  # Refused while a file is open for writing.
+        code, _, err = run.finish(120)
+        assert code in (1, 3) and "Read-only file system" in err and "Traceback" not in err
+        refused = harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "--store", str(store))
+        assert refused.returncode == 3 and "must be writable" in refused.stderr
+        subprocess.run(["mount", "-o", "remount,rw", str(store)], check=True)
+        resumed = harness.sweeps("resume", "--no-report", "--out", str(tmp_path), "--store", str(store))
+        assert resumed.returncode == 0, resumed.stderr
+        digests = {p.parent.name: json.loads(p.read_text())["digest"] for p in store.glob("*/manifest.json")}
+        assert digests == reference
+    finally:
+        subprocess.run(["umount", "-l", str(store)], check=False)
 
 
 def test_a_worker_killed_three_times_without_progress_ends_its_stage_only(start: Start, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.artifacts import Artifact, Store
+from trainables.artifacts import Artifact, Store, sha256_of
 from trainables.data.augment import view
 from trainables.errors import ArtifactError, NonFiniteError
 from trainables.models.network import Outputs
@@ -264,6 +264,17 @@ def test_a_copy_that_differs_from_what_was_published_is_refused(tmp_path: Path) 
     with pytest.raises(ArtifactError, match="checksum"):
         copied(source, tmp_path / "node", "0" * 64)
     assert list((tmp_path / "node").iterdir()) == []
+
+
+def test_a_node_s_copy_that_was_altered_in_place_is_made_again(tmp_path: Path) -> None:
+    source = tmp_path / "embedding.npy"
+    source.write_bytes(b"something")
+    wanted = sha256_of(source)
+    own = copied(source, tmp_path / "node", wanted)
+    assert own.parent == tmp_path / "node"
+    own.write_bytes(b"somethinG")
+    assert copied(source, tmp_path / "node", wanted) == own
+    assert own.read_bytes() == b"something"
 
 
 def test_a_node_without_room_reads_in_place(tmp_path: Path) -> None:

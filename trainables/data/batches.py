@@ -44,7 +44,7 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int, drop_la
 
 def load(packed: Packed, indices: np.ndarray) -> tuple[Tensor, Tensor]:
     """Copy items out of the map: images uint8 [n, C, H, W] and labels int64 [n]."""
-    return torch.from_numpy(packed.images[indices]), torch.from_numpy(packed.labels[indices].astype(np.int64))
+    return torch.from_numpy(packed.pixels(indices)), torch.from_numpy(packed.labels[indices].astype(np.int64))
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def statistics(packed: Packed, indices: np.ndarray) -> tuple[Tensor, Tensor]:
     channels = packed.info.channels
     total, squares = np.zeros(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
     for start in range(0, len(indices), _BLOCK):
-        block = packed.images[indices[start : start + _BLOCK]].astype(np.int32)
+        block = packed.pixels(indices[start : start + _BLOCK]).astype(np.int32)
         total += block.sum(axis=(0, 2, 3), dtype=np.int64)
         squares += np.square(block, out=block).sum(axis=(0, 2, 3), dtype=np.int64)
     pixels = len(indices) * packed.info.height * packed.info.width

@@ -19,6 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from trainables.artifacts import make_folder, share_with_group
+from trainables.regular_files import read_text
+from trainables.writable_files import opened_to_append, opened_to_change
+
 SUFFIX = ".work"
 _STALE_SECONDS = 7 * 86_400.0
 
@@ -38,7 +42,7 @@ class Blocks:
         self._heading = json.dumps({**recipe, "blocks": len(rows), "width": width}, sort_keys=True)
         self._pixels = folder / "pixels"
         self._journal = folder / "done"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     @contextmanager
     def opened(self) -> Iterator[set[int]]:
@@ -48,8 +52,10 @@ class Blocks:
             self._pixels.unlink(missing_ok=True)
             self._journal.write_text(self._heading + "\n")
             lines = {}
-        self._pixels.touch()
-        with open(self._pixels, "r+b") as pixels, open(self._journal, "ab") as journal:
+        with opened_to_append(self._pixels):
+            share_with_group(self._pixels)
+        with opened_to_change(self._pixels) as pixels, opened_to_append(self._journal) as journal:
+            share_with_group(self._journal)
             self._file, self._handle = journal, pixels.fileno()
             journal.write(b"\n")  # A torn last line must not swallow the next one.
             yield {block for block, digest in lines.items() if digest == self._digest(block)}
@@ -69,7 +75,7 @@ class Blocks:
 
     def _lines(self) -> dict[int, str] | None:
         try:
-            first, *others = self._journal.read_text().split("\n")
+            first, *others = read_text(self._journal).split("\n")
         except (OSError, ValueError):
             return None
         if first != self._heading:

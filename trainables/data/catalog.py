@@ -11,24 +11,25 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainables import plugged
+from trainables.artifacts import make_folder, share_with_group
 from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
 from trainables.data.images import Progress, read_images
-from trainables.data.packed import Items, PackedInfo, read_info, write_packed
+from trainables.data.packed import Items, PackedInfo, doubt_of, open_packed, read_info, write_packed
 from trainables.data.passed import sentences
 from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
-from trainables.errors import DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
+from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
 from trainables.regular_files import TEXT_BYTES, read_text
-from trainables.regular_files import check as check_regular
+from trainables.writable_files import opened_to_append
 
 __all__ = [
     "DATASETS",
@@ -45,10 +46,12 @@ __all__ = [
     "pack",
     "passed_over",
     "protocols_of",
+    "whole_packed",
 ]
 
 _INDEX = "index.json"
 _LOCK = ".lock"
+VERIFIED_BYTES = 2 << 30  # Compared whole before a run starts, which takes half a second a GiB.
 
 
 def find_packed(source: Source, folder: Path) -> PackedInfo | None:
@@ -78,13 +81,35 @@ def passed_over(source: Source) -> dict[str, str]:
     return dict(listing.passed) if listing is not None else {}
 
 
+def whole_packed(source: Source, folder: Path) -> PackedInfo | None:
+    """The packed file of a source, or None if it is to be packed: there is none, or it was cut or altered.
+
+    A file that takes more than a few seconds to read is read here only after a reader found it altered; else each
+    of its blocks is compared by who reads it.
+    """
+    try:
+        info = find_packed(source, folder)
+        if info is not None and (info.bytes <= VERIFIED_BYTES or doubt_of(info.path).exists()):
+            open_packed(info.path).require_whole()
+            _doubted_no_more(info.path)
+    except DataError:
+        return None
+    return info
+
+
+def _doubted_no_more(path: Path) -> None:
+    with suppress(OSError):  # A store that cannot be written is told where something must be.
+        doubt_of(path).unlink(missing_ok=True)
+
+
 def pack(
     source: Source, folder: Path, progress: Progress | None = None, waiting: Callable[[], None] | None = None
 ) -> PackedInfo:
     """Decode a source into `<folder>/<fingerprint>.arrow`.
 
-    Of several callers at the same time one packs; the others wait and find it. A killed packing leaves its decoded
-    blocks in a hidden work folder there, and the next one of an unchanged source goes on with them.
+    A packed file that was cut or altered is replaced. Of several callers at the same time one packs; the others wait
+    and find it. A killed packing leaves its decoded blocks in a hidden work folder there, and the next one of an
+    unchanged source goes on with them.
 
     Args:
         source: What to pack.
@@ -98,9 +123,10 @@ def pack(
     """
     work = folder / f".{source.identity}{blocks.SUFFIX}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        share_with_group(folder)
         with _locked(folder, waiting):
-            found = find_packed(source, folder)
+            found = whole_packed(source, folder)
             if found is not None:
                 return found
             for left in folder.glob(".*.tmp"):
@@ -109,6 +135,7 @@ def pack(
             try:
                 items, notes = _read(source, folder, work, progress)
                 info = replace(write_packed(folder, source.name, items), name=source.name)
+                _doubted_no_more(info.path)
             except (OSError, SweepsError):
                 blocks.discard(work)
                 raise
@@ -174,10 +201,8 @@ def _check_room(source: Source, folder: Path, needed: int) -> None:
 
 @contextmanager
 def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
-    lock = folder / _LOCK
-    if lock.exists():
-        check_regular(lock)  # Opening a FIFO would wait for ever.
-    with open(lock, "a") as file:
+    with opened_to_append(folder / _LOCK) as file:
+        share_with_group(folder / _LOCK)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Given back by the system when the holder dies.
         except BlockingIOError:
@@ -223,6 +248,7 @@ def _write_index(folder: Path, entries: dict[str, str], notes: dict[str, list[st
             json.dump(content, file, indent=1, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
+        share_with_group(aside)
         os.replace(aside, folder / _INDEX)
     finally:
         aside.unlink(missing_ok=True)

@@ -8,15 +8,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from trainables.artifacts import share_with_group
+from trainables.data.block_digests import (
+    METADATA_KEY,
+    BlockDigests,
+    FileState,
+    about_crc,
+    block_crc,
+    columns_crc,
+    compared_blocks,
+    digests_of,
+    names_crc,
+    state_of,
+)
 from trainables.errors import DataError, UsageError
+from trainables.regular_files import check, opened
 
 FORMAT_VERSION = 1
 TRAIN, TEST = 0, 1
@@ -24,7 +40,8 @@ Split = Literal["train", "validation", "test"]
 
 _MAGIC = b"ARROW1\0\0"
 _METADATA_KEY = b"packed_images"
-_AGAIN = "Remove it, and the next run packs it again."
+_NAMED = re.compile(r"^[0-9a-f]{16}\.arrow\Z")
+_AGAIN = "The next run packs it again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +70,46 @@ class Packed:
     split: np.ndarray  # [N] uint8: 0 train, 1 test.
     info: PackedInfo
     pairs: np.ndarray | None = None  # [P, 4] int32: fold from 1, first item, second item, 1 if of the same class.
+    digests: BlockDigests | None = None  # None of arrays at hand, and of files that were packed before there were any.
+    state: FileState | None = None  # Of the file when it was opened; None of arrays at hand.
+
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
+        """Copies of images [n, C, H, W] uint8, the blocks of the file around them compared with their digests.
+
+        A block is compared once in a process for one state of the file. A file without digests is read whole for its
+        fingerprint, once too.
+
+        Raises:
+            DataError: If the file holds other pixels than were packed.
+        """
+        if self.state is not None and len(indices):
+            self._compare(np.unique(np.asarray(indices) // self._rows()))
+        return self.images[indices]
+
+    def require_whole(self) -> None:
+        """Compare every block of images, the labels and the names; raises as `pixels` does."""
+        if self.state is not None:
+            self._compare(range(-(-len(self.images) // self._rows())))
+            item_names(self.info.path)
+
+    def _rows(self) -> int:
+        """Images that are compared at once: a block, or all."""
+        return len(self.images) if self.digests is None else self.digests.rows
+
+    def _compare(self, numbers: Iterable[int]) -> None:
+        assert self.state is not None
+        rows = self._rows()
+        compared = compared_blocks(self.state, -(-len(self.images) // rows))
+        for number in numbers:
+            if compared[number]:
+                continue
+            if self.digests is not None:
+                whole = block_crc(self.images, rows, int(number)) == self.digests.blocks[number]
+            else:
+                whole = _fingerprint(self) == self.info.fingerprint
+            if not whole:
+                raise _altered(self.info.path)
+            compared[number] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +165,11 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
     path = folder / f"{marks}.arrow"
     if path.exists():
         try:
-            return read_info(path)
+            return open_packed(path, verify=True).info
         except DataError:
             pass  # Damaged, and what replaces it is at hand.
+        if path.is_dir():
+            raise DataError(f"{path} must be a file, but a folder is in the way. Remove it and run again.")
     count, channels, height, width = items.images.shape
     described = {
         "format": FORMAT_VERSION,
@@ -125,14 +184,17 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
     # The file states its own size, so that a cut one is known at once; the field has a fixed width, so that a
     # dry run can measure it.
     measured = pa.MockOutputStream()
-    _write_table(measured, items, {**described, "bytes": f"{0:020d}"})
+    digests = digests_of(items.images, items.labels, items.split, items.pairs, items.names, described)
+    _write_table(measured, items, {**described, "bytes": f"{0:020d}"}, digests)
     described["bytes"] = f"{measured.size():020d}"
+    digests = replace(digests, about=about_crc(described))
     aside = folder / f".{marks}.{os.getpid()}.tmp"
     try:
         with open(aside, "xb") as file:
-            _write_table(file, items, described)
+            _write_table(file, items, described, digests)
             file.flush()
             os.fsync(file.fileno())
+        share_with_group(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -140,7 +202,7 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
     return read_info(path)
 
 
-def _write_table(sink: Any, items: Items, described: dict[str, Any]) -> None:
+def _write_table(sink: Any, items: Items, described: dict[str, Any], digests: BlockDigests) -> None:
     count = len(items.labels)
     width = int(np.prod(items.images.shape[1:]))
     pixels = pa.FixedSizeBinaryArray.from_buffers(
@@ -156,7 +218,7 @@ def _write_table(sink: Any, items: Items, described: dict[str, Any]) -> None:
         columns["pairs"] = _pairs_column(items.pairs, count)
     schema = pa.schema(
         [(name, column.type) for name, column in columns.items()],
-        metadata={_METADATA_KEY: json.dumps(described).encode()},
+        metadata={_METADATA_KEY: json.dumps(described).encode(), METADATA_KEY: digests.to_json()},
     )
     batch = pa.record_batch(list(columns.values()), schema=schema)
     with pa.ipc.new_file(sink, schema) as writer:
@@ -201,8 +263,8 @@ def read_info(path: Path) -> PackedInfo:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
+        size = check(path).st_size
+        with opened(path) as file:
             magic = file.read(len(_MAGIC))
             if size == 0 or (_MAGIC.startswith(magic) and len(magic) < len(_MAGIC)):
                 raise _cut(path, size, None)
@@ -246,11 +308,39 @@ def read_info(path: Path) -> PackedInfo:
         raise _cut(path, size, info.bytes)
     if size > info.bytes or info.train_images + info.test_images != count:
         raise DataError(f"Packed data set {path} was altered: {size} bytes instead of {info.bytes}. {_AGAIN}")
+    if _NAMED.match(path.name) and path.stem != info.fingerprint:
+        raise DataError(f"Packed data set {path} was altered: it says that it is {info.fingerprint}. {_AGAIN}")
+    digests = _digests(metadata, count, path)
+    if digests is not None and digests.about != about_crc(described):
+        raise _altered(path)
     return info
 
 
+def _digests(metadata: Mapping[bytes, bytes], images: int, path: Path) -> BlockDigests | None:
+    """The digests in a schema, or None where a file was packed before there were any."""
+    content = metadata.get(METADATA_KEY)
+    if content is None:
+        return None
+    try:
+        return BlockDigests.from_json(content, images)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _foreign(path, f"its digests are damaged ({error!r})") from error
+
+
+def _altered(path: Path) -> DataError:
+    with suppress(OSError):
+        doubt_of(path).touch()
+        share_with_group(doubt_of(path))
+    return DataError(f"Packed data set {path} was altered: it no longer matches its fingerprint. {_AGAIN}")
+
+
+def doubt_of(path: Path) -> Path:
+    """The mark that a reader leaves beside a file that it found altered; the next to pack reads all of it first."""
+    return path.with_name(f".{path.name}.doubted")
+
+
 def _tail(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with opened(path) as file:
         file.seek(-6, os.SEEK_END)
         return file.read()
 
@@ -273,10 +363,13 @@ def open_packed(path: Path, *, verify: bool = False) -> Packed:
     info = read_info(path)
     count, shape = info.train_images + info.test_images, (info.channels, info.height, info.width)
     try:
+        state = state_of(path)
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         if reader.num_record_batches != 1:
             raise _foreign(info.path, f"it has {reader.num_record_batches} record batches instead of 1")
         batch = reader.get_batch(0)
+        batch.validate()  # Lengths that were altered would be read beyond the map.
+        digests = _digests(reader.schema.metadata, count, path)
         pixels = batch.column("image")
         if pixels.type != pa.binary(int(np.prod(shape))) or len(pixels) != count:
             raise _foreign(info.path, "its images have another size than it says")
@@ -287,11 +380,12 @@ def open_packed(path: Path, *, verify: bool = False) -> Packed:
         split = batch.column("split").to_numpy(zero_copy_only=True)
         pairs = None
         if info.pairs:
+            batch.column("pairs").validate(full=True)
             flat = batch.column("pairs").flatten().to_numpy(zero_copy_only=True)
             pairs = flat.reshape(info.pairs, 4)
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise DataError(f"Packed data set {info.path} is damaged ({error}). {_AGAIN}") from error
-    packed = Packed(images, labels, split, info, pairs)
+    packed = Packed(images, labels, split, info, pairs, digests, state)
     whole = (
         labels.dtype == np.int32
         and split.dtype == np.uint8
@@ -299,19 +393,31 @@ def open_packed(path: Path, *, verify: bool = False) -> Packed:
         and int((split == TRAIN).sum()) == info.train_images
         and int((split == TEST).sum()) == info.test_images
         and (pairs is None or _fit(pairs, count))
+        and (digests is None or digests.columns == columns_crc(labels, split, pairs))
     )
-    if not whole or (verify and fingerprint(images, labels, split, info.classes, pairs) != info.fingerprint):
-        raise DataError(f"Packed data set {info.path} was altered: it no longer matches its fingerprint. {_AGAIN}")
+    if not whole or (verify and _fingerprint(packed) != info.fingerprint):
+        raise _altered(info.path)
     return packed
+
+
+def _fingerprint(packed: Packed) -> str:
+    return fingerprint(packed.images, packed.labels, packed.split, packed.info.classes, packed.pairs)
 
 
 def item_names(path: Path) -> list[str]:
     """The short source name of each item, in the order of the images."""
     info = read_info(path)
     try:
-        return pa.ipc.open_file(pa.memory_map(str(info.path))).get_batch(0).column("name").to_pylist()
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        reader = pa.ipc.open_file(pa.memory_map(str(info.path)))
+        column = reader.get_batch(0).column("name")
+        column.validate(full=True)
+        names = column.to_pylist()
+    except (pa.ArrowException, KeyError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"Packed data set {info.path} is damaged ({error}). {_AGAIN}") from error
+    digests = _digests(reader.schema.metadata, info.train_images + info.test_images, info.path)
+    if digests is not None and digests.names != names_crc(names):
+        raise _altered(info.path)
+    return names
 
 
 def split_indices(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from trainables.errors import UsageError
+from trainables.regular_files import opened
 
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _ORDERS = ("<", ">", "=", "|")
@@ -156,7 +157,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
         UsageError: If it names anything but arrays, is cut short, or is no such dictionary.
     """
     try:
-        with open(path, "rb") as handle:
+        with opened(path) as handle:
             content = _ArraysOnly(handle, encoding="latin1").load()
         if isinstance(content, dict):
             return _arrays(content, {})

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.artifacts import explained, make_folder, read_json, sha256_of, share_with_group_from, write_atomically
 from trainables.errors import ArtifactError, UsageError
+from trainables.regular_files import opened
 from trainables.spec import PretrainedSpec
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         ArtifactError: If it has none.
     """
     try:
-        with open(path, "rb") as handle:
+        with opened(path) as handle:
             header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
         return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:

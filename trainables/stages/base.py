@@ -31,6 +31,7 @@ from trainables.errors import (
     DataError,
     DrainedError,
     LeaseLostError,
+    MachineError,
     NonFiniteError,
     NoParentError,
     SweepsError,
@@ -38,9 +39,12 @@ from trainables.errors import (
     is_disk_full,
 )
 from trainables.stages import STAGES
+from trainables.writable_files import opened_to_append
 
 # Trying again cannot help against these.
 HOPELESS = (NonFiniteError, DataError, UsageError, ArtifactError)
+# What lies on the disk or the machine is to blame, so the next run tries again by itself: it may be mended by then.
+MENDABLE = (DataError, ArtifactError, MachineError, OSError)
 LOST = "ProcessLost"
 LOSSES_ALLOWED = 3
 
@@ -102,8 +106,8 @@ class Context:
             return
         with contextlib.suppress(OSError):
             now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-            with open(self.log_file, "a", encoding="utf-8") as handle:
-                handle.write(f"{now} [{socket.gethostname()}:{os.getpid()}] {line}\n")
+            with opened_to_append(self.log_file) as handle:
+                handle.write(f"{now} [{socket.gethostname()}:{os.getpid()}] {line}\n".encode())
 
     def save(self, epoch: int, payload: bytes) -> None:
         """Keep a checkpoint of `epoch`; then leave if the run is being drained.
@@ -174,6 +178,11 @@ def verdict(failures: list[dict[str, Any]]) -> str | None:
     return None
 
 
+def is_mendable(failure: Mapping[str, Any]) -> bool:
+    """Whether what went wrong may be mended by the next run: something on the disk or of the machine."""
+    return bool(failure.get("mendable", failure.get("type") in {kind.__name__ for kind in MENDABLE}))
+
+
 def begin(order: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
     """The attempt an order of the engine describes; see `attempt`."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -220,8 +229,7 @@ def attempt(
         failure = describe_failure(error, 0)
         context.log(failure["traceback"])
         # Other runs ask the same store for this stage, and their copies may be whole: nothing about it is hopeless.
-        store.write_failure(key, failure | {"hopeless": False})
-        yield {"outcome": "failed", "message": signature(failure), "epoch": 0}
+        yield _told(store, key, failure | {"hopeless": False}, 0)
         return
     spec = specs.spec_from(kind, plain)
     cores = CoreLocks(spec.threads)
@@ -300,19 +308,27 @@ def attempt(
         if is_disk_full(error):
             yield {"outcome": "disk_full", "message": failure["message"], "epoch": epoch}
             return
-        try:
-            store.write_failure(key, failure)
-        except Exception as second:
-            if is_disk_full(second):
-                yield {"outcome": "disk_full", "message": str(second), "epoch": epoch}
-                return
-            raise
-        yield {"outcome": "failed", "message": signature(failure), "epoch": epoch}
+        # On a disk that cannot be written the lease looks held as long as this process lives; the engine must know.
+        unreleased = 0 if lease is None or lease.release() or not lease.is_mine() else lease.number
+        yield _told(store, key, failure, epoch) | {"unreleased": unreleased}
     finally:
         if lease is not None:
             lease.release()
         cores.release()
         context.lease = None
+
+
+def _told(store: Store, key: str, failure: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """Keep a failure in the store and return the outcome; what the store refuses travels with it to the engine."""
+    outcome = {"outcome": "failed", "message": signature(failure), "epoch": epoch}
+    try:
+        store.write_failure(key, failure)
+    except Exception as error:
+        if is_disk_full(error):
+            return {"outcome": "disk_full", "message": str(error), "epoch": epoch}
+        brief = {name: value for name, value in failure.items() if name != "traceback"}
+        return outcome | {"unwritten": brief | {"refused": str(error)}}
+    return outcome
 
 
 def tidy() -> None:
@@ -335,6 +351,7 @@ def describe_failure(error: BaseException, epoch: int) -> dict[str, Any]:
         "epoch": epoch,
         "time": time.time(),
         "hopeless": isinstance(error, HOPELESS),
+        "mendable": isinstance(error, MENDABLE),
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }

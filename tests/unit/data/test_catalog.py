@@ -87,15 +87,41 @@ def test_a_damaged_index_costs_only_time(tmp_path, content):
     assert catalog.pack(source, tmp_path) == info == catalog.find_packed(source, tmp_path)
 
 
-def test_a_removed_file_is_packed_again_and_a_cut_one_is_told(tmp_path):
+def test_a_removed_a_cut_and_an_altered_file_are_packed_again(tmp_path):
     source = catalog.locate("digits", data_root=None)
     info = catalog.pack(source, tmp_path)
+    whole = info.path.read_bytes()
     info.path.unlink()
     assert catalog.find_packed(source, tmp_path) is None
     assert catalog.pack(source, tmp_path) == info
     os.truncate(info.path, 5000)
     with pytest.raises(DataError, match="was cut: 5000 of"):
-        catalog.pack(source, tmp_path)
+        catalog.find_packed(source, tmp_path)
+    assert catalog.pack(source, tmp_path) == info
+    with open(info.path, "r+b") as file:
+        file.seek(len(whole) // 2)
+        file.write(bytes(8192))
+    assert catalog.find_packed(source, tmp_path) == info, "its size tells nothing"
+    assert catalog.whole_packed(source, tmp_path) is None
+    assert catalog.pack(source, tmp_path) == info
+    assert info.path.read_bytes() == whole
+    assert names(tmp_path) == [".lock", info.path.name, "index.json"]
+
+
+def test_a_large_file_is_read_before_a_run_only_when_a_reader_found_it_altered(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "VERIFIED_BYTES", 1000)
+    source = catalog.locate("digits", data_root=None)
+    info = catalog.pack(source, tmp_path)
+    with open(info.path, "r+b") as file:
+        file.seek(info.bytes // 2)
+        file.write(bytes(8192))
+    assert catalog.whole_packed(source, tmp_path) == info
+    packed = open_packed(info.path)
+    with pytest.raises(DataError):
+        packed.pixels(np.arange(len(packed.labels)))
+    assert catalog.whole_packed(source, tmp_path) is None
+    assert catalog.pack(source, tmp_path) == info
+    assert catalog.whole_packed(source, tmp_path) == info
 
 
 def test_what_a_killed_packer_left_is_cleared(tmp_path):
@@ -170,7 +196,7 @@ def test_a_disk_with_too_little_room_is_refused_before_decoding(tmp_path, monkey
 
 def test_a_target_that_is_a_file_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match="File exists"):
+    with pytest.raises(MachineError, match="must be a folder, but a file"):
         catalog.pack(catalog.locate("digits", data_root=None), tmp_path / "file")
 
 

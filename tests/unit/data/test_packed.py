@@ -1,11 +1,14 @@
 import dataclasses
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from trainables.data import block_digests
 from trainables.data import packed as packed_module
 from trainables.data.packed import (
     TEST,
@@ -73,7 +76,7 @@ def test_the_fingerprint_of_a_known_array_never_changes():
 def test_a_cut_file_is_told_from_others(make_packed, keep):
     path = make_packed().info.path
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"was cut: .* Remove it, and the next run packs it again\.$"):
+    with pytest.raises(DataError, match=r"was cut: .* The next run packs it again\.$"):
         open_packed(path)
 
 
@@ -84,16 +87,109 @@ def test_a_longer_file_is_told(make_packed):
         open_packed(path)
 
 
+def altered(path: Path, what: bytes, by: int = 1, at: int = 0) -> None:
+    """Change one byte of the file where `what` lies; its size and its times of change tell nothing."""
+    content = bytearray(path.read_bytes())
+    content[bytes(content).index(what) + at] ^= by
+    with open(path, "r+b") as file:
+        file.write(content)
+
+
 def test_altered_pixels_are_found_when_verifying(make_packed):
     packed = make_packed()
-    content = bytearray(packed.info.path.read_bytes())
-    place = bytes(content).index(packed.images[3].tobytes())
-    content[place] ^= 1
-    altered = packed.info.path.with_name("altered.arrow")
-    altered.write_bytes(content)
-    open_packed(altered)
+    altered(packed.info.path, packed.images[3].tobytes())
+    open_packed(packed.info.path)
     with pytest.raises(DataError, match="no longer matches its fingerprint"):
-        open_packed(altered, verify=True)
+        open_packed(packed.info.path, verify=True)
+
+
+def test_altered_pixels_are_found_by_who_reads_them_and_by_nobody_else(make_packed, monkeypatch):
+    monkeypatch.setattr(block_digests, "BLOCK_BYTES", 10 * 16)
+    packed = make_packed()
+    assert packed.digests is not None and packed.digests.rows == 10 and len(packed.digests.blocks) == 7
+    altered(packed.info.path, packed.images[33].tobytes())
+    again = open_packed(packed.info.path)
+    np.testing.assert_array_equal(again.pixels(np.array([29, 40])), packed.images[[29, 40]])
+    for indices in (np.array([30]), np.array([69, 39])):
+        with pytest.raises(DataError, match="no longer matches its fingerprint"):
+            again.pixels(indices)
+    with pytest.raises(DataError):
+        again.require_whole()
+    assert packed_module.doubt_of(packed.info.path).exists()
+
+
+def test_each_block_is_compared_once_for_one_state_of_the_file(make_packed, monkeypatch):
+    counted = []
+    count = packed_module.block_crc
+    monkeypatch.setattr(packed_module, "block_crc", lambda *words: counted.append(words[2]) or count(*words))
+    monkeypatch.setattr(block_digests, "BLOCK_BYTES", 10 * 16)
+    path = make_packed().info.path
+    for _ in range(3):
+        open_packed(path).pixels(np.arange(0, 70, 2))
+    assert sorted(counted) == list(range(7))
+    os.utime(path, ns=(1, 1))
+    open_packed(path).pixels(np.array([5]))
+    assert sorted(counted) == [0, *range(7)]
+
+
+def test_a_file_packed_before_there_were_digests_is_compared_by_its_fingerprint(make_packed, monkeypatch):
+    monkeypatch.setattr(packed_module, "METADATA_KEY", b"unknown yet")
+    packed = make_packed()
+    monkeypatch.undo()
+    packed = open_packed(packed.info.path)
+    assert packed.digests is None
+    assert len(packed.pixels(np.array([0, 69]))) == 2
+    packed.require_whole()
+    altered(packed.info.path, packed.images[3].tobytes())
+    with pytest.raises(DataError, match="no longer matches its fingerprint"):
+        open_packed(packed.info.path).pixels(np.array([69]))
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "at"),
+    [
+        pytest.param(np.arange(3, dtype="<i4").repeat([40, 20, 10]).tobytes(), 1, 8, id="a label"),
+        pytest.param(b"class 1", 1, 0, id="a class name"),
+        pytest.param(b'"columns"', 1, 1, id="the digests"),
+    ],
+)
+def test_altered_labels_names_and_descriptions_are_found_when_opening(make_packed, what, by, at):
+    path = make_packed().info.path
+    altered(path, what, by, at)
+    with pytest.raises(DataError, match="The next run packs it again"):
+        open_packed(path)
+
+
+def test_an_altered_item_name_is_found_by_who_reads_names(make_packed):
+    path = make_packed().info.path
+    altered(path, b"item 0item 1")
+    open_packed(path)
+    with pytest.raises(DataError, match="no longer matches"):
+        packed_module.item_names(path)
+
+
+def test_a_file_under_the_name_of_another_is_told(make_packed):
+    path = make_packed().info.path
+    other = path.with_name("0123456789abcdef.arrow")
+    path.rename(other)
+    with pytest.raises(DataError, match="it says that it is"):
+        open_packed(other)
+
+
+@pytest.mark.parametrize("bit", range(0, 2400, 97))
+def test_whatever_bit_is_flipped_the_file_is_refused_or_gives_what_was_packed(make_packed, bit):
+    packed = make_packed()
+    images, labels = packed.images.copy(), packed.labels.copy()
+    content = bytearray(packed.info.path.read_bytes())
+    content[(bit * len(content)) // 2400] ^= 1 << (bit % 8)
+    packed.info.path.write_bytes(content)
+    try:
+        again = open_packed(packed.info.path)
+        pixels = again.pixels(np.arange(len(labels)))
+    except DataError:
+        return
+    np.testing.assert_array_equal(pixels, images)
+    np.testing.assert_array_equal(again.labels, labels)
 
 
 @pytest.mark.parametrize("content", [b"not arrow at all", b"ARROW1\0\0 and then noise" * 9, b"\xff" * 50])
@@ -192,9 +288,8 @@ def test_altered_pairs_are_found(tmp_path):
     content = path.read_bytes()
     place = content.index(PAIRS.tobytes())
     (tmp_path / "fold.arrow").write_bytes(content[:place] + b"\x07" + content[place + 1 :])
-    open_packed(tmp_path / "fold.arrow")
     with pytest.raises(DataError, match="no longer matches its fingerprint"):
-        open_packed(tmp_path / "fold.arrow", verify=True)
+        open_packed(tmp_path / "fold.arrow")
     (tmp_path / "item.arrow").write_bytes(content[: place + 4] + b"\x09" + content[place + 5 :])
     with pytest.raises(DataError, match="was altered"):
         open_packed(tmp_path / "item.arrow")
