@@ -445,12 +445,22 @@ def _conduct(
         if retry_failed:
             _forget_all(store, before)
         listener = SampledCells(
-            resolved, data["fingerprint"], graph, store, run.journal, run.id, _recording(projector), on_cells
+            resolved,
+            data["fingerprint"],
+            graph,
+            store,
+            run.journal,
+            run.id,
+            _recording(projector),
+            on_cells,
+            known=before,
+            say=say,
         )
     else:
         graph, trials, cells = _write_grid(ready, run, content, before, retry_failed=retry_failed)
         projector = Projector(run, study.name, data["name"], store, graph)
-        listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, _recording(projector))
+        record = _recording(projector)
+        listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, record, say=say)
     known_failures(graph, store)
     trained, halted, drained, warned = 0, "", False, False
     unfinished = not (graph.finished and listener.exhausted())

@@ -58,7 +58,7 @@ DOORS = {
         "sweeps/machines.py",
         "slurm/ray_cluster.py",
     ),
-    "optuna": ("sweeps/sampling.py",),
+    "optuna": ("sweeps/sampling.py", "sweeps/journal_repair.py"),
     "submitit": ("slurm/submit.py",),
     "seaborn": ("analysis/figures*.py", "analysis/theme.py"),
     "matplotlib": ("analysis/figures*.py", "analysis/theme.py"),
