@@ -245,7 +245,7 @@ def submit_run(
     found.orders = _orders(found.ready.request, place, run.path, chosen_profiles(request))
     driver = run.drive(known_dead=dead_driver(run))
     try:
-        found.finished = conduct.write_plan(found.ready, run, retry_failed=retry_failed)
+        found.finished = conduct.write_plan(found.ready, run, retry_failed=retry_failed, say=say)
         if found.finished:
             return found
         with cluster_errors():

@@ -20,13 +20,13 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, own, plan, provenance, teachers
+from sweeps import forecast, needs, own, plan, provenance, run_file, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
-from trainables.artifacts import Store, make_folder, read_json, write_atomically
+from trainables.artifacts import Store, make_folder, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
@@ -423,7 +423,7 @@ def _conduct(
     from sweeps.projection import Projector
     from sweeps.sampling import GridCells, SampledCells
 
-    before = read_json(run.path / "run.json") or {}
+    before = _before(run, say)
     revision = provenance.revision()
     if machine is None:
         run.stop_file.unlink(
@@ -528,9 +528,18 @@ def _conduct(
     return outcome
 
 
-def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool) -> bool:
+def _before(run: RunFolder, say: Say) -> dict[str, Any]:
+    """What run.json says before it is written anew; a damaged one is kept beside, and what is whole in it used."""
+    content, harm = run_file.salvaged(run.path)
+    if harm:
+        copy = run_file.keep_copy(run.path)
+        say(f"run.json of {run.id} was damaged: {harm}. It is written anew; as it was it is kept as {copy.name}.")
+    return content
+
+
+def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool, say: Say) -> bool:
     """Write what will be done into the run's folder, for jobs that begin later; true when nothing is left to do."""
-    before = read_json(run.path / "run.json") or {}
+    before = _before(run, say)
     content = describe(ready, run, before, provenance.revision())
     if ready.study.sampled:
         run.write(content)
@@ -694,10 +703,12 @@ def fresh_report(run: RunFolder) -> Any:
 
     Raises:
         NothingToReport: If no trial is finished.
+        MachineError: If run.json is missing or damaged.
     """
     from analysis.errors import NothingToReport as Nothing
     from analysis.report import write_report
 
+    run.read()
     try:
         return write_report(run.path, run.path / "report")
     except Nothing as error:

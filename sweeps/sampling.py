@@ -88,7 +88,7 @@ def cell_value(store: Store, keys: Iterable[str], metric: str = "score") -> floa
         found = store.get(key).metrics
         # Artifacts of earlier versions know accuracy only.
         value = found.get("validation_score", found.get("validation_top1")) if metric == "score" else found.get(metric)
-        if value is None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
             return None
         values.append(float(value))
     return statistics.fmean(values) if values else None

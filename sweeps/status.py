@@ -165,7 +165,7 @@ def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[st
         if keys[-1] not in present or len(keys) < 2:
             whole[cell] = False
             continue
-        with contextlib.suppress(ArtifactError):
+        with contextlib.suppress(ArtifactError, TypeError, ValueError):
             found = store.get(keys[-2]).metrics
             value = found.get("validation_score", found.get("validation_top1"))
             if value is not None:
