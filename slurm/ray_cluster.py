@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import socket
 import stat
@@ -44,6 +45,18 @@ class Head:
     address: str
     attempt: str
     host: str = ""
+
+
+def _is_submission(entry: Any) -> bool:
+    """Whether an entry of submissions.json is one: whatever else a damaged disk says there is passed over."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("role"), str)
+        and isinstance(entry.get("ids"), list)
+        and all(isinstance(each, str) and re.fullmatch(r"[0-9]+(_[0-9]+)?", each) for each in entry["ids"])
+        and isinstance(entry.get("profile"), dict)
+        and isinstance(entry["profile"].get("name"), str)
+    )
 
 
 class Meeting:
@@ -134,9 +147,9 @@ class Meeting:
 
     def submissions(self) -> list[dict[str, Any]]:
         """What was submitted for this run, oldest first: role, profile, ids, nodes, time."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             value = json.loads((self.folder / "submissions.json").read_bytes())
-            return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+            return [entry for entry in value if _is_submission(entry)] if isinstance(value, list) else []
         return []
 
     def jobs(self, *roles: str) -> list[str]:
