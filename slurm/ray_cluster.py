@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slurm import devices
 from slurm.errors import ClusterError
 from slurm.guard import descendants, processes
 
@@ -344,17 +345,11 @@ class NodeOffer:
 
 def offer(interface: str | None = None) -> NodeOffer:
     """What this job was given, from SLURM's variables; never more than that."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len([part for part in gpus.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]) if gpus else 0
-    if gpus is None and os.environ.get("SLURM_GPUS_ON_NODE", "").isdigit():
-        count = int(os.environ["SLURM_GPUS_ON_NODE"])
-    cpus = next(
-        (int(v) for n in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE") if (v := os.environ.get(n, "")).isdigit()), 1
-    )
-    memory = os.environ.get("SLURM_MEM_PER_NODE", "")
-    return NodeOffer(
-        cpus, count, int(memory) << 20 if memory.isdigit() and int(memory) else None, node_address(interface)
-    )
+    gpus = os.environ.get(devices.VISIBLE)
+    count = len(devices.named(gpus)) if gpus is not None else devices.number("SLURM_GPUS_ON_NODE")
+    cpus = max(1, devices.number("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", default=1))
+    memory = devices.number("SLURM_MEM_PER_NODE")
+    return NodeOffer(cpus, count, memory << 20 if memory else None, node_address(interface))
 
 
 class WorkerNode:

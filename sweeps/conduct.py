@@ -20,6 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
+from slurm import devices
 from sweeps import forecast, needs, own, plan, provenance, run_file, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
@@ -307,12 +308,7 @@ def _room(folder: Path, needed: float, what: str) -> None:
 
 def find_gpus() -> int:
     """GPUs of this machine, without torch; `CUDA_VISIBLE_DEVICES` counts."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    with contextlib.suppress(OSError):
-        return len(os.listdir("/proc/driver/nvidia/gpus"))
-    return 0
+    return devices.here()
 
 
 @dataclass
@@ -465,9 +461,10 @@ def _conduct(
     trained, halted, drained, warned = 0, "", False, False
     unfinished = not (graph.finished and listener.exhausted())
     if unfinished and train:
-        from sweeps import engine
+        from sweeps import engine, temp_room
         from sweeps.progress import Progress
 
+        temp_room.check()
         gpus = request.gpus if request.gpus is not None else find_gpus()
         slots = _slots(request)
         where = (

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from slurm import devices
 from slurm.ray_cluster import OBJECT_STORE_BYTES, Meeting, environment, node_address, show_proof
 from trainables.errors import MachineError
 
@@ -84,6 +85,7 @@ def token_file(folder: Path) -> Path:
 
 def _export(more: Mapping[str, str]) -> None:
     paths = [str(ROOT), *[p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != str(ROOT)]]
+    devices.tidy()
     os.environ.update(TUNE | dict(more) | {"PYTHONPATH": os.pathsep.join(paths)})
 
 
