@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from slurm import queue
+from slurm import devices, queue
 from slurm.errors import ClusterError
 from slurm.guard import Guard
 from slurm.ray_cluster import Head, Meeting, WorkerNode, check_head, offer
@@ -310,7 +310,7 @@ class Worker(Job):
         refused = ""
         silent: Head | None = None
         strangers = 0  # Answers in a row that were none of a Ray head.
-        limit = float(os.environ.get("SWEEPS_HEAD_WAIT_SECONDS", HEAD_WAIT_SECONDS))
+        limit = devices.seconds("SWEEPS_HEAD_WAIT_SECONDS", HEAD_WAIT_SECONDS)
         while True:
             why = self._leave(meeting, signals, is_over)
             if why is not None:

@@ -367,12 +367,36 @@ def _sbatch(extra: Mapping[str, Any], **parameters: Any) -> dict[str, Any]:
 
 def folders() -> list[Path]:
     """Where profiles are searched, first wins: $SWEEPS_PROFILES, the project's, the user's, the shipped ones."""
-    named = [Path(part).expanduser() for part in os.environ.get("SWEEPS_PROFILES", "").split(os.pathsep) if part]
+    named = [Path(os.path.expanduser(part)) for part in _named_folders()]
     config = os.environ.get("XDG_CONFIG_HOME", "")
     # The XDG standard has relative folders ignored.
     user = Path(config) if os.path.isabs(config) else Path(os.path.expanduser("~")) / ".config"
     rooms = [*named, Path(".sweeps/profiles"), user / "sweeps" / "profiles", Path(__file__).with_suffix("")]
     return [Path(os.path.abspath(room)) for room in rooms]
+
+
+def of_project(name: str) -> str:
+    """What to tell who uses that profile when a file of the working folder stands for it, "" when none does.
+
+    Its shell lines run on the nodes, and whoever made the folder may be another person.
+    """
+    files = _files(name)
+    room = Path(os.path.abspath(".sweeps/profiles"))
+    named = [Path(os.path.abspath(os.path.expanduser(part))) for part in _named_folders()]
+    if not files or files[0].parent != room or room in named:
+        return ""
+    others = [file for file in files[1:] if file.parent != room]
+    replaced = f", in place of {others[0]}" if others else ""
+    try:
+        lines = load(name).setup_lines()
+    except ClusterUsageError:
+        return ""  # Who loads it is told.
+    shell = "; its jobs begin with: " + " && ".join(lines) if lines else ""
+    return f"Profile '{name}' is the working folder's own, {files[0]}{replaced}{shell}."
+
+
+def _named_folders() -> list[str]:
+    return [part for part in os.environ.get("SWEEPS_PROFILES", "").split(os.pathsep) if part]
 
 
 def _files(name: str) -> list[Path]:

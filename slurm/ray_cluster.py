@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import socket
 import stat
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slurm import devices
 from slurm.errors import ClusterError
 from slurm.guard import descendants, processes
 from slurm.regular_files import read_bytes
@@ -45,6 +47,18 @@ class Head:
     address: str
     attempt: str
     host: str = ""
+
+
+def _is_submission(entry: Any) -> bool:
+    """Whether an entry of submissions.json is one: whatever else a damaged disk says there is passed over."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("role"), str)
+        and isinstance(entry.get("ids"), list)
+        and all(isinstance(each, str) and re.fullmatch(r"[0-9]+(_[0-9]+)?", each) for each in entry["ids"])
+        and isinstance(entry.get("profile"), dict)
+        and isinstance(entry["profile"].get("name"), str)
+    )
 
 
 class Meeting:
@@ -135,9 +149,9 @@ class Meeting:
 
     def submissions(self) -> list[dict[str, Any]]:
         """What was submitted for this run, oldest first: role, profile, ids, nodes, time."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             value = json.loads(read_bytes(self.folder / "submissions.json"))
-            return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+            return [entry for entry in value if _is_submission(entry)] if isinstance(value, list) else []
         return []
 
     def jobs(self, *roles: str) -> list[str]:
@@ -332,17 +346,11 @@ class NodeOffer:
 
 def offer(interface: str | None = None) -> NodeOffer:
     """What this job was given, from SLURM's variables; never more than that."""
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len([part for part in gpus.split(",") if part.strip() not in ("", "-1", "NoDevFiles")]) if gpus else 0
-    if gpus is None and os.environ.get("SLURM_GPUS_ON_NODE", "").isdigit():
-        count = int(os.environ["SLURM_GPUS_ON_NODE"])
-    cpus = next(
-        (int(v) for n in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE") if (v := os.environ.get(n, "")).isdigit()), 1
-    )
-    memory = os.environ.get("SLURM_MEM_PER_NODE", "")
-    return NodeOffer(
-        cpus, count, int(memory) << 20 if memory.isdigit() and int(memory) else None, node_address(interface)
-    )
+    gpus = os.environ.get(devices.VISIBLE)
+    count = len(devices.named(gpus)) if gpus is not None else devices.number("SLURM_GPUS_ON_NODE")
+    cpus = max(1, devices.number("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", default=1))
+    memory = devices.number("SLURM_MEM_PER_NODE")
+    return NodeOffer(cpus, count, memory << 20 if memory else None, node_address(interface))
 
 
 class WorkerNode:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurm import queue
+from slurm import answer, queue
 from slurm.errors import ClusterError
 from slurm.jobs import Job
 from slurm.profiles import Profile
@@ -38,6 +38,10 @@ class Order:
     after: str | None = None  # Id of a job that must have started.
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    def name(self, run: str) -> str:
+        """The job's name in SLURM."""
+        return f"{self.role}-{run}"[:200]
+
     def sbatch(self, run: str) -> dict[str, Any]:
         """Keyword arguments of `submitit.SlurmExecutor.update_parameters`."""
         found = self.profile.driver_sbatch() if self.role == "driver" else self.profile.sbatch()
@@ -45,7 +49,7 @@ class Order:
         if self.after:
             further["dependency"] = f"after:{self.after}"
         return found | {
-            "job_name": f"{self.role}-{run}"[:200],
+            "job_name": self.name(run),
             "nodes": self.nodes,
             "ntasks_per_node": 1,
             "stderr_to_stdout": True,
@@ -116,6 +120,11 @@ def _executor(meeting: Meeting, order: Order, code: Path) -> Any:
         def affinity(cls) -> int:
             return 2
 
+        @staticmethod
+        def _get_job_id_from_submission_command(string: bytes | str) -> str:
+            text = string.decode(errors="replace") if isinstance(string, bytes) else string
+            return answer.job_id_of(text, order.name(meeting.run), meeting.jobs())
+
     try:
         python = shlex.quote(order.profile.python) if order.profile.python else None
         # A driver may be warned and requeued as often as its work takes.
@@ -154,7 +163,7 @@ def submit(meeting: Meeting, order: Order, code: Path) -> list[str]:
     """Submit an order and note it; the ids of its jobs.
 
     Raises:
-        ClusterError: With SLURM's words, if it refuses.
+        ClusterError: With SLURM's words, if it refuses; `UnclearError` if nobody knows whether it took the job.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -163,7 +172,14 @@ def submit(meeting: Meeting, order: Order, code: Path) -> list[str]:
         try:
             with executor.batch():
                 submitted = [executor.submit(job) for job in order.jobs]
+        except answer.UnclearError as error:
+            raise answer.not_known(order.name(meeting.run), str(error), meeting.folder) from None
         except (FailedJobError, FailedSubmissionError, OSError) as error:
+            status = getattr(error.__cause__, "returncode", None)
+            if isinstance(error, FailedJobError) and answer.is_unsure(str(error), status):
+                shown = " ".join(str(error).split())[-300:] or f"exit {status}"
+                why = f"sbatch failed with the {order.role} job of profile '{order.profile.name}': {shown}."
+                raise answer.not_known(order.name(meeting.run), why, meeting.folder) from None
             said = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)[-500:]]
             raise ClusterError(
                 f"SLURM refused the {order.role} job of profile '{order.profile.name}': {' '.join(said)[:600]}. "

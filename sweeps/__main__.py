@@ -1,6 +1,17 @@
-"""`python -m sweeps`."""
+"""`python -m sweeps`, and the script of that name."""
 
-from sweeps.cli import main
+from typing import NoReturn
+
+from sweeps import origins
+
+
+def main() -> NoReturn:
+    """Run the command line; before anything else is imported, the working folder is taken off the path."""
+    origins.forget_working_folder()
+    from sweeps import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

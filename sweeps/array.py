@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from slurm import devices
 from slurm.temp import private_temp
 from sweeps.engine import EngineState, StageQueue
 from sweeps.graph import OPEN, StageGraph, StageNode
@@ -156,14 +157,13 @@ class TaskMachine(LocalMachine):
     @classmethod
     def given(cls, slots: int) -> TaskMachine:
         """By SLURM's variables; GPUs that the task was not given are not used."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        visible = os.environ.get(devices.VISIBLE)
         if visible is None:
-            count = os.environ.get("SLURM_GPUS_ON_NODE", "")
-            devices = [str(number) for number in range(int(count))] if count.isdigit() else []
+            found = [str(number) for number in range(devices.number("SLURM_GPUS_ON_NODE"))]
         else:
-            devices = [d.strip() for d in visible.split(",") if d.strip() not in ("", "-1", "NoDevFiles")]
-        memory = os.environ.get("SLURM_MEM_PER_NODE", "")
-        return cls(slots, devices, float(int(memory) << 20) if memory.isdigit() else None)
+            found = devices.named(visible)
+        memory = devices.number("SLURM_MEM_PER_NODE")
+        return cls(slots, found, float(memory << 20) if memory else None)
 
     def room(self, needs: Mapping[str, float]) -> int:
         """How many such stages this task holds at once."""

@@ -191,6 +191,7 @@ def drive(path: str, store: str) -> None:
 @click.option("--store", required=True)
 def work(path: str, store: str) -> None:
     """One task of an array, inside its job."""
+    from slurm import devices
     from slurm.jobs import SOME_FAILED
     from sweeps.array import work as begin
     from sweeps.clusters import request_of
@@ -198,8 +199,8 @@ def work(path: str, store: str) -> None:
 
     folder = find_run(Place.of(None, store), path)
     place = Place(folder.path.parent, Place.of(None, store).store)
-    slots = int(os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or 1)
-    task = int(os.environ.get("SLURM_ARRAY_TASK_ID") or 0)
+    slots = max(1, devices.number("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", default=1))
+    task = devices.number("SLURM_ARRAY_TASK_ID")
     code = begin(folder, request_of(folder, folder.read()), place, slots=slots, task=task)
     raise click.exceptions.Exit(SOME_FAILED if code == 1 else code)
 

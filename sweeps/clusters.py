@@ -6,15 +6,17 @@ Needs neither torch nor ray here. What the jobs do is in `slurm/`; what they dri
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from slurm import answer, queue
 from slurm import profiles as slurm_profiles
-from slurm import queue
 from slurm.errors import ClusterError
 from slurm.jobs import ArrayTask, Driver, Gang, Worker
 from slurm.profiles import Profile
@@ -103,10 +105,19 @@ def chosen_profiles(request: Request) -> list[tuple[Profile, int]]:
     found = []
     for word, number in zip(words, counts, strict=True):
         with cluster_errors():
-            found.append((slurm_profiles.load(word.partition(":")[0], request.slurm), number or WORKERS))
+            name = word.partition(":")[0]
+            found.append((slurm_profiles.load(name, request.slurm), number or WORKERS))
+            _announce(slurm_profiles.of_project(name))
     if request.on == "slurm-gang" and len(found) > 1:
         raise UsageError("--on slurm-gang is one job, so it takes one --profile; --on slurm takes several.")
     return found
+
+
+@functools.cache
+def _announce(sentence: str) -> None:
+    """Say once that a profile is the working folder's: its lines of shell run on the nodes."""
+    if sentence:
+        print(sentence, file=sys.stderr)
 
 
 def fitting_profiles(ready: Prepared, profiles: Sequence[tuple[Profile, int]]) -> None:
@@ -245,7 +256,7 @@ def submit_run(
     found.orders = _orders(found.ready.request, place, run.path, chosen_profiles(request))
     driver = run.drive(known_dead=dead_driver(run))
     try:
-        found.finished = conduct.write_plan(found.ready, run, retry_failed=retry_failed)
+        found.finished = conduct.write_plan(found.ready, run, retry_failed=retry_failed, say=say)
         if found.finished:
             return found
         with cluster_errors():
@@ -285,6 +296,13 @@ def _submit_orders(found: Submission, meeting: Meeting, code: Path) -> None:
 
 def _refuse_a_second_submission(run: RunFolder, meeting: Meeting) -> None:
     living = [job for job in queue.of(meeting.jobs()) if job.living]
+    strays = answer.settle(meeting.folder, meeting.jobs)
+    if strays:
+        names = sorted({job.name for job in strays})
+        raise UsageError(
+            f"{run.id} may be in the queue already: sbatch did not say what became of {', '.join(names)}, and "
+            f"{', '.join(job.id for job in strays[:5])} bear that name. End them with `scancel --me --name={','.join(names)}`."
+        )
     if living:
         shown = ", ".join(job.id for job in living[:5])
         raise UsageError(

@@ -20,14 +20,15 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, own, plan, provenance, teachers
+from slurm import devices
+from sweeps import forecast, needs, own, plan, provenance, run_file, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
 from sweeps.reporting import fresh_report
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
-from trainables.artifacts import Store, make_folder, read_json, write_atomically
+from trainables.artifacts import Store, make_folder, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
@@ -320,12 +321,7 @@ def _room(folder: Path, needed: float, what: str) -> None:
 
 def find_gpus() -> int:
     """GPUs of this machine, without torch; `CUDA_VISIBLE_DEVICES` counts."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    with contextlib.suppress(OSError):
-        return len(os.listdir("/proc/driver/nvidia/gpus"))
-    return 0
+    return devices.here()
 
 
 @dataclass
@@ -436,7 +432,7 @@ def _conduct(
     from sweeps.projection import Projector
     from sweeps.sampling import GridCells, SampledCells
 
-    before = read_json(run.path / "run.json") or {}
+    before = _before(run, say)
     revision = provenance.revision()
     if machine is None:
         run.stop_file.unlink(
@@ -458,19 +454,30 @@ def _conduct(
         if retry_failed:
             _forget_all(store, before)
         listener = SampledCells(
-            resolved, data["fingerprint"], graph, store, run.journal, run.id, _recording(projector), on_cells
+            resolved,
+            data["fingerprint"],
+            graph,
+            store,
+            run.journal,
+            run.id,
+            _recording(projector),
+            on_cells,
+            known=before,
+            say=say,
         )
     else:
         graph, trials, cells = _write_grid(ready, run, content, before, retry_failed=retry_failed)
         projector = Projector(run, study.name, data["name"], store, graph)
-        listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, _recording(projector))
+        record = _recording(projector)
+        listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, record, say=say)
     known_failures(graph, store)
     trained, halted, drained, warned = 0, "", False, False
     unfinished = not (graph.finished and listener.exhausted())
     if unfinished and train:
-        from sweeps import engine
+        from sweeps import engine, temp_room
         from sweeps.progress import Progress
 
+        temp_room.check()
         gpus = request.gpus if request.gpus is not None else find_gpus()
         slots = _slots(request)
         where = (
@@ -532,9 +539,18 @@ def _conduct(
     return outcome
 
 
-def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool) -> bool:
+def _before(run: RunFolder, say: Say) -> dict[str, Any]:
+    """What run.json says before it is written anew; a damaged one is kept beside, and what is whole in it used."""
+    content, harm = run_file.salvaged(run.path)
+    if harm:
+        copy = run_file.keep_copy(run.path)
+        say(f"run.json of {run.id} was damaged: {harm}. It is written anew; as it was it is kept as {copy.name}.")
+    return content
+
+
+def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool, say: Say) -> bool:
     """Write what will be done into the run's folder, for jobs that begin later; true when nothing is left to do."""
-    before = read_json(run.path / "run.json") or {}
+    before = _before(run, say)
     content = describe(ready, run, before, provenance.revision())
     if ready.study.sampled:
         run.write(content)

@@ -6,12 +6,12 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
 
 from slurm import queue
+from sweeps import temp_room
 from sweeps.conduct import LEAST_FREE_BYTES, find_gpus
 from sweeps.provenance import PACKAGES
 from sweeps.runs import Place
@@ -56,9 +56,8 @@ def examine(place: Place) -> list[dict[str, str]]:
         kind = _file_system(at)
         if kind in NETWORK:
             row("warn", f"{name}: on {kind}, which shows files late and locks slowly; a parallel file system is better")
-    temp = tempfile.gettempdir()
-    free = shutil.disk_usage(temp).free
-    row("ok" if free > LEAST_FREE_BYTES else "FAIL", f"temporary folder {temp}, {free / 1e9:.1f} GB free")
+    for state, message in temp_room.rows():
+        row(state, message)
     try:
         locks = cores.CoreLocks(1)
         taken = locks.try_take()
@@ -66,9 +65,6 @@ def examine(place: Place) -> list[dict[str, str]]:
         row("ok" if taken else "warn", "cores can be taken" if taken else "all cores are in use by other runs of yours")
     except (OSError, SweepsError) as error:
         row("FAIL", str(error))
-    shm = Path("/dev/shm")
-    if shm.exists() and shutil.disk_usage(shm).free < 100e6:
-        row("FAIL", "/dev/shm has less than 100 MB free; Ray keeps its objects there")
     if shutil.which("sbatch"):
         why = queue.missing()
         row("warn" if why else "ok", f"SLURM cannot be used: {why}" if why else "SLURM answers")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from slurm import devices
 from slurm.ray_cluster import OBJECT_STORE_BYTES, Meeting, environment, node_address, show_proof
 from trainables.errors import MachineError
 
@@ -84,6 +85,7 @@ def token_file(folder: Path) -> Path:
 
 def _export(more: Mapping[str, str]) -> None:
     paths = [str(ROOT), *[p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p != str(ROOT)]]
+    devices.tidy()
     os.environ.update(TUNE | dict(more) | {"PYTHONPATH": os.pathsep.join(paths)})
 
 
@@ -172,23 +174,43 @@ class ClusterMachine:
 
 def _init(temp: Path, address: str, has: Mapping[str, float]) -> None:
     try:
-        import ray
-
-        ray.init(
-            num_cpus=int(has["CPU"]),
-            num_gpus=int(has["GPU"]),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(temp / "r"),  # Ray opens its folder to everybody; ours around it stays closed.
-            _node_ip_address=address,
-            configure_logging=True,
-        )
+        # Ray puts the folder it is started in first on the path of every worker; ours holds no modules.
+        with _inside(temp):
+            _ray_init(temp, address, has)
     except Exception as error:
         raise MachineError(
             f"Ray must start on this machine, but: {str(error)[:500]}. `python -m sweeps doctor` looks for the reason."
         ) from error
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in a folder, then where we were, also if that was removed meanwhile and has no name any more."""
+    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.fchdir(before)
+    finally:
+        os.close(before)
+
+
+def _ray_init(temp: Path, address: str, has: Mapping[str, float]) -> None:
+    import ray
+
+    ray.init(
+        num_cpus=int(has["CPU"]),
+        num_gpus=int(has["GPU"]),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=str(temp / "r"),  # Ray opens its folder to everybody; ours around it stays closed.
+        _node_ip_address=address,
+        configure_logging=True,
+    )
 
 
 def shut_down() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sweeps.graph import StageGraph, StageNode
 from sweeps.runs import RunFolder
 from trainables import spec as specs
 from trainables.artifacts import Artifact, Store
+from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
@@ -44,7 +46,21 @@ class Projector:
         if node.role not in IN_RECORDS or node.state not in STATUS:
             return
         artifact = self.store.get(node.key) if node.state == "done" else None
-        write_record(self.path(node), self.row(node, artifact))
+        try:
+            row = self.row(node, artifact)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise self._unusable(node, error) from error
+        try:
+            write_record(self.path(node), row)
+        except (pa.ArrowException, ValueError) as error:
+            raise self._unusable(node, error) from error
+
+    def _unusable(self, node: StageNode, error: Exception) -> ArtifactError:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return ArtifactError(
+            f"Artifact {node.key} (stage '{node.role}') cannot be recorded, as its content is damaged: {first[:200]}. "
+            f"Remove it with `python -m sweeps store discard {node.key}`; the next run makes it again."
+        )
 
     def path(self, node: StageNode) -> Path:
         """Where the record of a stage lies; what failed and later succeeds replaces its own file."""
@@ -56,7 +72,11 @@ class Projector:
         written = 0
         for node in self.graph.in_state(*STATUS):
             if node.key not in listed or node.state != "done":
-                self.write(node)
+                try:
+                    self.write(node)
+                except ArtifactError as error:
+                    sys.stderr.write(f"{error}\n")  # One damaged stage must not keep the others from the page.
+                    continue
                 written += 1
         return written
 

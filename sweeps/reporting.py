@@ -13,10 +13,12 @@ def fresh_report(run: RunFolder) -> Any:
 
     Raises:
         NothingToReport: If no trial is finished.
+        MachineError: If run.json is missing or damaged.
     """
     from analysis.errors import NothingToReport as Nothing
     from analysis.report import write_report
 
+    run.read()
     try:
         return write_report(run.path, run.path / "report")
     except Nothing as error:

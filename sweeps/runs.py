@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweeps import run_file
 from trainables.artifacts import Lease, LeaseObserver, Store, make_folder, read_json, write_atomically
 from trainables.errors import MachineError, UsageError, did_you_mean
 
@@ -92,19 +92,17 @@ class RunFolder:
         """What run.json says.
 
         Raises:
-            MachineError: If it is missing or unreadable.
+            MachineError: If it is missing, unreadable or damaged.
         """
-        found = read_json(self.path / "run.json")
-        if found is None:
-            raise MachineError(
-                f"{self.path} has no readable run.json, so it cannot be read as a run. "
-                "`python -m sweeps run STUDY` makes one; the store keeps what was trained."
-            )
-        return found
+        return run_file.read(self.path)
 
     def is_readable(self) -> bool:
         """Whether run.json can be read."""
-        return read_json(self.path / "run.json") is not None
+        try:
+            self.read()
+        except MachineError:
+            return False
+        return True
 
     def exists(self) -> bool:
         """Whether there is a run here."""
@@ -112,7 +110,7 @@ class RunFolder:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_atomically(self.path / "run.json", json.dumps(dict(content), indent=1))
+        write_atomically(self.path / "run.json", run_file.text_of(content))
 
     def driver(self) -> dict[str, Any] | None:
         """Who drives the run: content of the highest driver lock, or None."""

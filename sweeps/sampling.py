@@ -7,59 +7,34 @@ seeds and tell the mean of the validation metric. What was asked and never told 
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
+import itertools
 import logging
-import os
 import statistics
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sweeps.graph import StageGraph, StageNode
+from sweeps.journal_repair import CELL, POINT, Say, Sources, StampedBackend, mend
 from sweeps.plan import Cell, Pinned, Planner, Resolved, Trial, examples
+from trainables import regular_files
 from trainables import spec as specs
 from trainables.artifacts import Store
+from trainables.errors import SweepsError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _log = logging.getLogger(__name__)
-CELL = "cell"
-
-
-def mend_journal(path: Path) -> int:
-    """Make a journal readable after a kill; only the run's one driver may. Returns the bytes cut off.
-
-    A half line followed by a further write would be unreadable for ever, and a lock left behind would be waited for.
-    """
-    for lock in path.parent.glob(f"{path.name}.lock*"):
-        with contextlib.suppress(OSError):
-            lock.unlink()
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return 0
-    good = 0
-    for line in content.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            json.loads(line)
-        except ValueError:
-            break
-        good += len(line)
-    if good < len(content):
-        with open(path, "r+b") as handle:
-            handle.truncate(good)
-            handle.flush()
-            os.fsync(handle.fileno())
-    return len(content) - good
+SUBSETS_TRIED = 6  # Seeds of a cell up to which every subset may be what its value was the mean of.
 
 
 def open_study(
@@ -69,6 +44,8 @@ def open_study(
     sampler: optuna.samplers.BaseSampler | None = None,
     prune: int = 0,
     objectives: tuple[str, ...] = ("score",),
+    say: Say = _log.warning,
+    sources: Sources | None = None,
 ) -> optuna.Study:
     """The Optuna study of a run.
 
@@ -78,16 +55,30 @@ def open_study(
         sampler: For sampled studies.
         prune: Epochs of the first rung of successive halving; 0 means no pruning.
         objectives: The first is to be large, the others small.
+        say: Told what was mended, in words.
+        sources: What else knows the trials of a sampled study.
     """
-    mend_journal(path)
-    storage = JournalStorage(JournalFileBackend(str(path.absolute())))
+    directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in objectives[1:])]
+    mend(path, name, directions, say, sources)
+    storage = JournalStorage(StampedBackend(path.absolute()))
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if prune:
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=prune, reduction_factor=3)
-    directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in objectives[1:])]
-    return optuna.create_study(
-        storage=storage, study_name=name, directions=directions, load_if_exists=True, sampler=sampler, pruner=pruner
-    )
+    # Where there is one it is loaded: creating it again would add a line each time.
+    if all(each.study_name != name for each in storage.get_all_studies()):
+        storage.create_new_study(directions, name)
+    return optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
+
+
+def pruned_in_records(records: Path) -> frozenset[str]:
+    """Cells of which the records say that they were pruned; a record that cannot be read says nothing."""
+    cells: set[str] = set()
+    for path in sorted(records.glob("*.parquet")):
+        with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+            regular_files.check(path)
+            table = pq.read_table(path, columns=["cells", "status"]).to_pylist()
+            cells.update(cell for row in table if row["status"] == "pruned" for cell in row["cells"] or ())
+    return frozenset(cells)
 
 
 def cell_value(store: Store, keys: Iterable[str], metric: str = "score") -> float | None:
@@ -97,7 +88,7 @@ def cell_value(store: Store, keys: Iterable[str], metric: str = "score") -> floa
         found = store.get(key).metrics
         # Artifacts of earlier versions know accuracy only.
         value = found.get("validation_score", found.get("validation_top1")) if metric == "score" else found.get(metric)
-        if value is None:
+        if not isinstance(value, int | float) or isinstance(value, bool):
             return None
         values.append(float(value))
     return statistics.fmean(values) if values else None
@@ -116,6 +107,8 @@ class GridCells:
         journal: Path,
         name: str,
         on_stage: Callable[[StageNode], None],
+        *,
+        say: Say = _log.warning,
     ) -> None:
         self.resolved, self.graph, self.store = resolved, graph, store
         self.cells = {cell.id: cell for cell in cells}
@@ -127,7 +120,7 @@ class GridCells:
         for trial in trials:
             self._open.setdefault(trial.cell, set()).add(trial.stages[self._last])
             self._measured.setdefault(trial.cell, []).append(trial.stages[recipe.measured(trial.stages)])
-        self.study = open_study(journal, name)
+        self.study = open_study(journal, name, say=say)
         self._known = {
             (t.user_attrs.get(CELL), t.user_attrs.get("seeds")) for t in self.study.get_trials(deepcopy=False)
         }
@@ -210,6 +203,8 @@ class SampledCells:
         on_cells: Callable[[list[Cell], list[Trial]], None],
         *,
         grow: bool = True,
+        known: Mapping[str, Any] | None = None,
+        say: Say = _log.warning,
     ) -> None:
         self.resolved, self.graph, self.store, self.grow = resolved, graph, store, grow
         self.planner = Planner(resolved, fingerprint)
@@ -223,7 +218,8 @@ class SampledCells:
         self._cell_of: dict[int, Cell] = {}
         self._present = store.keys()
         epochs = self._epochs = self._scout_epochs()
-        probe = open_study(journal, name, objectives=resolved.objectives)
+        sources = self._sources(known or {}, journal.parent / "records")
+        probe = open_study(journal, name, objectives=resolved.objectives, say=say, sources=sources)
         # A sampler seeded alike after every restart would draw the first cells again.
         seed = int(specs.short_hash({"run": name, "asked": len(probe.get_trials(deepcopy=False))}), 16)
         with warnings.catch_warnings():
@@ -245,7 +241,48 @@ class SampledCells:
         spec = made[self.recipe.measured(made)]
         return int(getattr(spec, "epochs", 1))
 
-    def _space(self, trial: optuna.trial.Trial) -> dict[str, Any]:
+    def _sources(self, known: Mapping[str, Any], records: Path) -> Sources:
+        """What a damaged journal is repaired from: run.json as it was, the store, the records."""
+        points = {str(cell["id"]): cell["parameters"] for cell in known.get("cells", ())}
+
+        def cell_id(point: Mapping[str, Any]) -> str | None:
+            try:
+                cell = self.resolved.cell(point)
+                self.planner.keys(cell, self.resolved.seeds[0])
+            except (SweepsError, TypeError, ValueError, KeyError):
+                return None  # A flipped bit made a value that no stage could have.
+            return cell.id
+
+        def values(cell: str) -> list[list[float]]:
+            seeds = sorted({*self.resolved.seeds, *(t["seed"] for t in known.get("trials", ()) if t["cell"] == cell)})
+            measured = {seed: found for seed in seeds if (found := self._measurements(points.get(cell), seed))}
+            groups: Iterable[tuple[int, ...]] = [tuple(measured)[:count] for count in range(1, len(measured) + 1)]
+            if len(measured) <= SUBSETS_TRIED:
+                groups = itertools.chain.from_iterable(
+                    itertools.combinations(measured, count) for count in range(1, len(measured) + 1)
+                )
+            return [
+                [statistics.fmean(each) for each in zip(*(measured[s] for s in group), strict=True)] for group in groups
+            ]
+
+        pruned = functools.cache(functools.partial(pruned_in_records, records))
+        return Sources(cell_id, self._space, values, points, pruned)
+
+    def _measurements(self, point: Mapping[str, Any] | None, seed: int) -> list[float]:
+        """What the finished stage of a cell and seed measured, by objective; empty without one."""
+        if point is None:
+            return []
+        keys = self.planner.keys(self.resolved.cell(point), seed)
+        key = keys[self.recipe.measured(keys)]
+        if key not in self._present:
+            return []
+        try:
+            found = [cell_value(self.store, [key], metric) for metric in self.resolved.objectives]
+        except SweepsError:
+            return []
+        return [value for value in found if value is not None] if None not in found else []
+
+    def _space(self, trial: Any) -> dict[str, Any]:
         assert self.resolved.space is not None
         return self.resolved.space(Pinned(trial, self.resolved.pinned))
 
@@ -255,8 +292,8 @@ class SampledCells:
             if frozen.state == TrialState.RUNNING:
                 handle = optuna.trial.Trial(self.study, frozen._trial_id)
                 self._expand(handle)  # Suggesting again gives the values that were drawn.
-            elif CELL in frozen.user_attrs:
-                cell = self.resolved.cell(frozen.user_attrs["point"], frozen.number)
+            elif CELL in frozen.user_attrs and POINT in frozen.user_attrs:
+                cell = self.resolved.cell(frozen.user_attrs[POINT], frozen.number)
                 self._cell_of[frozen.number] = cell
                 self._announce(cell, [Trial(cell.id, s, self.planner.keys(cell, s)) for s in self.resolved.seeds])
                 self._reopen(frozen, cell)
@@ -280,7 +317,7 @@ class SampledCells:
     def _expand(self, handle: optuna.trial.Trial) -> None:
         cell = self.resolved.cell(self._space(handle), handle.number)
         handle.set_user_attr(CELL, cell.id)
-        handle.set_user_attr("point", dict(cell.point))
+        handle.set_user_attr(POINT, dict(cell.point))
         self._handles[handle.number] = handle
         self._cell_of[handle.number] = cell
         self._open[handle.number] = dict.fromkeys(self.resolved.seeds)

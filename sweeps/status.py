@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sweeps import journal
 from sweeps.runs import RunFolder
 from trainables.artifacts import Lease, LeaseObserver, Store, read_json
 from trainables.errors import ArtifactError
@@ -151,19 +152,7 @@ def _pruned_cells(run: RunFolder, content: dict[str, Any]) -> set[str]:
     """Cells that Optuna pruned, read from the journal as text: importing optuna would take longer than the rest."""
     if not content.get("sampled"):
         return set()
-    import json
-
-    cells: dict[int, str] = {}
-    pruned: set[int] = set()
-    with contextlib.suppress(OSError):
-        for line in run.journal.read_bytes().splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                if "user_attr" in entry and "cell" in entry["user_attr"]:
-                    cells[entry["trial_id"]] = entry["user_attr"]["cell"]
-                elif entry.get("op_code") == 6 and entry.get("state") == 2:  # Its state was set to pruned.
-                    pruned.add(entry["trial_id"])
-    return {cells[number] for number in pruned if number in cells}
+    return journal.pruned_cells(run.journal)
 
 
 def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[str, Any] | None:
@@ -176,7 +165,7 @@ def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[st
         if keys[-1] not in present or len(keys) < 2:
             whole[cell] = False
             continue
-        with contextlib.suppress(ArtifactError):
+        with contextlib.suppress(ArtifactError, TypeError, ValueError):
             found = store.get(keys[-2]).metrics
             value = found.get("validation_score", found.get("validation_top1"))
             if value is not None:

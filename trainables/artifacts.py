@@ -188,7 +188,7 @@ class Lease:
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
                 head, _, tail = name.rpartition(".")
-                if head == prefix and tail.isdigit():
+                if head == prefix and tail.isascii() and tail.isdigit() and len(tail) < 16:
                     found.append(int(tail))
         return sorted(found)
 

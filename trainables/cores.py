@@ -29,7 +29,20 @@ def available() -> int:
 def folder() -> Path:
     """The lock files of this user on this machine; `SWEEPS_CORES_DIR` moves them."""
     chosen = os.environ.get("SWEEPS_CORES_DIR")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"sweeps-cores-{os.getuid()}"
+    if chosen:
+        return Path(chosen)
+    try:
+        place = tempfile.gettempdir()
+    except OSError:  # It tries to write, and found no folder with room.
+        place = "/tmp"
+    return Path(place) / f"sweeps-cores-{os.getuid()}"
+
+
+def _unusable(place: Path, error: OSError) -> MachineError:
+    return MachineError(
+        f"The lock files of the cores must be writable in {place}, but: {error.strerror}. "
+        "Free space there, or set SWEEPS_CORES_DIR to another folder of yours."
+    )
 
 
 class CoreLocks:
@@ -43,18 +56,25 @@ class CoreLocks:
         """Take all the cores wanted, or none.
 
         Raises:
-            MachineError: If the folder of the locks belongs to somebody else.
+            MachineError: If the folder of the locks belongs to somebody else, or cannot be written.
         """
         if self._held:
             return True
         place = folder()
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = place.stat()
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = place.stat()
+        except OSError as error:
+            raise _unusable(place, error) from error
         if owner.st_uid != os.getuid() or stat.S_ISLNK(place.lstat().st_mode):
             raise MachineError(f"{place} must belong to you, but does not. Set SWEEPS_CORES_DIR to another folder.")
         # By the numbers of the kernel: two jobs of ours on one machine that were given different cores do not meet.
         for core in numbers():
-            handle = os.open(place / f"core-{core}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                handle = os.open(place / f"core-{core}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            except OSError as error:
+                self.release()
+                raise _unusable(place, error) from error
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._held.append(handle)

@@ -59,7 +59,7 @@ DOORS = {
         "sweeps/machines.py",
         "slurm/ray_cluster.py",
     ),
-    "optuna": ("sweeps/sampling.py",),
+    "optuna": ("sweeps/sampling.py", "sweeps/journal_repair.py"),
     "submitit": ("slurm/submit.py",),
     "seaborn": ("analysis/figures_library.py",),
     "matplotlib": ("analysis/figures_library.py",),

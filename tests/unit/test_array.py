@@ -45,7 +45,7 @@ class Array:
         request = Request(study, "tiny", "digits", settings=list(settings), on="slurm-array")
         ready = prepare(request, self.place, lambda line: None)
         self.run = run_folder(ready, self.place, None)
-        assert not write_plan(ready, self.run, retry_failed=False)
+        assert not write_plan(ready, self.run, retry_failed=False, say=print)
 
     def task(self, slots: int = 1) -> subprocess.Popen[str]:
         """One more task."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +24,9 @@ from sweeps.graph import StageGraph
 from sweeps.machines import LocalMachine
 from sweeps.plan import Cell, Resolved, Trial, build_graph, resolve
 from sweeps.runs import RunFolder
-from sweeps.sampling import GridCells, SampledCells, mend_journal, open_study
+from sweeps.sampling import GridCells, SampledCells, open_study
 from trainables.artifacts import Store
+from trainables.errors import MachineError
 from trainables.recipes import SLEEP
 
 NAME = "made-up-study-0123abcd"
@@ -56,8 +59,10 @@ class Run:
         seeds: int | None = None,
         trials: int | None = None,
         slots: int = 1,
+        known: dict[str, Any] | None = None,
     ) -> None:
         self.store = store
+        self.said: list[str] = []
         self.resolved: Resolved = resolve(made, seeds=seeds, trials=trials)
         self.run = RunFolder(folder / "runs" / NAME)
         self.run.prepare()
@@ -72,6 +77,8 @@ class Run:
             NAME,
             lambda node: None,
             lambda cells, trials: self.announced.append((list(cells), list(trials))),
+            known=known,
+            say=self.said.append,
         )
         self.state = EngineState(self.graph, LocalMachine(slots))
         self.queue = StageQueue(self.state, store, self.run, self.cells, revision="")
@@ -144,28 +151,42 @@ def journal(nasty_path: Path) -> Path:
 def test_a_journal_whose_last_line_was_cut_is_mended_and_readable(journal: Path, cut: int) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole[:-cut])
-    lost = mend_journal(journal)
-    assert 0 < lost < len(whole)
+    said: list[str] = []
+    made = open_study(journal, NAME, say=said.append)
     assert journal.read_bytes() == b"".join(whole.splitlines(keepends=True)[:-1])
-    open_study(journal, NAME).add_trial(optuna.trial.create_trial(value=0.3))
+    assert said == []  # Every kill may leave one.
+    assert os.listdir(journal.parent) == [journal.name]
+    made.add_trial(optuna.trial.create_trial(value=0.3))
     assert read(journal)[-1].value == 0.3
 
 
-@pytest.mark.parametrize("tail", [b'{"op', b"\0\0\0\n", b"\xff\xfe\n", b'{"a": 1}\n{"b": '])
-def test_garbage_at_the_end_is_cut_off(journal: Path, tail: bytes) -> None:
+@pytest.mark.parametrize("tail", [b"\0\0\0\n", b"\xff\xfe\n", b'{"a": 1}\n{"b": ', b"[]\n", b"[" * 100_000 + b"\n"])
+def test_garbage_at_the_end_goes_with_a_word_and_a_copy(journal: Path, tail: bytes) -> None:
     good = journal.read_bytes()
     journal.write_bytes(good + tail)
-    assert mend_journal(journal) > 0
-    assert journal.read_bytes().startswith(good)
-    assert mend_journal(journal) == 0
-    assert all(line.endswith(b"}\n") for line in journal.read_bytes().splitlines(keepends=True))
-
-
-def test_a_whole_journal_is_left_as_it_is(journal: Path) -> None:
+    said: list[str] = []
+    made = open_study(journal, NAME, say=said.append)
+    assert [trial.value for trial in made.get_trials()] == [0.1, 0.2]
+    assert len(said) == 1
+    assert "optuna.journal.damaged-1" in said[0]
+    assert journal.with_name("optuna.journal.damaged-1").read_bytes() == good + tail
     before = journal.read_bytes()
-    assert mend_journal(journal) == 0
+    open_study(journal, NAME, say=said.append)
     assert journal.read_bytes() == before
-    assert mend_journal(journal.with_name("none")) == 0
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "link to a device"])
+def test_what_is_no_file_in_the_journals_place_is_refused_in_words(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "optuna.journal"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(MachineError, match="optuna.journal must be a readable file.*Move away"):
+        open_study(path, NAME)
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "half released"])
@@ -584,3 +605,144 @@ def test_a_cell_whose_stages_lack_an_objective_is_told_as_failed(begin: Callable
     run = begin(pareto())
     run.to_the_end()  # These artifacts say nothing of multiply-adds.
     assert {trial.state for trial in run.frozen()} == {TrialState.FAIL}
+
+
+# Damaged journals.
+
+
+def told(run: Run) -> list[tuple[Any, ...]]:
+    """What the journal says of each trial, as far as answers rest on it."""
+    return [(t.state, t.values, t.params, t.user_attrs["cell"], t.user_attrs["point"]) for t in run.frozen()]
+
+
+def run_file(run: Run) -> dict[str, Any]:
+    """What run.json says of cells and trials, as JSON has it."""
+    cells, trials = run.announced[-1]
+    said = {
+        "cells": [{"id": cell.id, "parameters": dict(cell.point)} for cell in cells],
+        "trials": [vars(trial) for trial in trials],
+    }
+    return dict(json.loads(json.dumps(said)))
+
+
+def without_stamps(journal: Path) -> None:
+    """The journal as an earlier version wrote it."""
+    lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    plain = [{key: value for key, value in line.items() if key != "stamp"} for line in lines]
+    journal.write_bytes(b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in plain))
+
+
+@pytest.mark.parametrize("stamps", [True, False])
+def test_a_flipped_bit_anywhere_in_a_finished_runs_journal_changes_nothing_that_was_told(
+    begin: Callable[..., Run], stamps: bool
+) -> None:
+    first = begin(trials=3, seeds=2)
+    first.to_the_end()
+    journal, before, known = first.run.journal, told(first), run_file(first)
+    if not stamps:
+        without_stamps(journal)
+    whole = journal.read_bytes()
+    draw = random.Random(7)
+    for _ in range(60):
+        bit = draw.randrange(8 * len(whole))
+        hurt = bytearray(whole)
+        hurt[bit // 8] ^= 1 << bit % 8
+        journal.write_bytes(hurt)
+        again = begin(trials=3, seeds=2, known=known)
+        assert again.next() == "FINISHED", bit
+        assert again.trained == [], bit
+        assert sorted(told(again), key=str) == sorted(before, key=str), bit
+        assert not stamps or len(again.said) == 1, bit
+
+
+@pytest.mark.parametrize(
+    "harm", ["doubled", "lost", "moved", "first lost", "empty", "gone", "half gone", "of another run"]
+)
+@pytest.mark.parametrize("stamps", [True, False])
+def test_lines_doubled_lost_or_moved_and_a_journal_emptied_change_nothing_that_was_told(
+    begin: Callable[..., Run], harm: str, stamps: bool
+) -> None:
+    first = begin(trials=3, seeds=2)
+    first.to_the_end()
+    journal, before, known = first.run.journal, told(first), run_file(first)
+    if not stamps:
+        without_stamps(journal)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    creation = next(n for n, line in enumerate(lines) if n > 5 and b'"op_code":4' in line)
+    for at in [creation, creation + 1, creation + 2, 3, len(lines) - 1]:
+        hurt = list(lines)
+        if harm == "doubled":
+            hurt.insert(at, hurt[at])
+        elif harm == "lost":
+            del hurt[at]
+        elif harm == "moved":
+            hurt[at - 1], hurt[at] = hurt[at], hurt[at - 1]
+        elif harm == "first lost":
+            del hurt[0]
+        elif harm == "half gone":
+            del hurt[at:]
+        elif harm == "of another run":
+            hurt[0] = json.dumps(json.loads(hurt[0]) | {"study_name": "another"}).encode() + b"\n"
+        else:
+            hurt = []
+        journal.write_bytes(b"".join(hurt))
+        if harm == "gone":
+            journal.unlink()
+        again = begin(trials=3, seeds=2, known=known)
+        assert again.next() == "FINISHED"
+        assert again.trained == []
+        assert sorted(told(again), key=str) == sorted(before, key=str)
+    if harm in ("empty", "gone", "first lost"):
+        assert len(again.said) == 1
+
+
+def test_a_value_that_a_flipped_bit_made_another_number_is_told_again_from_the_store(begin: Callable[..., Run]) -> None:
+    first = begin(trials=2, seeds=2)
+    first.to_the_end()
+    before, known = told(first), run_file(first)
+    without_stamps(first.run.journal)
+    text = first.run.journal.read_text()
+    value = json.dumps(before[0][1])
+    assert value in text.replace(" ", "")
+    first.run.journal.write_text(text.replace(value, "[0.999]"))
+    again = begin(trials=2, seeds=2, known=known)
+    assert told(again) == before
+    assert "completed from run.json and the store" in again.said[0]
+
+
+def test_a_value_told_for_fewer_seeds_than_the_store_has_is_no_damage(begin: Callable[..., Run]) -> None:
+    begin(trials=2, seeds=1).to_the_end()
+    more = begin(trials=2, seeds=3)
+    more.to_the_end()
+    before, known = told(more), run_file(more)
+    without_stamps(more.run.journal)
+    again = begin(trials=2, seeds=3, known=known)
+    assert told(again) == before
+    assert again.said == []
+
+
+def test_without_run_json_what_the_journals_other_lines_say_is_kept(begin: Callable[..., Run]) -> None:
+    first = begin(trials=3, seeds=1)
+    first.to_the_end()
+    before = told(first)
+    lines = first.run.journal.read_bytes().splitlines(keepends=True)
+    states = [n for n, line in enumerate(lines) if b'"op_code":6' in line]
+    lines[states[1]] = lines[states[1]].replace(b'"op_code":6', b'"op_code":V')
+    first.run.journal.write_bytes(b"".join(lines))
+    again = begin(trials=3, seeds=1)
+    assert again.next() == "FINISHED"  # The trial is open in the journal, and all its stages are in the store.
+    assert told(again) == before
+
+
+def test_tools_of_optuna_may_append_to_a_journal_with_stamps(begin: Callable[..., Run]) -> None:
+    first = begin(trials=1, seeds=1)
+    first.to_the_end()
+    storage = JournalStorage(JournalFileBackend(str(first.run.journal)))
+    study_id = storage.get_study_id_from_name(NAME)
+    storage.set_study_user_attr(study_id, "note", "looked at")
+    more = begin(trials=2, seeds=1, known=run_file(first))
+    more.to_the_end()
+    again = begin(trials=2, seeds=1, known=run_file(more))
+    assert again.next() == "FINISHED"
+    assert first.said + more.said + again.said == []
+    assert len(told(again)) == 2

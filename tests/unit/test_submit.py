@@ -10,13 +10,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slurm import queue, submit
+from slurm import answer, queue, submit
 from slurm.errors import ClusterError
 from slurm.jobs import ArrayTask, Driver, Gang, Worker
 from slurm.profiles import Profile, load
@@ -24,7 +24,7 @@ from slurm.ray_cluster import Meeting
 from slurm.submit import ROOMS, Order, note, script, setup_lines, snapshot
 from sweeps import clusters, provenance
 from sweeps.conduct import Request
-from sweeps.runs import Place
+from sweeps.runs import Place, RunFolder
 from trainables.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -317,6 +317,133 @@ def test_a_refused_submission_is_said_in_slurms_words_and_not_noted(
         submit.submit(meeting, order(jobs=1), tmp_path)
     assert meeting.submissions() == []
     assert dict(os.environ) == before
+
+
+ANSWERS = {
+    "Submitted batch job 123": "123",
+    "Submitted batch job 123 on cluster north": "123",
+    "123": "123",
+    "123;north": "123",
+    "site: job 5 of 10 this week\nSubmitted batch job 123\nsite: see job 7": "123",
+    "lua: partition gpu has 4 nodes\n123": "123",
+    "lua: 2 hours left of your account\n123;north\n": "123",
+    "Your job 123 has been queued": "123",
+    "SUBMITTED BATCH JOB 123": "123",
+    "": None,
+    "ok": None,
+    "job 5, job 6": None,
+    "Stapelverarbeitungsauftrag 123 eingereicht": None,  # The queue is asked.
+    "12345678901234567890123": None,
+}
+
+
+@pytest.mark.parametrize("said", ANSWERS)
+def test_every_accepted_form_of_sbatchs_answer_names_the_job(said: str) -> None:
+    assert answer.job_id_in(said) == ANSWERS[said]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """An sbatch that answers as told, and a queue that shows one job where `waits` names it."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+
+    def make(sbatch: str, waits: tuple[str, str] | None = None, queue_fails: bool = False) -> Path:
+        fields = [waits[0], "PENDING", "Priority", "", "N/A", "0:00", "1:00", waits[0], waits[1]] if waits else []
+        shown = "\x1e" + "\x1f".join(fields) + "\n" if waits else ""
+        (tmp_path / "shown").write_text(shown)
+        squeue = (
+            "echo 'Unable to contact slurm controller' >&2; exit 1" if queue_fails else f"cat '{tmp_path / 'shown'}'"
+        )
+        texts = {"sbatch": sbatch, "squeue": squeue, "scancel": f"echo \"$@\" >> '{tmp_path / 'cancelled'}'"}
+        for name, text in texts.items():
+            (bin / name).write_text(f"#!/bin/sh\n{text}\n")
+            (bin / name).chmod(0o755)
+        return tmp_path / "cancelled"
+
+    monkeypatch.setenv("PATH", f"{bin}:{os.environ['PATH']}")
+    return make
+
+
+@pytest.mark.parametrize("said", ["77", "77;north", "lua: note\nSubmitted batch job 77\nlua: bye"])
+def test_a_job_is_noted_whatever_form_the_answer_has(
+    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path], said: str
+) -> None:
+    cluster(f"printf '%s\\n' '{said}'")
+    assert submit.submit(meeting, order("driver", 1), tmp_path) == ["77"]
+    assert meeting.jobs() == ["77"]
+
+
+def test_an_answer_without_an_id_is_looked_up_in_the_queue_by_the_jobs_name(
+    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]
+) -> None:
+    cluster("echo 'Auftrag eingereicht'", ("77", "driver-run-a"))
+    assert submit.submit(meeting, order("driver", 1), tmp_path) == ["77"]
+
+
+@pytest.mark.parametrize(
+    "failure", ["echo 'Socket timed out on send/recv operation' >&2; exit 1", "kill -9 $$", "echo ok"]
+)
+def test_a_submission_of_unknown_outcome_is_not_called_refused(
+    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path], failure: str
+) -> None:
+    cancelled = cluster(failure)
+    with pytest.raises(answer.UnclearError, match="not known.*squeue --me --name=driver-run-a") as caught:
+        submit.submit(meeting, order("driver", 1), tmp_path)
+    assert "refused" not in str(caught.value)
+    assert meeting.submissions() == []
+    assert answer.unclear(meeting.folder) == ["driver-run-a"]
+    assert not cancelled.exists()
+    # It shows up late: nothing is submitted beside it.
+    cluster(failure, ("78", "driver-run-a"))
+    with pytest.raises(UsageError, match="78 bear that name.*scancel --me --name=driver-run-a"):
+        clusters._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
+    cluster(failure)
+    clusters._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
+    assert answer.unclear(meeting.folder) == []
+
+
+def test_a_job_that_a_failed_sbatch_left_in_the_queue_is_taken_back(
+    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]
+) -> None:
+    cancelled = cluster("echo 'Socket timed out on send/recv operation' >&2; exit 1", ("79", "worker-run-a"))
+    with pytest.raises(answer.UnclearError, match="was cancelled \\(job 79\\). Give the command again"):
+        submit.submit(meeting, order("worker", 2), tmp_path)
+    assert cancelled.read_text().split() == ["79"]
+    assert answer.unclear(meeting.folder) == []
+
+
+def test_a_queue_that_cannot_be_asked_is_said_too(
+    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]
+) -> None:
+    cluster("kill -9 $$", queue_fails=True)
+    with pytest.raises(answer.UnclearError, match="cannot be asked.*squeue --me --name=driver-run-a"):
+        submit.submit(meeting, order("driver", 1), tmp_path)
+    assert answer.unclear(meeting.folder) == ["driver-run-a"]
+
+
+def test_a_plain_refusal_is_one(meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]) -> None:
+    cluster("echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2; exit 1")
+    with pytest.raises(ClusterError, match="SLURM refused the driver job .*Invalid partition"):
+        submit.submit(meeting, order("driver", 1), tmp_path)
+    assert answer.unclear(meeting.folder) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b'[{"role": 3}]',
+        b'[{"role": "driver", "ids": ["x; rm"], "profile": {"name": "a"}}]',
+        b"[" * 99999,
+    ],
+)
+def test_damaged_submissions_are_passed_over(meeting: Meeting, content: bytes) -> None:
+    (meeting.folder / "submissions.json").write_bytes(content)
+    assert meeting.submissions() == []
+    assert meeting.jobs() == []
 
 
 def test_jobs_travel_to_their_node_as_they_were(meeting: Meeting) -> None:
