@@ -42,6 +42,7 @@ from sweeps.cli_parts import (
 )
 from sweeps.cli_shelves import data, store_group
 from sweeps.cli_teachers import teachers_group
+from sweeps.whereabouts import absolute
 from trainables.errors import DataError, SweepsError, UsageError, did_you_mean
 
 EXIT_CODES = """\b
@@ -89,6 +90,14 @@ def _request(study: str, **words: Any) -> Any:
     for name in ("settings", "profiles", "slurm", "needs", "plugins"):
         words[name] = list(words.get(name) or ())
     words["data_root"] = words.get("data_root") or os.environ.get("SWEEPS_DATA_ROOT")
+    # A run is resumed from any folder, so that its paths must not hang on this one.
+    for name in ("data_root", "test_data_root"):
+        words[name] = absolute(words[name]) if words.get(name) else None
+    for name in ("data", "test_data"):
+        prefix, colon, path = (words.get(name) or "").partition(":")
+        if prefix == "folder" and path:
+            words[name] = f"{prefix}{colon}{absolute(path)}"
+    words["plugins"] = [absolute(path) for path in words["plugins"]]
     if words.get("preset") is None:
         import search_spaces
 
@@ -157,127 +166,15 @@ def show(
     study: str, out: str | None, store: str | None, cells: bool, measure: bool, as_json: bool, **words: Any
 ) -> None:
     """What a study would do: cells, stages, cost, detectable gain. Starts nothing."""
+    from sweeps.cli_show import show as say
     from sweeps.conduct import prepare
+    from sweeps.continuation import continued
     from sweeps.runs import Place
 
+    request = _request(study, **words)
+    place = continued(request, Place.of(out, store), narrate)
     # Which images are trained on, and so what is timed, only the packed data tell.
-    ready = prepare(_request(study, **words), Place.of(out, store), narrate, pack=measure)
-    _show(ready, cells, as_json, measure=measure)
-
-
-def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = None, *, measure: bool = False) -> None:
-    from sweeps import forecast, plan
-    from sweeps.conduct import find_gpus
-    from sweeps.progress import duration
-    from trainables import cores
-
-    resolved, survey, study = ready.resolved, ready.survey, ready.study
-    slots = ready.request.jobs or cores.available()
-    gpus = find_gpus()
-    tests = max(1, resolved.cell_count - 1)
-    alone = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference)
-    adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, tests)
-    defaults = {
-        name: field.default
-        for name, (_, field) in study.recipe.parameters.items()
-        if name.split(".")[0] not in study.recipe.roles
-    }
-    outputs = ready.outputs(measure=measure)
-    content = {
-        "study": study.name,
-        "preset": resolved.preset_name,
-        "question": study.question,
-        "data": ready.data,
-        "cells": resolved.cell_count,
-        "seeds": resolved.seeds,
-        "axes": {k: list(v) for k, v in resolved.axes.items()},
-        "ranges": plan.sampled_names(resolved.space),
-        "pinned": resolved.pinned,
-        "parameters": {
-            k: {"value": v, "from": resolved.sources.get(k, "study")} for k, v in resolved.parameters.items()
-        },
-        "defaults": {
-            k: v for k, v in defaults.items() if k not in resolved.parameters and not dataclasses.is_dataclass(v)
-        },
-        "stages": {
-            "asked": survey.asked,
-            "distinct": dict(survey.distinct),
-            "present": dict(survey.present),
-            "missing": survey.missing,
-        },
-        "core_hours": survey.seconds / 3600,
-        "gpu_hours": survey.gpu_seconds / 3600,
-        "megabytes": survey.bytes / 1e6,
-        "teacher_outputs": [dataclasses.asdict(found) | {"hits": found.hits} for found in outputs],
-        "detectable_gain": alone,
-        "detectable_gain_after_holm": adjusted,
-        "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
-        "command": ready.request.command(),
-        "missing_data": ready.missing_data or None,
-        **(more or {}),
-    }
-
-    def text() -> None:
-        click.echo(f"{study.name} · {resolved.preset_name}: {study.question}")
-        click.echo(f"  paper      {study.paper}, {study.figure}")
-        if resolved.preset.note:
-            click.echo(f"  preset     {resolved.preset.note}")
-        state = "packed" if ready.info is not None else "not packed yet"
-        if ready.missing_data:
-            state = "NOT FOUND, counts are guesses"
-        click.echo(
-            f"  data       {ready.data['name']}, {ready.data['height']}x{ready.data['width']}, "
-            f"{ready.data['train_images']:,} training and {ready.data['test_images']:,} test images ({state})"
-        )
-        if resolved.test_fingerprint:
-            tested = ready.request.test_data or resolved.preset.test_data
-            click.echo(f"  tested     {tested}, all of it; no image of it is trained on")
-        for name, values in resolved.axes.items():
-            shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
-            click.echo(f"  axis       {name}: {shown}")
-        for name, limits in plan.sampled_names(resolved.space).items():
-            pinned = resolved.pinned.get(name)
-            click.echo(f"  drawn      {name}: {limits if pinned is None else f'fixed to {pinned:g}'}")
-        click.echo(f"  cells      {resolved.cell_count:,} x {len(resolved.seeds)} seeds ({_seeds(resolved.seeds)})")
-        if study.baseline:
-            click.echo("  baseline   " + ", ".join(f"{k}={v}" for k, v in study.baseline.items()))
-        click.echo(
-            f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}"
-        )
-        click.echo("  set        " + " ".join(f"{k}={v}" for k, v in resolved.parameters.items()))
-        known = f", {survey.known} of {survey.missing} from finished ones" if survey.known else ", a rough estimate"
-        click.echo(
-            f"  cost       {survey.seconds / 3600:,.2f} core hours{known}; about {duration(survey.seconds / slots)} on "
-            f"{slots} cores" + (f" ({gpus} GPUs here)" if gpus else f", or {survey.gpu_seconds / 3600:,.2f} GPU hours")
-        )
-        click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
-        for found in outputs:
-            click.echo(f"  outputs    {found.way}: {found.sentence}")
-        if outputs and (advised := forecast.best(outputs).way) not in survey.ways:
-            chosen = ", ".join(sorted(survey.ways))
-            click.echo(f"             chosen: {chosen}; least work: --set teacher_outputs={advised}")
-        if alone is not None and adjusted is not None:
-            click.echo(
-                f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "
-                f"{100 * study.sd_of_difference:.1f} guessed); {100 * adjusted:.1f} after Holm over {tests}"
-            )
-        else:
-            click.echo("  detects    nothing: one seed gives no interval; use --seeds 5")
-        if cells and not study.sampled:
-            for cell in resolved.cells():
-                click.echo(f"  cell       {cell.id}  {cell.label}")
-        if ready.missing_data:
-            click.echo(f"Before it can run: {ready.missing_data}")
-        else:
-            click.echo(f"Next: {ready.request.command()}")
-
-    answer(content, as_json, text)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds[:10])) + (" ..." if len(seeds) > 10 else "")
+    say(prepare(request, place, narrate, pack=measure), place, cells, as_json, measure=measure)
 
 
 @cli.command()
@@ -305,10 +202,12 @@ def run(
     **words: Any,
 ) -> None:
     """Run a study, or continue it: the same command trains only what is missing."""
+    from sweeps.continuation import continued
     from sweeps.runs import Place
 
-    request, place = _request(study, **words), Place.of(out, store)
+    request = _request(study, **words)
     _only_with_slurm(request, wait)
+    place = continued(request, Place.of(out, store), narrate)
     if dry_run:
         _dry_run(request, place, as_json)
         return
@@ -333,6 +232,7 @@ def _only_with_slurm(request: Any, wait: bool) -> None:
 
 
 def _dry_run(request: Any, place: Any, as_json: bool) -> None:
+    from sweeps.cli_show import show as say
     from sweeps.clusters import dry_run, plan_submission
     from sweeps.conduct import prepare
 
@@ -350,7 +250,7 @@ def _dry_run(request: Any, place: Any, as_json: bool) -> None:
             {"role": o.role, "count": len(o.jobs), "nodes": o.nodes, "profile": o.profile.as_dict(), "script": text}
             for o, text in dry_run(found)
         ]
-    _show(ready, False, as_json, more)
+    say(ready, place, False, as_json, more)
     if found is not None and not as_json:
         say_dry_run(found)
     narrate("Nothing was started (dry run).")
@@ -468,7 +368,7 @@ def resume(
         request.workers = workers
         request.profiles = [word.partition(":")[0] for word in request.profiles]
     _only_with_slurm(request, wait)
-    place = Place(folder.path.parent, place.store)
+    place = place.of_run(folder)
     _begin(
         request,
         place,
@@ -495,11 +395,12 @@ def status(run: str | None, failed: bool, every: bool, out: str | None, store: s
 
     place = Place.of(out, store)
     if every:
-        views = [look(one, Store(place.store)) for one in list_runs(place) if one.is_readable()]
+        views = [look(one, Store(place.of_run(one).store)) for one in list_runs(place) if one.is_readable()]
         rows = [(v["run"], v["state"], v["trials"]["done"], sum(v["trials"].values()), v["started"]) for v in views]
         answer({"runs": views}, as_json, lambda: table(rows, ("RUN", "STATE", "DONE", "TRIALS", "STARTED")))
         return
-    view = look(find_run(place, run), Store(place.store))
+    folder = find_run(place, run)
+    view = look(folder, Store(place.of_run(folder).store))
     answer(view, as_json, lambda: say(view, failed))
 
 
@@ -512,8 +413,9 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
     """Drain a run: its running stages finish their epoch and save."""
     from sweeps.runs import Place, find_run
 
-    folder = find_run(Place.of(out, store), run)
-    resume_line = f"python -m sweeps resume {folder.id}"
+    place = Place.of(out, store)
+    folder = find_run(place, run)
+    resume_line = folder.again("resume", store=place.of_run(folder).store)
     if (folder.path / "slurm" / "submissions.json").exists():
         from sweeps import clusters
 
@@ -555,7 +457,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
         def listing() -> None:
             for name, path in found.items():
                 click.echo(f"{name}  {near(path)}" if "-job-" in name else near(path))
-            click.echo(f"Show one: python -m sweeps logs {folder.id} {next(iter(found), 'driver')}")
+            click.echo(f"Show one: {folder.again('logs', next(iter(found), 'driver'))}")
 
         answer({"run": folder.id, "logs": [str(p) for p in found.values()]}, as_json, listing)
         return

@@ -54,9 +54,9 @@ def submit_and_say(request: Any, place: Any, *, as_json: bool, wait: bool, **mor
         text(f"Submitted {role:<7} {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}")
     text(f"{run.id}: at most {found.workers} nodes train; work begins with the first.")
     if not wait:
-        text(f"Watch: python -m sweeps status {run.id}")
+        text(f"Watch: {run.again('status', store=place.store)}")
         first = next(iter(found.ids))
-        text(f"Logs:  python -m sweeps logs {run.id} {first}-job    Stop: python -m sweeps stop {run.id}")
+        text(f"Logs:  {run.again('logs', f'{first}-job')}    Stop: {run.again('stop')}")
     return run
 
 
@@ -89,7 +89,8 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
                         if array_is_through(run, place):
                             return 0
                         narrate(
-                            f"No job of {run.id} is in the queue any more. Resume: python -m sweeps resume {run.id}"
+                            f"No job of {run.id} is in the queue any more. "
+                            f"Resume: {run.again('resume', store=place.store)}"
                         )
                         return 1
                 except ClusterError as error:
@@ -104,7 +105,7 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
                 )
             time.sleep(FOLLOW_SECONDS)
     except KeyboardInterrupt:
-        narrate(f"\nNot followed any more; {run.id} goes on. Watch: python -m sweeps status {run.id}")
+        narrate(f"\nNot followed any more; {run.id} goes on. Watch: {run.again('status', store=place.store)}")
         raise click.exceptions.Exit(130) from None
 
 
@@ -164,7 +165,7 @@ def scale(
 
     place = Place.of(out, store)
     folder = find_run(place, run)
-    lines = change(folder, workers, Place(folder.path.parent, place.store), profile)
+    lines = change(folder, workers, place.of_run(folder), profile)
     answer({"run": folder.id, "workers": workers, "done": lines}, as_json, lambda: say_lines(lines))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -205,21 +206,24 @@ def store_list(out: str | None, store: str | None, as_json: bool) -> None:
 
 
 @store_group.command("verify")
-@click.argument("keys", nargs=-1)
+@click.argument("keys", nargs=-1, metavar="[KEY|RUN]...")
 @place_flags
 @json_flag
 def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Read every file of the artifacts and compare its digest."""
-    from sweeps.runs import Place
+    """Read every file of the artifacts, or of those a run rests on, and compare its digest."""
+    from sweeps.runs import Place, artifacts_of
+    from sweeps.whereabouts import place_words
     from trainables.artifacts import Store
 
-    shelf = Store(Place.of(out, store).store)
-    chosen = sorted(keys or shelf.keys())
+    place, chosen = artifacts_of(Place.of(out, store), keys)
+    shelf = Store(place.store)
+    chosen = sorted(chosen if keys else shelf.keys())
     bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
 
     def text() -> None:
         for key, problem in bad.items():
-            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
+            remove = shlex.join(["store", "discard", key, *place_words(place.runs, place.store)])
+            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps {remove}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
 
     answer({"checked": len(chosen), "damaged": bad}, as_json, text)

@@ -20,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, own, plan, provenance, teachers
+from sweeps import forecast, needs, own, plan, provenance, teachers, whereabouts
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -72,8 +72,8 @@ class Request:
     report: bool = True  # Whether the jobs write the page at the end.
     plugins: list[str] = field(default_factory=list)  # Files and folders, as they were named.
 
-    def command(self) -> str:
-        """The command line that asks for the same."""
+    def command(self, place: Place | None = None) -> str:
+        """The command line that asks for the same, in a place that needs to be named or not."""
         words = ["python", "-m", "sweeps", "run", self.study]
         for path in self.plugins:
             words += ["--plugins", path]
@@ -101,6 +101,8 @@ class Request:
         for flag, several in (("--profile", self.profiles), ("--slurm", self.slurm), ("--need", self.needs)):
             for value in several:
                 words += [flag, value]
+        if place is not None:
+            words += whereabouts.place_words(place.runs, place.store)
         return shlex.join(words)
 
 
@@ -228,7 +230,9 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     if teachers.named(resolved):
         if pack:
             place.prepare()
-        request.settings = teachers.admit(resolved, request.settings, store.root, say, write=pack)
+        settings = teachers.admit(resolved, request.settings, store.root, say, write=pack)
+        # What a mere look prints is a command to begin with: the store has the weights once they were admitted to it.
+        request.settings = settings if pack else request.settings
     tested = tested_data(request, resolved.preset)
     try:
         source = _locate(request, name, resolved.preset)
@@ -330,6 +334,7 @@ class Outcome:
     nothing: str = ""
     elsewhere: str = ""  # Who trained it, when that was not this process.
     ended_early: bool = False  # Drained or halted: Ray ends with this process.
+    store: Path | None = None  # That was trained into.
 
 
 def conduct(
@@ -479,7 +484,7 @@ def _conduct(
             needs=needs.parse(request.needs, study.recipe.roles, share),
             revision=revision,
             display=show,
-            resume_line=f"Resume: python -m sweeps resume {run.id}",
+            resume_line=f"Resume: {run.again('resume', store=store.root)}",
         )
         trained, halted, drained, warned = state.trained, state.halted, state.draining, state.warned
     again = machine is not None and warned and stop_content(run).get("warned")
@@ -496,6 +501,7 @@ def _conduct(
         trained=trained,
         failures=failures,
         unrunnable=graph.counts["unrunnable"],
+        store=store.root,
     )
     outcome.ended_early = drained or bool(halted)
     if halted:
@@ -606,7 +612,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
     """run.json, but for cells and trials."""
     request, study, resolved = ready.request, ready.study, ready.resolved
     commands = list(before.get("commands", ()))
-    command = request.command()
+    command = request.command(Place(run.path.parent, ready.store.root))
     if not commands or commands[-1]["command"] != command:
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
@@ -646,6 +652,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "trials": before.get("trials", []),
         "commands": commands,
         "request": vars(request) | {"new": False},
+        whereabouts.KEY: whereabouts.recorded(run.path, ready.store.root),
         **({"plugins": of_plugins} if of_plugins else {}),
         "revision": revision,
         "versions": provenance.versions(),
