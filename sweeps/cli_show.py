@@ -50,6 +50,7 @@ def show(
         "cells": resolved.cell_count,
         "seeds": resolved.seeds,
         "axes": {k: list(v) for k, v in resolved.axes.items()},
+        "left_out": resolved.left_out,
         "ranges": plan.sampled_names(resolved.space),
         "pinned": resolved.pinned,
         "parameters": {
@@ -94,6 +95,8 @@ def show(
         for name, values in resolved.axes.items():
             shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
             click.echo(f"  axis       {name}: {shown}")
+        for arm, why in resolved.left_out.items():
+            click.echo(f"  left out   {arm} ({why})")
         for name, limits in plan.sampled_names(resolved.space).items():
             pinned = resolved.pinned.get(name)
             click.echo(f"  drawn      {name}: {limits if pinned is None else f'fixed to {pinned:g}'}")

@@ -20,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, needs, own, plan, provenance, teachers, whereabouts
+from sweeps import forecast, left_out, needs, own, plan, provenance, teachers, whereabouts
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -243,6 +243,7 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
         data = stand_in(name, None, request.data_size or resolved.preset.data_size)
         resolved.side = data["height"]
+        left_out.leave_out(resolved, data)
         survey = plan.survey(resolved, data, store)
         return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
     info = _packed(source, place, store, say, pack=pack)
@@ -253,6 +254,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     resolved.side = data["height"]
     if other is not None:
         resolved.test_fingerprint = test_info.fingerprint if test_info is not None else plan.UNPACKED
+    for arm, why in left_out.leave_out(resolved, data).items():
+        say(f"Left out: {arm} ({why}).")
     planner = plan.Planner(resolved, data["fingerprint"])
     plan.check_against_data(resolved, data, planner)
     for shown, there in ((name, info), (tested, test_info)):
@@ -644,6 +647,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,
         "arms": {name: arm_words(resolved.arms[name], resolved.arms) for name in resolved.axes.get(ARM, ())},
+        **({"left_out": resolved.left_out} if resolved.left_out else {}),
         "reference": (study.baseline or {}).get(ARM),
         "tuned": TUNING if TUNING in resolved.axes else None,
         "published": [vars(number) for number in study.published],
