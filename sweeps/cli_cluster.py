@@ -120,6 +120,7 @@ def array_is_through(run: Any, place: Any) -> bool:
 
 def say_dry_run(found: Any) -> None:
     """The jobs, their resources, the shape of the queue and the scripts."""
+    from sweeps import rough
     from sweeps.clusters import dry_run
     from sweeps.progress import duration
 
@@ -143,8 +144,8 @@ def say_dry_run(found: Any) -> None:
     widest = max(found.widths.values(), default=0)
     click.echo(f"  queue shape   {shape}: at most {widest} stages side by side; {slots} cores asked for")
     click.echo(
-        f"  expected      {survey.gpu_seconds / 3600:,.2f} GPU hours, or {survey.seconds / 3600:,.2f} core hours "
-        "(within a factor of three)"
+        f"  expected      about {rough.hours(survey.gpu_seconds, 'GPU')}, or {rough.hours(survey.seconds, 'core')} "
+        f"({rough.FACTOR})"
     )
     for order, text in dry_run(found):
         click.echo(f"\n--- {order.role}, profile {order.profile.name}\n{text.rstrip()}")

@@ -24,17 +24,17 @@ def show(
         more: Added to that object.
         measure: Whether frozen networks are timed here.
     """
-    from sweeps import forecast, plan
+    from sweeps import families, forecast, plan
     from sweeps.conduct import find_gpus
-    from sweeps.progress import duration
     from trainables import cores
 
     resolved, survey, study = ready.resolved, ready.survey, ready.study
     slots = ready.request.jobs or cores.available()
     gpus = find_gpus()
-    tests = max(1, resolved.cell_count - 1)
+    planner = plan.Planner(resolved, ready.data["fingerprint"])
+    tests = families.sizes(resolved, planner)
     alone = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference)
-    adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, tests)
+    adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, max(tests, default=1))
     defaults = {
         name: field.default
         for name, (_, field) in study.recipe.parameters.items()
@@ -67,10 +67,14 @@ def show(
         },
         "core_hours": survey.seconds / 3600,
         "gpu_hours": survey.gpu_seconds / 3600,
-        "megabytes": survey.bytes / 1e6,
+        "megabytes": (survey.bytes + ready.packed_bytes) / 1e6,
+        "artifact_megabytes": survey.bytes / 1e6,
+        "packed_megabytes": ready.packed_bytes / 1e6,
+        "packing_megabytes": 2 * ready.unpacked_bytes / 1e6,
         "teacher_outputs": [dataclasses.asdict(found) | {"hits": found.hits} for found in outputs],
         "detectable_gain": alone,
         "detectable_gain_after_holm": adjusted,
+        "holm_tests": tests,
         "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
         "command": command,
         "missing_data": ready.missing_data or None,
@@ -107,24 +111,14 @@ def show(
             f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}"
         )
         click.echo("  set        " + " ".join(f"{k}={v}" for k, v in resolved.parameters.items()))
-        known = f", {survey.known} of {survey.missing} from finished ones" if survey.known else ", a rough estimate"
-        click.echo(
-            f"  cost       {survey.seconds / 3600:,.2f} core hours{known}; about {duration(survey.seconds / slots)} on "
-            f"{slots} cores" + (f" ({gpus} GPUs here)" if gpus else f", or {survey.gpu_seconds / 3600:,.2f} GPU hours")
-        )
-        click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
+        click.echo(f"  cost       {_cost(survey, slots, gpus)}")
+        click.echo(f"  disk       {_disk(ready)}")
         for found in outputs:
             click.echo(f"  outputs    {found.way}: {found.sentence}")
         if outputs and (advised := forecast.best(outputs).way) not in survey.ways:
             chosen = ", ".join(sorted(survey.ways))
             click.echo(f"             chosen: {chosen}; least work: --set teacher_outputs={advised}")
-        if alone is not None and adjusted is not None:
-            click.echo(
-                f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "
-                f"{100 * study.sd_of_difference:.1f} guessed); {100 * adjusted:.1f} after Holm over {tests}"
-            )
-        else:
-            click.echo("  detects    nothing: one seed gives no interval; use --seeds 5")
+        click.echo(f"  detects    {_detects(resolved, alone, adjusted, tests)}")
         if cells and not study.sampled:
             for cell in resolved.cells():
                 click.echo(f"  cell       {cell.id}  {cell.label}")
@@ -134,6 +128,50 @@ def show(
             click.echo(f"Next: {command}")
 
     answer(content, as_json, text)
+
+
+def _cost(survey: Any, slots: int, gpus: int) -> str:
+    """What the missing stages take."""
+    from sweeps import rough
+
+    if not survey.missing:
+        return "nothing: all stages are in the store"
+    how = f"{survey.known:,} of {survey.missing:,} stages timed on finished ones" if survey.known else rough.FACTOR
+    where = f"{slots} core{'s' if slots != 1 else ''}"
+    here = f"{gpus} GPUs here" if gpus else f"or {rough.hours(survey.gpu_seconds, 'GPU')}"
+    spent = rough.hours(survey.seconds, "core")
+    return f"about {spent} ({how}); about {rough.lasting(survey.seconds / slots)} on {where}, {here}"
+
+
+def _disk(ready: Any) -> str:
+    """What the artifacts and the packed data take."""
+    from sweeps import rough
+
+    packed, artifacts = ready.packed_bytes, ready.survey.bytes
+    words = f"about {rough.size(artifacts + packed)}: {rough.size(artifacts)} of artifacts"
+    words += f", {rough.size(packed)} of packed data"
+    if ready.unpacked_bytes > 100e6:
+        words += f"; {rough.size(artifacts + packed + ready.unpacked_bytes)} while they are packed"
+    return words
+
+
+def _detects(resolved: Any, alone: float | None, adjusted: float | None, tests: Sequence[int]) -> str:
+    """Which gains the study can show."""
+    if resolved.study.sampled:
+        return "nothing is tested: drawn cells are ranked on validation"
+    if not tests:
+        return "nothing: no cell is compared with a reference"
+    if alone is None or adjusted is None:
+        return "nothing: below three seeds nothing is judged; use --seeds 5"
+    most = max(tests)
+    family = f"{most} test{'s' if most != 1 else ''}"
+    if len(tests) > 1:
+        family += " in each setting" if len(set(tests)) == 1 else " in the largest setting"
+    spread = 100 * resolved.study.sd_of_difference
+    return (
+        f"gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference {spread:.1f} "
+        f"guessed); {100 * adjusted:.1f} after Holm over {family}"
+    )
 
 
 def _seeds(seeds: Sequence[int]) -> str:

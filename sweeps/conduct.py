@@ -20,7 +20,7 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
-from sweeps import forecast, left_out, needs, own, plan, provenance, teachers, whereabouts
+from sweeps import cost, forecast, left_out, needs, own, plan, provenance, teachers, whereabouts
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
@@ -119,6 +119,18 @@ class Prepared:
     store: Store
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
+    also_read: dict[str, Any] | None = None  # The same, or what is guessed of it while it is not packed.
+
+    @property
+    def packed_bytes(self) -> float:
+        """Of the data sets once they are packed; estimated where they are not."""
+        return sum(cost.packed_bytes(part) for part in (self.data, self.also_read) if part)
+
+    @property
+    def unpacked_bytes(self) -> float:
+        """Of those of them that are still to be packed; packing takes as much again meanwhile."""
+        parts = (self.data, self.also_read)
+        return sum(cost.packed_bytes(p) for p in parts if p and p["fingerprint"] == plan.UNPACKED)
 
     def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
         """What frozen networks will be asked, live and kept; their time estimated, or measured here under load."""
@@ -245,7 +257,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         resolved.side = data["height"]
         left_out.leave_out(resolved, data)
         survey = plan.survey(resolved, data, store)
-        return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
+        also = stand_in(tested, None, request.data_size or resolved.preset.data_size) if tested else None
+        return Prepared(request, study, resolved, None, data, survey, store, str(error), also_read=also)
     info = _packed(source, place, store, say, pack=pack)
     test_info = _packed(other, place, store, say, pack=pack) if other is not None else None
     data = data_of(info) if info is not None else stand_in(name, source.images, source.size)
@@ -272,7 +285,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         teachers.check_with_data(resolved, open_packed(info.path), planner)
     survey = plan.survey(resolved, data, store, planner, open_packed(info.path) if info is not None else None)
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
-    return Prepared(request, study, resolved, info, data, survey, store, test_data=tests)
+    also = tests or (stand_in(tested, other.images, other.size) if tested and other is not None else None)
+    return Prepared(request, study, resolved, info, data, survey, store, test_data=tests, also_read=also)
 
 
 def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) -> catalog.Source:
@@ -290,7 +304,7 @@ def _packed(source: catalog.Source, place: Place, store: Store, say: Say, *, pac
     info = catalog.find_packed(source, folder)
     if info is None and pack:
         place.prepare()
-        _room(store.root, source.bytes or 0, f"packing {source.name}")
+        _room(store.root, 2 * (source.bytes or 0), f"packing {source.name}")
         say(f"Packing {source.name} ...")
         line = PackingLine(source.name, sys.stderr)
         try:
