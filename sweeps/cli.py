@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sweeps import completion
 from sweeps.cli_check import check
 from sweeps.cli_cluster import (
     cluster_flags,
@@ -28,8 +29,10 @@ from sweeps.cli_cluster import (
     work,
 )
 from sweeps.cli_outcome import say_outcome, say_rows
+from sweeps.cli_params import params
 from sweeps.cli_parts import (
     JSON_SCHEMA,
+    MOST_COLUMNS,
     Commands,
     answer,
     json_flag,
@@ -37,7 +40,10 @@ from sweeps.cli_parts import (
     near,
     place_flags,
     plugin_flag,
+    preset_flag,
+    run_argument,
     say_lines,
+    study_argument,
     table,
 )
 from sweeps.cli_shelves import data, store_group
@@ -50,12 +56,15 @@ Exit codes: 0 done; 1 finished, but with failed stages or a failed check; 2 aske
 started; 3 the machine is not fit (folder, disk, Ray); 4 data missing or damaged; 5 nothing to report yet; 130
 interrupted, state saved."""
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": MOST_COLUMNS}
+
 EXAMPLES = """Studies of knowledge distillation across image resolutions.
 
 \b
 Examples:
   python -m sweeps run horkd_order_ablation
   python -m sweeps show horkd_order_ablation --preset paper
+  python -m sweeps params horkd_order_ablation
   python -m sweeps status latest
 """
 
@@ -63,17 +72,27 @@ Examples:
 def study_flags(function: Any) -> Any:
     """Adds what run and show share."""
     flags = [
+        preset_flag("demo (unless the data has a `small` one), small, tuning, paper or tiny."),
         click.option(
-            "--preset", metavar="NAME", help="demo (unless the data has a `small` one), small, tuning, paper or tiny."
+            "--data", metavar="NAME", shell_complete=completion.data_sets, help="A name of `data list`, or folder:PATH."
         ),
-        click.option("--data", metavar="NAME", help="A name of `data list`, or folder:PATH."),
         click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
         click.option("--data-size", type=int, metavar="PIXELS", help="Side at which image files are packed."),
-        click.option("--test-data", metavar="NAME", help="Another data set to test, all of it; --data is trained on."),
+        click.option(
+            "--test-data",
+            metavar="NAME",
+            shell_complete=completion.data_sets,
+            help="Another data set to test, all of it; --data is trained on.",
+        ),
         click.option("--test-data-root", metavar="DIR", help="Where that one lies [default: --data-root]."),
         click.option("--seeds", metavar="N", help="5 means seeds 0 to 4; also 100-104 or 0,3,7."),
         click.option(
-            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any parameter; several values: an axis."
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            shell_complete=completion.settings,
+            help="Any parameter (`params STUDY` lists them); several values: an axis.",
         ),
         click.option("--trials", type=int, metavar="N", help="Cells of a study that draws them."),
         click.option("--no-share", "share", flag_value=False, default=True, help="Train equal stages once per trial."),
@@ -85,7 +104,9 @@ def study_flags(function: Any) -> Any:
 
 
 def _request(study: str, **words: Any) -> Any:
+    import search_spaces
     from sweeps.conduct import Request
+    from sweeps.parameters import spelled_out
 
     for name in ("settings", "profiles", "slurm", "needs", "plugins"):
         words[name] = list(words.get(name) or ())
@@ -98,14 +119,16 @@ def _request(study: str, **words: Any) -> Any:
         if prefix == "folder" and path:
             words[name] = f"{prefix}{colon}{absolute(path)}"
     words["plugins"] = [absolute(path) for path in words["plugins"]]
+    found = search_spaces.load(study)
+    words["settings"], notes = spelled_out(found, words["settings"])
+    for note in notes:
+        narrate(note)
     if words.get("preset") is None:
-        import search_spaces
-
-        words["preset"] = search_spaces.load(study).preset_for(words.get("data"))
+        words["preset"] = found.preset_for(words.get("data"))
     return Request(study=study, **words)
 
 
-@click.group(cls=Commands, help=EXAMPLES, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, help=EXAMPLES, epilog=EXIT_CODES, context_settings=CONTEXT)
 @click.version_option(package_name="sweeps", message="%(version)s")
 def cli() -> None:
     """The root of all commands."""
@@ -156,7 +179,7 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
 
 
 @cli.command()
-@click.argument("study")
+@study_argument
 @study_flags
 @place_flags
 @click.option("--cells", is_flag=True, help="List every cell.")
@@ -178,7 +201,7 @@ def show(
 
 
 @cli.command()
-@click.argument("study")
+@study_argument
 @study_flags
 @place_flags
 @cluster_flags
@@ -315,7 +338,7 @@ def _conduct(
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--retry-failed", is_flag=True, help="Give failed stages a new start.")
 @click.option("--no-report", is_flag=True, help="Train and record only; `report` writes the page later.")
 @click.option("--on", metavar="WHERE", help="local, slurm, slurm-gang or slurm-array [default: as it was begun].")
@@ -382,7 +405,7 @@ def resume(
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--failed", is_flag=True, help="Only what failed.")
 @click.option("--all", "every", is_flag=True, help="A line for each run there is.")
 @place_flags
@@ -405,7 +428,7 @@ def status(run: str | None, failed: bool, every: bool, out: str | None, store: s
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--now", is_flag=True, help="End at once; the epochs in flight are lost.")
 @place_flags
 @json_flag
@@ -440,7 +463,7 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.argument("what", required=False, metavar="[STAGE|KEY|JOB|driver]")
 @click.option("-n", "--lines", type=click.IntRange(1), default=40, show_default=True, help="Last lines to show.")
 @place_flags
@@ -484,7 +507,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @place_flags
 @json_flag
 def report(run: str | None, out: str | None, store: str | None, as_json: bool) -> None:
@@ -528,6 +551,7 @@ def doctor(out: str | None, store: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(3)
 
 
+cli.add_command(params)
 cli.add_command(check)
 cli.add_command(data)
 cli.add_command(store_group)
@@ -542,7 +566,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
-        code = cli.main(args=words, prog_name="python -m sweeps", standalone_mode=False)
+        # Only the script `sweeps` has a name that a shell can complete.
+        name = "sweeps" if completion.VARIABLE in os.environ else "python -m sweeps"
+        code = cli.main(args=words, prog_name=name, complete_var=completion.VARIABLE, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from sweeps.cli_parts import answer, json_flag, narrate, place_flags, say_lines
+from sweeps import completion
+from sweeps.cli_parts import answer, json_flag, narrate, place_flags, run_argument, say_lines
 
 FOLLOW_SECONDS = 2.0
 SAY_SECONDS = 60.0
@@ -21,7 +22,14 @@ def cluster_flags(function: Any) -> Any:
     flags = [
         click.option("--on", type=modes, default="local", show_default=True, help="Where the stages run."),
         click.option("--workers", type=int, metavar="N", help="SLURM: nodes that train, at most [2]."),
-        click.option("--profile", "profiles", multiple=True, metavar="NAME[:N]", help="SLURM: what a node is."),
+        click.option(
+            "--profile",
+            "profiles",
+            multiple=True,
+            metavar="NAME[:N]",
+            shell_complete=completion.profiles,
+            help="SLURM: what a node is.",
+        ),
         click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="SLURM: over the profile."),
         click.option(
             "--need", "needs", multiple=True, metavar="ROLE:KEY=VALUE", help="What a stage takes: gpu, cpus, memory_gb."
@@ -152,7 +160,7 @@ def say_dry_run(found: Any) -> None:
 
 
 @click.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--workers", type=int, required=True, metavar="N", help="Workers the run shall have.")
 @click.option("--profile", metavar="NAME", help="Profile of the new ones [default: the first of the run].")
 @place_flags

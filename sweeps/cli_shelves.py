@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from sweeps import completion
 from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, plugin_flag, table
 from sweeps.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
@@ -46,7 +47,7 @@ def data_list(as_json: bool, plugins: list[str]) -> None:
 
 
 @data.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @plugin_flag
 @json_flag
 def data_show(name: str, as_json: bool, plugins: list[str]) -> None:
@@ -90,7 +91,7 @@ def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
 
 
 @data.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
@@ -126,7 +127,7 @@ def data_check(
 
 
 @data.command("pack")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
@@ -169,7 +170,7 @@ def data_pack(
 
 
 @data.command("download")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR", required=True, help="Where to put it.")
 @json_flag
 def data_download(name: str, data_root: str, as_json: bool) -> None:

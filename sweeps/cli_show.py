@@ -26,6 +26,7 @@ def show(
     """
     from sweeps import families, forecast, plan
     from sweeps.conduct import find_gpus
+    from sweeps.remarks import without_reference
     from trainables import cores
 
     resolved, survey, study = ready.resolved, ready.survey, ready.study
@@ -42,6 +43,7 @@ def show(
     }
     outputs = ready.outputs(measure=measure)
     command = ready.request.command(place)
+    remark = without_reference(resolved)
     content = {
         "study": study.name,
         "preset": resolved.preset_name,
@@ -51,6 +53,7 @@ def show(
         "seeds": resolved.seeds,
         "axes": {k: list(v) for k, v in resolved.axes.items()},
         "left_out": resolved.left_out,
+        "remarks": [remark] if remark else [],
         "ranges": plan.sampled_names(resolved.space),
         "pinned": resolved.pinned,
         "parameters": {
@@ -106,7 +109,8 @@ def show(
             click.echo(f"  drawn      {name}: {limits if pinned is None else f'fixed to {pinned:g}'}")
         click.echo(f"  cells      {resolved.cell_count:,} x {len(resolved.seeds)} seeds ({_seeds(resolved.seeds)})")
         if study.baseline:
-            click.echo("  baseline   " + ", ".join(f"{k}={v}" for k, v in study.baseline.items()))
+            there = "" if not remark else "; not in this plan, so that nothing is compared with it"
+            click.echo("  baseline   " + ", ".join(f"{k}={v}" for k, v in study.baseline.items()) + there)
         click.echo(
             f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}"
         )

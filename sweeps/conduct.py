@@ -24,6 +24,7 @@ from sweeps import cost, forecast, left_out, needs, own, plan, provenance, teach
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
+from sweeps.remarks import without_reference
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from trainables.artifacts import Store, make_folder, read_json, write_atomically
@@ -237,6 +238,11 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         raise UsageError(
             f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}."
         )
+    if request.on == "local" and request.gpus is not None and not 0 <= request.gpus <= find_gpus():
+        raise UsageError(
+            f"--gpus must be from 0 to {find_gpus()}, the GPUs that this machine offers, got {request.gpus}. Leave it out "
+            "to use all there are; `python -m sweeps doctor` says what is found."
+        )
     name = request.data or resolved.preset.data
     store = Store(place.store)
     if teachers.named(resolved):
@@ -269,6 +275,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         resolved.test_fingerprint = test_info.fingerprint if test_info is not None else plan.UNPACKED
     for arm, why in left_out.leave_out(resolved, data).items():
         say(f"Left out: {arm} ({why}).")
+    if remark := without_reference(resolved):
+        say(remark)
     planner = plan.Planner(resolved, data["fingerprint"])
     plan.check_against_data(resolved, data, planner)
     for shown, there in ((name, info), (tested, test_info)):

@@ -352,7 +352,11 @@ def resolve(
             known = [_arm_value(study, name, part) if full in own else recipe.coerce(name, part) for part in parts]
             given[full] = tuple(dict.fromkeys(known))
         except UsageError as error:
-            mistakes.append(str(error).replace(f"recipe {recipe.name}", study.name))
+            said = str(error)
+            if f"recipe {recipe.name}" in said:
+                said = said.replace(f"recipe {recipe.name}", study.name)
+                said += f" `python -m sweeps params {study.name}` lists them all."
+            mistakes.append(said)
     for full in [name for name in given if study.arms and name.split(".")[-1] in ("route", "method")]:
         mistakes.append(
             f"{full} is what the arms of {study.name} decide. Choose among them with --set arm=NAME,...: "
