@@ -147,6 +147,9 @@ def cautions(run: Mapping[str, Any], settings: Sequence[Setting], arms: Mapping[
         found.append(f"Stand-in data: {data.removeprefix('on ').partition(',')[0]}; the paper used {theirs}.")
     elif "part of" in data:
         found.append(f"Only {data.removeprefix('on ')} was used; numbers do not compare with the paper's.")
+    left_out = run.get("left_out")
+    for arm, why in left_out.items() if isinstance(left_out, Mapping) else ():
+        found.append(f"Left out: {arm} ({why}).")
     lacking = [setting.title or "this study" for setting in settings if setting.baseline is None]
     if lacking:
         found.append(

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sweeps import completion
 from sweeps.cli_check import check
 from sweeps.cli_cluster import (
     cluster_flags,
@@ -28,8 +29,10 @@ from sweeps.cli_cluster import (
     work,
 )
 from sweeps.cli_outcome import say_outcome, say_rows
+from sweeps.cli_params import params
 from sweeps.cli_parts import (
     JSON_SCHEMA,
+    MOST_COLUMNS,
     Commands,
     answer,
     json_flag,
@@ -37,11 +40,15 @@ from sweeps.cli_parts import (
     near,
     place_flags,
     plugin_flag,
+    preset_flag,
+    run_argument,
     say_lines,
+    study_argument,
     table,
 )
 from sweeps.cli_shelves import data, store_group
 from sweeps.cli_teachers import teachers_group
+from sweeps.whereabouts import absolute
 from trainables.errors import DataError, MachineError, SweepsError, UsageError, did_you_mean
 from trainables.regular_files import read_text
 
@@ -50,12 +57,15 @@ Exit codes: 0 done; 1 finished, but with failed stages or a failed check; 2 aske
 started; 3 the machine is not fit (folder, disk, Ray); 4 data missing or damaged; 5 nothing to report yet; 130
 interrupted, state saved."""
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": MOST_COLUMNS}
+
 EXAMPLES = """Studies of knowledge distillation across image resolutions.
 
 \b
 Examples:
   python -m sweeps run horkd_order_ablation
   python -m sweeps show horkd_order_ablation --preset paper
+  python -m sweeps params horkd_order_ablation
   python -m sweeps status latest
 """
 
@@ -63,17 +73,27 @@ Examples:
 def study_flags(function: Any) -> Any:
     """Adds what run and show share."""
     flags = [
+        preset_flag("demo (unless the data has a `small` one), small, tuning, paper or tiny."),
         click.option(
-            "--preset", metavar="NAME", help="demo (unless the data has a `small` one), small, tuning, paper or tiny."
+            "--data", metavar="NAME", shell_complete=completion.data_sets, help="A name of `data list`, or folder:PATH."
         ),
-        click.option("--data", metavar="NAME", help="A name of `data list`, or folder:PATH."),
         click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
         click.option("--data-size", type=int, metavar="PIXELS", help="Side at which image files are packed."),
-        click.option("--test-data", metavar="NAME", help="Another data set to test, all of it; --data is trained on."),
+        click.option(
+            "--test-data",
+            metavar="NAME",
+            shell_complete=completion.data_sets,
+            help="Another data set to test, all of it; --data is trained on.",
+        ),
         click.option("--test-data-root", metavar="DIR", help="Where that one lies [default: --data-root]."),
         click.option("--seeds", metavar="N", help="5 means seeds 0 to 4; also 100-104 or 0,3,7."),
         click.option(
-            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any parameter; several values: an axis."
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            shell_complete=completion.settings,
+            help="Any parameter (`params STUDY` lists them); several values: an axis.",
         ),
         click.option("--trials", type=int, metavar="N", help="Cells of a study that draws them."),
         click.option("--no-share", "share", flag_value=False, default=True, help="Train equal stages once per trial."),
@@ -85,19 +105,31 @@ def study_flags(function: Any) -> Any:
 
 
 def _request(study: str, **words: Any) -> Any:
+    import search_spaces
     from sweeps.conduct import Request
+    from sweeps.parameters import spelled_out
 
     for name in ("settings", "profiles", "slurm", "needs", "plugins"):
         words[name] = list(words.get(name) or ())
     words["data_root"] = words.get("data_root") or os.environ.get("SWEEPS_DATA_ROOT")
+    # A run is resumed from any folder, so that its paths must not hang on this one.
+    for name in ("data_root", "test_data_root"):
+        words[name] = absolute(words[name]) if words.get(name) else None
+    for name in ("data", "test_data"):
+        prefix, colon, path = (words.get(name) or "").partition(":")
+        if prefix == "folder" and path:
+            words[name] = f"{prefix}{colon}{absolute(path)}"
+    words["plugins"] = [absolute(path) for path in words["plugins"]]
+    found = search_spaces.load(study)
+    words["settings"], notes = spelled_out(found, words["settings"])
+    for note in notes:
+        narrate(note)
     if words.get("preset") is None:
-        import search_spaces
-
-        words["preset"] = search_spaces.load(study).preset_for(words.get("data"))
+        words["preset"] = found.preset_for(words.get("data"))
     return Request(study=study, **words)
 
 
-@click.group(cls=Commands, help=EXAMPLES, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, help=EXAMPLES, epilog=EXIT_CODES, context_settings=CONTEXT)
 @click.version_option(package_name="sweeps", message="%(version)s")
 def cli() -> None:
     """The root of all commands."""
@@ -148,7 +180,7 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
 
 
 @cli.command()
-@click.argument("study")
+@study_argument
 @study_flags
 @place_flags
 @click.option("--cells", is_flag=True, help="List every cell.")
@@ -158,131 +190,19 @@ def show(
     study: str, out: str | None, store: str | None, cells: bool, measure: bool, as_json: bool, **words: Any
 ) -> None:
     """What a study would do: cells, stages, cost, detectable gain. Starts nothing."""
+    from sweeps.cli_show import show as say
     from sweeps.conduct import prepare
+    from sweeps.continuation import continued
     from sweeps.runs import Place
 
+    request = _request(study, **words)
+    place = continued(request, Place.of(out, store), narrate)
     # Which images are trained on, and so what is timed, only the packed data tell.
-    ready = prepare(_request(study, **words), Place.of(out, store), narrate, pack=measure)
-    _show(ready, cells, as_json, measure=measure)
-
-
-def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = None, *, measure: bool = False) -> None:
-    from sweeps import forecast, plan
-    from sweeps.conduct import find_gpus
-    from sweeps.progress import duration
-    from trainables import cores
-
-    resolved, survey, study = ready.resolved, ready.survey, ready.study
-    slots = ready.request.jobs or cores.available()
-    gpus = find_gpus()
-    tests = max(1, resolved.cell_count - 1)
-    alone = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference)
-    adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, tests)
-    defaults = {
-        name: field.default
-        for name, (_, field) in study.recipe.parameters.items()
-        if name.split(".")[0] not in study.recipe.roles
-    }
-    outputs = ready.outputs(measure=measure)
-    content = {
-        "study": study.name,
-        "preset": resolved.preset_name,
-        "question": study.question,
-        "data": ready.data,
-        "cells": resolved.cell_count,
-        "seeds": resolved.seeds,
-        "axes": {k: list(v) for k, v in resolved.axes.items()},
-        "ranges": plan.sampled_names(resolved.space),
-        "pinned": resolved.pinned,
-        "parameters": {
-            k: {"value": v, "from": resolved.sources.get(k, "study")} for k, v in resolved.parameters.items()
-        },
-        "defaults": {
-            k: v for k, v in defaults.items() if k not in resolved.parameters and not dataclasses.is_dataclass(v)
-        },
-        "stages": {
-            "asked": survey.asked,
-            "distinct": dict(survey.distinct),
-            "present": dict(survey.present),
-            "missing": survey.missing,
-        },
-        "core_hours": survey.seconds / 3600,
-        "gpu_hours": survey.gpu_seconds / 3600,
-        "megabytes": survey.bytes / 1e6,
-        "teacher_outputs": [dataclasses.asdict(found) | {"hits": found.hits} for found in outputs],
-        "detectable_gain": alone,
-        "detectable_gain_after_holm": adjusted,
-        "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
-        "command": ready.request.command(),
-        "missing_data": ready.missing_data or None,
-        **(more or {}),
-    }
-
-    def text() -> None:
-        click.echo(f"{study.name} · {resolved.preset_name}: {study.question}")
-        click.echo(f"  paper      {study.paper}, {study.figure}")
-        if resolved.preset.note:
-            click.echo(f"  preset     {resolved.preset.note}")
-        state = "packed" if ready.info is not None else "not packed yet"
-        if ready.missing_data:
-            state = "NOT FOUND, counts are guesses"
-        click.echo(
-            f"  data       {ready.data['name']}, {ready.data['height']}x{ready.data['width']}, "
-            f"{ready.data['train_images']:,} training and {ready.data['test_images']:,} test images ({state})"
-        )
-        if resolved.test_fingerprint:
-            tested = ready.request.test_data or resolved.preset.test_data
-            click.echo(f"  tested     {tested}, all of it; no image of it is trained on")
-        for name, values in resolved.axes.items():
-            shown = ", ".join(str(v) for v in values[:20]) + (f", ... {len(values)} values" if len(values) > 20 else "")
-            click.echo(f"  axis       {name}: {shown}")
-        for name, limits in plan.sampled_names(resolved.space).items():
-            pinned = resolved.pinned.get(name)
-            click.echo(f"  drawn      {name}: {limits if pinned is None else f'fixed to {pinned:g}'}")
-        click.echo(f"  cells      {resolved.cell_count:,} x {len(resolved.seeds)} seeds ({_seeds(resolved.seeds)})")
-        if study.baseline:
-            click.echo("  baseline   " + ", ".join(f"{k}={v}" for k, v in study.baseline.items()))
-        click.echo(
-            f"  stages     {survey.asked:,} asked, {sum(survey.distinct.values()):,} distinct: {survey.sentence()}"
-        )
-        click.echo("  set        " + " ".join(f"{k}={v}" for k, v in resolved.parameters.items()))
-        known = f", {survey.known} of {survey.missing} from finished ones" if survey.known else ", a rough estimate"
-        click.echo(
-            f"  cost       {survey.seconds / 3600:,.2f} core hours{known}; about {duration(survey.seconds / slots)} on "
-            f"{slots} cores" + (f" ({gpus} GPUs here)" if gpus else f", or {survey.gpu_seconds / 3600:,.2f} GPU hours")
-        )
-        click.echo(f"  disk       about {survey.bytes / 1e6:,.0f} MB")
-        for found in outputs:
-            click.echo(f"  outputs    {found.way}: {found.sentence}")
-        if outputs and (advised := forecast.best(outputs).way) not in survey.ways:
-            chosen = ", ".join(sorted(survey.ways))
-            click.echo(f"             chosen: {chosen}; least work: --set teacher_outputs={advised}")
-        if alone is not None and adjusted is not None:
-            click.echo(
-                f"  detects    gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference "
-                f"{100 * study.sd_of_difference:.1f} guessed); {100 * adjusted:.1f} after Holm over {tests}"
-            )
-        else:
-            click.echo("  detects    nothing: below three seeds nothing is judged; use --seeds 5")
-        if cells and not study.sampled:
-            for cell in resolved.cells():
-                click.echo(f"  cell       {cell.id}  {cell.label}")
-        if ready.missing_data:
-            click.echo(f"Before it can run: {ready.missing_data}")
-        else:
-            click.echo(f"Next: {ready.request.command()}")
-
-    answer(content, as_json, text)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds[:10])) + (" ..." if len(seeds) > 10 else "")
+    say(prepare(request, place, narrate, pack=measure), place, cells, as_json, measure=measure)
 
 
 @cli.command()
-@click.argument("study")
+@study_argument
 @study_flags
 @place_flags
 @cluster_flags
@@ -306,10 +226,12 @@ def run(
     **words: Any,
 ) -> None:
     """Run a study, or continue it: the same command trains only what is missing."""
+    from sweeps.continuation import continued
     from sweeps.runs import Place
 
-    request, place = _request(study, **words), Place.of(out, store)
+    request = _request(study, **words)
     _only_with_slurm(request, wait)
+    place = continued(request, Place.of(out, store), narrate)
     if dry_run:
         _dry_run(request, place, as_json)
         return
@@ -334,6 +256,7 @@ def _only_with_slurm(request: Any, wait: bool) -> None:
 
 
 def _dry_run(request: Any, place: Any, as_json: bool) -> None:
+    from sweeps.cli_show import show as say
     from sweeps.clusters import dry_run, plan_submission
     from sweeps.conduct import prepare
 
@@ -351,7 +274,7 @@ def _dry_run(request: Any, place: Any, as_json: bool) -> None:
             {"role": o.role, "count": len(o.jobs), "nodes": o.nodes, "profile": o.profile.as_dict(), "script": text}
             for o, text in dry_run(found)
         ]
-    _show(ready, False, as_json, more)
+    say(ready, place, False, as_json, more)
     if found is not None and not as_json:
         say_dry_run(found)
     narrate("Nothing was started (dry run).")
@@ -416,7 +339,7 @@ def _conduct(
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--retry-failed", is_flag=True, help="Give failed stages a new start.")
 @click.option("--no-report", is_flag=True, help="Train and record only; `report` writes the page later.")
 @click.option("--on", metavar="WHERE", help="local, slurm, slurm-gang or slurm-array [default: as it was begun].")
@@ -469,7 +392,7 @@ def resume(
         request.workers = workers
         request.profiles = [word.partition(":")[0] for word in request.profiles]
     _only_with_slurm(request, wait)
-    place = Place(folder.path.parent, place.store)
+    place = place.of_run(folder)
     _begin(
         request,
         place,
@@ -483,7 +406,7 @@ def resume(
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--failed", is_flag=True, help="Only what failed.")
 @click.option("--all", "every", is_flag=True, help="A line for each run there is.")
 @place_flags
@@ -496,16 +419,17 @@ def status(run: str | None, failed: bool, every: bool, out: str | None, store: s
 
     place = Place.of(out, store)
     if every:
-        views = [look(one, Store(place.store)) for one in list_runs(place) if one.is_readable()]
+        views = [look(one, Store(place.of_run(one).store)) for one in list_runs(place) if one.is_readable()]
         rows = [(v["run"], v["state"], v["trials"]["done"], sum(v["trials"].values()), v["started"]) for v in views]
         answer({"runs": views}, as_json, lambda: table(rows, ("RUN", "STATE", "DONE", "TRIALS", "STARTED")))
         return
-    view = look(find_run(place, run), Store(place.store))
+    folder = find_run(place, run)
+    view = look(folder, Store(place.of_run(folder).store))
     answer(view, as_json, lambda: say(view, failed))
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--now", is_flag=True, help="End at once; the epochs in flight are lost.")
 @place_flags
 @json_flag
@@ -513,8 +437,9 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
     """Drain a run: its running stages finish their epoch and save."""
     from sweeps.runs import Place, find_run
 
-    folder = find_run(Place.of(out, store), run)
-    resume_line = f"python -m sweeps resume {folder.id}"
+    place = Place.of(out, store)
+    folder = find_run(place, run)
+    resume_line = folder.again("resume", store=place.of_run(folder).store)
     if (folder.path / "slurm" / "submissions.json").exists():
         from sweeps import clusters
 
@@ -539,7 +464,7 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.argument("what", required=False, metavar="[STAGE|KEY|JOB|driver]")
 @click.option("-n", "--lines", type=click.IntRange(1), default=40, show_default=True, help="Last lines to show.")
 @place_flags
@@ -556,7 +481,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
         def listing() -> None:
             for name, path in found.items():
                 click.echo(f"{name}  {near(path)}" if "-job-" in name else near(path))
-            click.echo(f"Show one: python -m sweeps logs {folder.id} {next(iter(found), 'driver')}")
+            click.echo(f"Show one: {folder.again('logs', next(iter(found), 'driver'))}")
 
         answer({"run": folder.id, "logs": [str(p) for p in found.values()]}, as_json, listing)
         return
@@ -586,7 +511,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
 
 
 @cli.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @place_flags
 @json_flag
 def report(run: str | None, out: str | None, store: str | None, as_json: bool) -> None:
@@ -630,6 +555,7 @@ def doctor(out: str | None, store: str | None, as_json: bool) -> None:
         raise click.exceptions.Exit(3)
 
 
+cli.add_command(params)
 cli.add_command(check)
 cli.add_command(data)
 cli.add_command(store_group)
@@ -644,7 +570,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
-        code = cli.main(args=words, prog_name="python -m sweeps", standalone_mode=False)
+        # Only the script `sweeps` has a name that a shell can complete.
+        name = "sweeps" if completion.VARIABLE in os.environ else "python -m sweeps"
+        code = cli.main(args=words, prog_name=name, complete_var=completion.VARIABLE, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)

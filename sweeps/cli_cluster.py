@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from sweeps.cli_parts import answer, json_flag, narrate, place_flags, say_lines
+from sweeps import completion
+from sweeps.cli_parts import answer, json_flag, narrate, place_flags, run_argument, say_lines
 
 FOLLOW_SECONDS = 2.0
 SAY_SECONDS = 60.0
@@ -21,7 +22,14 @@ def cluster_flags(function: Any) -> Any:
     flags = [
         click.option("--on", type=modes, default="local", show_default=True, help="Where the stages run."),
         click.option("--workers", type=int, metavar="N", help="SLURM: nodes that train, at most [2]."),
-        click.option("--profile", "profiles", multiple=True, metavar="NAME[:N]", help="SLURM: what a node is."),
+        click.option(
+            "--profile",
+            "profiles",
+            multiple=True,
+            metavar="NAME[:N]",
+            shell_complete=completion.profiles,
+            help="SLURM: what a node is.",
+        ),
         click.option("--slurm", multiple=True, metavar="KEY=VALUE", help="SLURM: over the profile."),
         click.option(
             "--need", "needs", multiple=True, metavar="ROLE:KEY=VALUE", help="What a stage takes: gpu, cpus, memory_gb."
@@ -54,9 +62,9 @@ def submit_and_say(request: Any, place: Any, *, as_json: bool, wait: bool, **mor
         text(f"Submitted {role:<7} {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}")
     text(f"{run.id}: at most {found.workers} nodes train; work begins with the first.")
     if not wait:
-        text(f"Watch: python -m sweeps status {run.id}")
+        text(f"Watch: {run.again('status', store=place.store)}")
         first = next(iter(found.ids))
-        text(f"Logs:  python -m sweeps logs {run.id} {first}-job    Stop: python -m sweeps stop {run.id}")
+        text(f"Logs:  {run.again('logs', f'{first}-job')}    Stop: {run.again('stop')}")
     return run
 
 
@@ -89,7 +97,8 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
                         if array_is_through(run, place):
                             return 0
                         narrate(
-                            f"No job of {run.id} is in the queue any more. Resume: python -m sweeps resume {run.id}"
+                            f"No job of {run.id} is in the queue any more. "
+                            f"Resume: {run.again('resume', store=place.store)}"
                         )
                         return 1
                 except ClusterError as error:
@@ -104,7 +113,7 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
                 )
             time.sleep(FOLLOW_SECONDS)
     except KeyboardInterrupt:
-        narrate(f"\nNot followed any more; {run.id} goes on. Watch: python -m sweeps status {run.id}")
+        narrate(f"\nNot followed any more; {run.id} goes on. Watch: {run.again('status', store=place.store)}")
         raise click.exceptions.Exit(130) from None
 
 
@@ -119,6 +128,7 @@ def array_is_through(run: Any, place: Any) -> bool:
 
 def say_dry_run(found: Any) -> None:
     """The jobs, their resources, the shape of the queue and the scripts."""
+    from sweeps import rough
     from sweeps.clusters import dry_run
     from sweeps.progress import duration
 
@@ -142,15 +152,15 @@ def say_dry_run(found: Any) -> None:
     widest = max(found.widths.values(), default=0)
     click.echo(f"  queue shape   {shape}: at most {widest} stages side by side; {slots} cores asked for")
     click.echo(
-        f"  expected      {survey.gpu_seconds / 3600:,.2f} GPU hours, or {survey.seconds / 3600:,.2f} core hours "
-        "(within a factor of three)"
+        f"  expected      about {rough.hours(survey.gpu_seconds, 'GPU')}, or {rough.hours(survey.seconds, 'core')} "
+        f"({rough.FACTOR})"
     )
     for order, text in dry_run(found):
         click.echo(f"\n--- {order.role}, profile {order.profile.name}\n{text.rstrip()}")
 
 
 @click.command()
-@click.argument("run", required=False, metavar="[RUN]")
+@run_argument
 @click.option("--workers", type=int, required=True, metavar="N", help="Workers the run shall have.")
 @click.option("--profile", metavar="NAME", help="Profile of the new ones [default: the first of the run].")
 @place_flags
@@ -164,7 +174,7 @@ def scale(
 
     place = Place.of(out, store)
     folder = find_run(place, run)
-    lines = change(folder, workers, Place(folder.path.parent, place.store), profile)
+    lines = change(folder, workers, place.of_run(folder), profile)
     answer({"run": folder.id, "workers": workers, "done": lines}, as_json, lambda: say_lines(lines))
 
 

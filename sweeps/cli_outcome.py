@@ -18,7 +18,8 @@ def say_outcome(outcome: Any, seconds: float) -> None:
     from sweeps.progress import duration
 
     summary = outcome.summary
-    resume = f"python -m sweeps resume {outcome.run.id}"
+    store = outcome.store
+    resume = outcome.run.again("resume", store=store)
     if outcome.message:
         narrate(f"Error: {outcome.message}")
         narrate(f"What is finished is kept. Resume: {resume}")
@@ -33,7 +34,7 @@ def say_outcome(outcome: Any, seconds: float) -> None:
         return
     if summary is None and not outcome.failures and not outcome.nothing:
         done = outcome.counts.get("done", 0)
-        narrate(f"Done: {done} stages are in the store. Report: python -m sweeps report {outcome.run.id}")
+        narrate(f"Done: {done} stages are in the store. Report: {outcome.run.again('report', store=store)}")
     nothing = outcome.elsewhere or "nothing to train, all was in the store"
     trained = f"{outcome.trained} stages trained" if outcome.trained else nothing
     if summary is not None:
@@ -51,11 +52,11 @@ def say_outcome(outcome: Any, seconds: float) -> None:
     for role, key, why, log in outcome.failures[:10]:
         narrate(f"failed  {role} {key}: {why.splitlines()[0][:200]}  log: {near(Path(log))}")
     if len(outcome.failures) > 10:
-        narrate(f"... and {len(outcome.failures) - 10} more: python -m sweeps status {outcome.run.id}")
+        narrate(f"... and {len(outcome.failures) - 10} more: {outcome.run.again('status', store=store)}")
     if outcome.unrunnable:
         narrate(f"{outcome.unrunnable} stages could not run because of them.")
     if outcome.failures:
-        narrate(f"After mending: {resume} --retry-failed")
+        narrate(f"After mending: {outcome.run.again('resume', '--retry-failed', store=store)}")
     if outcome.nothing:
         narrate(outcome.nothing)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from trainables.errors import did_you_mean
+from sweeps import completion
+from trainables.errors import UsageError, did_you_mean
 
 JSON_SCHEMA = 1
+MOST_COLUMNS = 110  # Of help and of what is wrapped: longer lines are hard to read.
 
 
 def narrate(line: str) -> None:
@@ -50,7 +53,14 @@ def _number(text: str) -> bool:
 
 
 class Commands(click.Group):
-    """A group that answers a wrong command with the nearest one."""
+    """A group that answers a wrong command with the nearest one, and none at all with its help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Help is what somebody wants who names no command: no error."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit(0)
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Look a command up; a near miss is named."""
@@ -59,6 +69,38 @@ class Commands(click.Group):
             known = self.list_commands(ctx)
             raise click.UsageError(f"There is no command '{name}'.{did_you_mean(name, known)} See --help.", ctx)
         return super().resolve_command(ctx, args)
+
+
+def width() -> int:
+    """Columns to fill: those of the terminal, within reason."""
+    return max(40, min(MOST_COLUMNS, shutil.get_terminal_size().columns))
+
+
+def study_argument(function: Any) -> Any:
+    """Adds the name of a study; without one all are named."""
+
+    def named(context: click.Context, parameter: click.Parameter, word: str | None) -> str | None:
+        if word is None and not context.resilient_parsing:
+            import search_spaces
+
+            rows = [f"  {name:<30} {search_spaces.load(name).title}" for name in search_spaces.names()]
+            example = f"python -m sweeps {context.info_name} horkd_order_ablation"
+            raise UsageError("\n".join([f"Name a study, for example: {example}", "There are:", *rows]))
+        return word
+
+    return click.argument("study", required=False, metavar="STUDY", callback=named, shell_complete=completion.studies)(
+        function
+    )
+
+
+def run_argument(function: Any) -> Any:
+    """Adds a run: `latest`, a name, the beginning of one, or a path."""
+    return click.argument("run", required=False, metavar="[RUN]", shell_complete=completion.runs)(function)
+
+
+def preset_flag(words: str) -> Any:
+    """Gives --preset."""
+    return click.option("--preset", metavar="NAME", shell_complete=completion.presets, help=words)
 
 
 def json_flag(function: Any) -> Any:

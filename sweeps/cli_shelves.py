@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sweeps import completion
 from sweeps.cli_parts import Commands, answer, json_flag, narrate, near, place_flags, plugin_flag, table
 from sweeps.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
@@ -45,7 +47,7 @@ def data_list(as_json: bool, plugins: list[str]) -> None:
 
 
 @data.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR", help="Also say whether it lies there [env: SWEEPS_DATA_ROOT].")
 @plugin_flag
 @json_flag
@@ -110,7 +112,7 @@ def _source(name: str, data_root: str | None, data_size: int | None) -> Any:
 
 
 @data.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
@@ -149,7 +151,7 @@ def data_check(
 
 
 @data.command("pack")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR")
 @click.option("--data-size", type=int, metavar="PIXELS")
 @place_flags
@@ -195,7 +197,7 @@ def data_pack(
 
 
 @data.command("download")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @click.option("--data-root", metavar="DIR", required=True, help="Where to put it.")
 @json_flag
 def data_download(name: str, data_root: str, as_json: bool) -> None:
@@ -232,24 +234,28 @@ def store_list(out: str | None, store: str | None, as_json: bool) -> None:
 
 
 @store_group.command("verify")
-@click.argument("keys", nargs=-1)
+@click.argument("keys", nargs=-1, metavar="[KEY|RUN]...")
 @place_flags
 @json_flag
 def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Read every file of the artifacts and compare its digest; without KEYS the packed data sets too."""
+    """Read every file of the artifacts, or of those a run rests on, and compare its digest; without KEYS the packed data
+    sets too."""
     from sweeps.housekeeping import verify_data
-    from sweeps.runs import Place
+    from sweeps.runs import Place, artifacts_of
+    from sweeps.whereabouts import place_words
     from trainables.artifacts import Store
 
-    shelf = Store(Place.of(out, store).store)
-    chosen = sorted(keys or shelf.keys())
+    place, chosen = artifacts_of(Place.of(out, store), keys)
+    shelf = Store(place.store)
+    chosen = sorted(chosen if keys else shelf.keys())
     bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
     packed = {} if keys else verify_data(shelf)
     altered = {name: problem for name, problem in packed.items() if problem is not None}
 
     def text() -> None:
         for key, problem in bad.items():
-            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
+            remove = shlex.join(["store", "discard", key, *place_words(place.runs, place.store)])
+            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps {remove}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
         for problem in altered.values():
             click.echo(f"FAIL  {problem}")

@@ -307,8 +307,8 @@ def _refuse_a_second_submission(run: RunFolder, meeting: Meeting) -> None:
         shown = ", ".join(job.id for job in living[:5])
         raise UsageError(
             f"{run.id} is in the queue already (jobs {shown}{' ...' if len(living) > 5 else ''}). Watch it with "
-            f"`python -m sweeps status {run.id}`, change its size with `python -m sweeps scale {run.id} --workers N`, "
-            f"or end it with `python -m sweeps stop {run.id}`."
+            f"`{run.again('status')}`, change its size with `{run.again('scale', '--workers', 'N')}`, "
+            f"or end it with `{run.again('stop')}`."
         )
 
 
@@ -382,7 +382,7 @@ def stop(run: RunFolder, now: bool) -> list[str]:
             if left:
                 raise MachineError(
                     f"SLURM still shows {', '.join(j.id for j in left)} after {GONE_SECONDS:.0f} s. "
-                    f"`python -m sweeps status {run.id}` says more."
+                    f"`{run.again('status')}` says more."
                 )
             return [f"{run.id}: its jobs are gone; the epochs in flight are lost."]
         waiting = [job.id for job in _living(run) if job.waiting]
@@ -414,7 +414,7 @@ def scale(run: RunFolder, workers: int, place: Place, profile: str | None = None
     living = _living(run, role)
     drivers = _living(run, "driver")
     if not drivers and not (role == "array" and living):
-        raise UsageError(f"{run.id} is not in the queue. Submit what is missing: python -m sweeps resume {run.id}")
+        raise UsageError(f"{run.id} is not in the queue. Submit what is missing: {run.again('resume')}")
     if workers > len(living):
         return _grow(run, meeting, role, workers - len(living), drivers[-1].id if drivers else "", place, profile)
     leave = sorted(living, key=lambda job: (not job.waiting, -int(job.number)))[: len(living) - workers]

@@ -21,10 +21,11 @@ from typing import Any
 import search_spaces
 from search_spaces.study import ARM, TUNING, Arm, Preset, Study
 from slurm import devices
-from sweeps import forecast, needs, own, plan, provenance, run_file, teachers
+from sweeps import cost, forecast, left_out, needs, own, plan, provenance, run_file, teachers, whereabouts
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
+from sweeps.remarks import without_reference
 from sweeps.reporting import fresh_report
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
@@ -74,8 +75,8 @@ class Request:
     report: bool = True  # Whether the jobs write the page at the end.
     plugins: list[str] = field(default_factory=list)  # Files and folders, as they were named.
 
-    def command(self) -> str:
-        """The command line that asks for the same."""
+    def command(self, place: Place | None = None) -> str:
+        """The command line that asks for the same, in a place that needs to be named or not."""
         words = ["python", "-m", "sweeps", "run", self.study]
         for path in self.plugins:
             words += ["--plugins", path]
@@ -103,6 +104,8 @@ class Request:
         for flag, several in (("--profile", self.profiles), ("--slurm", self.slurm), ("--need", self.needs)):
             for value in several:
                 words += [flag, value]
+        if place is not None:
+            words += whereabouts.place_words(place.runs, place.store)
         return shlex.join(words)
 
 
@@ -119,6 +122,18 @@ class Prepared:
     store: Store
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
+    also_read: dict[str, Any] | None = None  # The same, or what is guessed of it while it is not packed.
+
+    @property
+    def packed_bytes(self) -> float:
+        """Of the data sets once they are packed; estimated where they are not."""
+        return sum(cost.packed_bytes(part) for part in (self.data, self.also_read) if part)
+
+    @property
+    def unpacked_bytes(self) -> float:
+        """Of those of them that are still to be packed; packing takes as much again meanwhile."""
+        parts = (self.data, self.also_read)
+        return sum(cost.packed_bytes(p) for p in parts if p and p["fingerprint"] == plan.UNPACKED)
 
     def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
         """What frozen networks will be asked, live and kept; their time estimated, or measured here under load."""
@@ -225,12 +240,19 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         raise UsageError(
             f"--jobs must be from 1 to {cores.available()}, the cores of this machine, got {request.jobs}."
         )
+    if request.on == "local" and request.gpus is not None and not 0 <= request.gpus <= find_gpus():
+        raise UsageError(
+            f"--gpus must be from 0 to {find_gpus()}, the GPUs that this machine offers, got {request.gpus}. Leave it out "
+            "to use all there are; `python -m sweeps doctor` says what is found."
+        )
     name = request.data or resolved.preset.data
     store = Store(place.store)
     if teachers.named(resolved):
         if pack:
             place.prepare()
-        request.settings = teachers.admit(resolved, request.settings, store.root, say, write=pack)
+        settings = teachers.admit(resolved, request.settings, store.root, say, write=pack)
+        # What a mere look prints is a command to begin with: the store has the weights once they were admitted to it.
+        request.settings = settings if pack else request.settings
     tested = tested_data(request, resolved.preset)
     try:
         source = _locate(request, name, resolved.preset)
@@ -241,8 +263,10 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
         data = stand_in(name, None, request.data_size or resolved.preset.data_size)
         resolved.side = data["height"]
+        left_out.leave_out(resolved, data)
         survey = plan.survey(resolved, data, store)
-        return Prepared(request, study, resolved, None, data, survey, store, missing_data=str(error))
+        also = stand_in(tested, None, request.data_size or resolved.preset.data_size) if tested else None
+        return Prepared(request, study, resolved, None, data, survey, store, str(error), also_read=also)
     info = _packed(source, place, store, say, pack=pack)
     test_info = _packed(other, place, store, say, pack=pack) if other is not None else None
     data = data_of(info) if info is not None else stand_in(name, source.images, source.size)
@@ -251,6 +275,10 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     resolved.side = data["height"]
     if other is not None:
         resolved.test_fingerprint = test_info.fingerprint if test_info is not None else plan.UNPACKED
+    for arm, why in left_out.leave_out(resolved, data).items():
+        say(f"Left out: {arm} ({why}).")
+    if remark := without_reference(resolved):
+        say(remark)
     planner = plan.Planner(resolved, data["fingerprint"])
     plan.check_against_data(resolved, data, planner)
     for shown, there in ((name, info), (tested, test_info)):
@@ -267,7 +295,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         teachers.check_with_data(resolved, open_packed(info.path), planner)
     survey = plan.survey(resolved, data, store, planner, open_packed(info.path) if info is not None else None)
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
-    return Prepared(request, study, resolved, info, data, survey, store, test_data=tests)
+    also = tests or (stand_in(tested, other.images, other.size) if tested and other is not None else None)
+    return Prepared(request, study, resolved, info, data, survey, store, test_data=tests, also_read=also)
 
 
 def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) -> catalog.Source:
@@ -294,7 +323,7 @@ def _packed(source: catalog.Source, place: Place, store: Store, say: Say, *, pac
         say(altered)
     if info is None and pack:
         place.prepare()
-        _room(store.root, source.bytes or 0, f"packing {source.name}")
+        _room(store.root, 2 * (source.bytes or 0), f"packing {source.name}")
         say(f"Packing {source.name} ...")
         line = PackingLine(source.name, sys.stderr)
         try:
@@ -339,6 +368,7 @@ class Outcome:
     nothing: str = ""
     elsewhere: str = ""  # Who trained it, when that was not this process.
     ended_early: bool = False  # Drained or halted: Ray ends with this process.
+    store: Path | None = None  # That was trained into.
 
 
 def conduct(
@@ -499,7 +529,7 @@ def _conduct(
             needs=needs.parse(request.needs, study.recipe.roles, share),
             revision=revision,
             display=show,
-            resume_line=f"Resume: python -m sweeps resume {run.id}",
+            resume_line=f"Resume: {run.again('resume', store=store.root)}",
         )
         trained, halted, drained, warned = state.trained, state.halted, state.draining, state.warned
     again = machine is not None and warned and stop_content(run).get("warned")
@@ -517,6 +547,7 @@ def _conduct(
         trained=trained,
         failures=failures,
         unrunnable=graph.counts["unrunnable"],
+        store=store.root,
     )
     outcome.ended_early = drained or bool(halted)
     if halted:
@@ -642,7 +673,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
     """run.json, but for cells and trials."""
     request, study, resolved = ready.request, ready.study, ready.resolved
     commands = list(before.get("commands", ()))
-    command = request.command()
+    command = request.command(Place(run.path.parent, ready.store.root))
     if not commands or commands[-1]["command"] != command:
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
@@ -674,6 +705,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,
         "arms": {name: arm_words(resolved.arms[name], resolved.arms) for name in resolved.axes.get(ARM, ())},
+        **({"left_out": resolved.left_out} if resolved.left_out else {}),
         "reference": (study.baseline or {}).get(ARM),
         "tuned": TUNING if TUNING in resolved.axes else None,
         "published": [vars(number) for number in study.published],
@@ -682,6 +714,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "trials": before.get("trials", []),
         "commands": commands,
         "request": vars(request) | {"new": False},
+        whereabouts.KEY: whereabouts.recorded(run.path, ready.store.root),
         **({"plugins": of_plugins} if of_plugins else {}),
         "revision": revision,
         "versions": provenance.versions(),

@@ -143,6 +143,12 @@ def outputs_bytes(spec: OutputsSpec, guide: TrainingSpec, images: float, classes
     return 2 * images * (spec.stop - spec.start) * (width + logits)
 
 
+def packed_bytes(data: dict[str, Any]) -> float:
+    """Bytes of a packed data set, from what is known or guessed of it; colours where nobody knows better."""
+    pixels = float(data["height"]) * float(data["width"]) * float(data.get("channels", 3))
+    return pixels * (float(data["train_images"]) + float(data["test_images"]))
+
+
 def working_bytes(specs: Iterable[StageSpec]) -> float:
     """Bytes of checkpoints while the largest two stages train."""
     sizes = sorted(

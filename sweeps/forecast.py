@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import trainables
-from sweeps import cost
+from sweeps import cost, rough
 from sweeps.plan import Planner, Resolved, examples
 from trainables.data.packed import Packed
 from trainables.errors import MachineError
@@ -59,20 +59,24 @@ class Forecast:
 
     @property
     def hits(self) -> float:
-        """Share of what is asked for that was computed before; below 0 where filling computes more than is read."""
-        return 1 - self.computed / self.asked if self.asked and self.way != "live" else 0.0
+        """Share of what is asked for that was computed before; 0 where filling computes as much as is read, or more."""
+        return max(0.0, 1 - self.computed / self.asked) if self.asked and self.way != "live" else 0.0
 
     @property
     def sentence(self) -> str:
         """For people."""
-        time = f"{self.seconds / 3600:,.2f} core hours"
+        time = rough.hours(self.seconds, "core")
+        computed, asked = rough.counted(self.computed), rough.counted(self.asked)
         if self.way == "live":
-            return f"{self.computed / 1e6:,.2f} M outputs computed, {time}"
+            return f"{computed} outputs computed, {time}"
         drawn = f", by epochs: an augmentation has more than {MOST_VIEWS:,} views" if self.unbounded else ""
-        more = f"; {self.live_anyway / 1e6:,.2f} M live, for feature maps" if self.live_anyway else ""
+        more = f"; {rough.counted(self.live_anyway)} of them live, for feature maps" if self.live_anyway else ""
+        if self.computed > self.asked:
+            saved = f"{rough.number(self.computed / self.asked)} times what is read: nothing is saved"
+        else:
+            saved = f"hits {100 * self.hits:.0f} %" if self.hits < 0.995 else "hits over 99 %"
         return (
-            f"{self.computed / 1e6:,.2f} M computed for {self.asked / 1e6:,.2f} M asked for (hits {100 * self.hits:.1f} %), "
-            f"{self.bytes / 1e6:,.0f} MB kept, {time}{drawn}{more}"
+            f"{computed} computed for {asked} asked for ({saved}), {rough.size(self.bytes)} kept, {time}{drawn}{more}"
         )
 
 

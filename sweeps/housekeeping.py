@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -71,8 +72,9 @@ def discard(store: Store, keys: Sequence[str]) -> list[str]:
         near = [key for key in present | in_work if key == text or key.startswith(text)] if text else []
         if len(near) != 1:
             what = "no artifact" if not near else f"{len(near)} artifacts"
+            listing = shlex.join(["store", "list", "--store", str(store.root)])
             raise UsageError(
-                f"{what} of the store {store.root} begins with '{text}'. `python -m sweeps store list` counts them."
+                f"{what} of the store {store.root} begins with '{text}'. `python -m sweeps {listing}` counts them."
             )
         if store.held_elsewhere(near[0], observer):
             raise UsageError(f"{near[0]} is being trained now. Stop its run first: python -m sweeps stop")

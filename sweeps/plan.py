@@ -74,6 +74,7 @@ class Resolved:
     side: int = 0  # Of the images; known when the data set is. Epochs at equal compute follow from it.
     test_fingerprint: str = ""  # Of the data set that is tested, where it is another one.
     share: bool = True  # Whether equal stages are trained once; else every trial has a chain of its own.
+    left_out: dict[str, str] = field(default_factory=dict)  # Arm -> why it cannot be; no longer among the axes.
     # Weights from a file -> what they turned out to be.
     teachers: dict[str, dict[str, Any]] = field(default_factory=dict)
     starts: dict[str, dict[str, Any]] = field(
@@ -351,7 +352,11 @@ def resolve(
             known = [_arm_value(study, name, part) if full in own else recipe.coerce(name, part) for part in parts]
             given[full] = tuple(dict.fromkeys(known))
         except UsageError as error:
-            mistakes.append(str(error).replace(f"recipe {recipe.name}", study.name))
+            said = str(error)
+            if f"recipe {recipe.name}" in said:
+                said = said.replace(f"recipe {recipe.name}", study.name)
+                said += f" `python -m sweeps params {study.name}` lists them all."
+            mistakes.append(said)
     for full in [name for name in given if study.arms and name.split(".")[-1] in ("route", "method")]:
         mistakes.append(
             f"{full} is what the arms of {study.name} decide. Choose among them with --set arm=NAME,...: "
@@ -369,6 +374,7 @@ def resolve(
                     parameters.pop(f"{role}.{full}", None)
         if full in own:
             axes[full] = values
+            sources[full] = "--set"
         elif full in drawn:
             if len(values) > 1:
                 mistakes.append(f"{full} is drawn by this study ({drawn[full]}); --set can only fix it to one value.")
@@ -647,8 +653,15 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
     Raises:
         UsageError: With one line per mistake.
     """
+    mistakes = mistakes_of(resolved, data, planner)
+    if mistakes:
+        raise UsageError("\n".join(list(mistakes)[:10]))
+
+
+def mistakes_of(resolved: Resolved, data: dict[str, Any], planner: Planner | None = None) -> teachers.Mistakes:
+    """What `check_against_data` refuses: sentence -> what an arm cannot be for, where that follows from the arm."""
     planner = planner or Planner(resolved, data["fingerprint"])
-    mistakes: dict[str, None] = {}
+    mistakes: teachers.Mistakes = {}
     checked: dict[int, StageSpec] = {}
     side = min(data["height"], data["width"])
     for cell in examples(resolved):
@@ -671,7 +684,7 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
             if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
                 mistakes[
                     f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."
-                ] = None
+                ] = f"its {role}, {spec.architecture}, takes no stem=large"
             if getattr(spec, "init_from_assistant", False):
                 _check_start(role, spec, made, parents[role], mistakes)
             if spec.validation_fraction == 0 and (resolved.study.sampled or TUNING in resolved.axes):
@@ -694,8 +707,7 @@ def check_against_data(resolved: Resolved, data: dict[str, Any], planner: Planne
                     f"train_images must be at least {least}, one per class of {data['name']}, or 0 for all, "
                     f"got {spec.train_images} for the {role}."
                 ] = None
-    if mistakes:
-        raise UsageError("\n".join(list(mistakes)[:10]))
+    return mistakes
 
 
 def _check_start(
@@ -703,7 +715,7 @@ def _check_start(
     spec: TrainingSpec,
     made: Mapping[str, StageSpec],
     parents: Mapping[str, str],
-    mistakes: dict[str, None],
+    mistakes: teachers.Mistakes,
 ) -> None:
     """A network can begin with another one's weights only if both are built alike."""
     guide = next((made[parent] for parent in parents.values()), None)
@@ -715,7 +727,7 @@ def _check_start(
         if ours != theirs:
             mistakes[
                 f"init_from_assistant=true needs a {role} built like its {guide.kind}, but {name} is {ours} and {theirs}."
-            ] = None
+            ] = f"begins with the {guide.kind}'s weights, but {name} is {ours} and {theirs}"
 
 
 def check_splits(resolved: Resolved, packed: Packed, planner: Planner, tested: Packed | None = None) -> None:

@@ -9,13 +9,13 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps import run_file
-from trainables.artifacts import Lease, LeaseObserver, Store, make_folder, read_json, write_atomically
+from sweeps import run_file, whereabouts
+from trainables.artifacts import KEY, Lease, LeaseObserver, Store, make_folder, read_json, write_atomically
 from trainables.errors import MachineError, UsageError, did_you_mean
 
 RUN_SCHEMA = 1
@@ -32,13 +32,19 @@ class Place:
 
     runs: Path
     store: Path
+    # Whether a person named the store for this very command; the place is the same either way.
+    named: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, out: str | Path | None, store: str | Path | None) -> Place:
         """`--out` holds `runs/` and, unless `--store` says otherwise, `store/`."""
-        root = Path(out or os.environ.get("SWEEPS_OUT") or ".").expanduser().absolute()
-        other = store or os.environ.get("SWEEPS_STORE")
-        return cls(root / "runs", Path(other).expanduser().absolute() if other else root / "store")
+        root = whereabouts.root_of(out)
+        return cls(root / "runs", whereabouts.store_in(root, store), bool(store))
+
+    def of_run(self, run: RunFolder) -> Place:
+        """Where that run lives: in the store it was trained into, unless a person named another one."""
+        store = self.store if self.named else whereabouts.store_of(run.path)
+        return Place(run.path.parent, store, self.named)
 
     def prepare(self) -> None:
         """Make both folders and see that they can be written.
@@ -78,6 +84,10 @@ class RunFolder:
     def stop_file(self) -> Path:
         """Its presence asks the workers to save and leave."""
         return self.path / "stop"
+
+    def again(self, command: str, *more: str, store: Path | None = None) -> str:
+        """A command line about this run that works when it is pasted; `store` is the one in use, where that is known."""
+        return whereabouts.again(command, self.path, *more, store=store)
 
     def stage_log(self, role: str, key: str) -> Path:
         """Log of a stage."""
@@ -150,7 +160,7 @@ class RunFolder:
             who = self.driver() or {}
             raise UsageError(
                 f"{self.id} is driven by process {who.get('pid')} on {who.get('host')}; a run has one driver. "
-                f"Watch it with `python -m sweeps status {self.id}`, or end it with `python -m sweeps stop {self.id}`."
+                f"Watch it with `{self.again('status')}`, or end it with `{self.again('stop')}`."
             )
         for number in Lease.numbers(self.path, "driver")[:-1]:
             with contextlib.suppress(OSError):
@@ -177,8 +187,16 @@ def _touched(run: RunFolder) -> float:
     return 0.0
 
 
+def _run_at(path: str) -> RunFolder | None:
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # An unknown ~user, a name that no file can have.
+        folder = Path(os.path.abspath(Path(path).expanduser()))
+        folder = folder.parent if folder.name == "run.json" else folder
+        return RunFolder(folder) if (folder / "run.json").is_file() else None
+    return None
+
+
 def find_run(place: Place, name: str | None) -> RunFolder:
-    """The run a person means: `latest`, a name, a prefix or a path.
+    """The run a person means: `latest`, a name, a prefix, or a path of its folder or its run.json.
 
     Raises:
         UsageError: If there is none, or several begin so.
@@ -192,9 +210,9 @@ def find_run(place: Place, name: str | None) -> RunFolder:
         return runs[0]
     assert name is not None
     if os.sep in name or name in (".", ".."):
-        path = Path(name).expanduser().absolute()
-        if (path / "run.json").is_file():
-            return RunFolder(path)
+        found = _run_at(name)
+        if found is not None:
+            return found
         raise UsageError(f"{name} is not a run: it has no run.json. `python -m sweeps status --all` lists them.")
     exact = [run for run in runs if run.id == name]
     near = exact or [run for run in runs if run.id.startswith(name)]
@@ -202,8 +220,41 @@ def find_run(place: Place, name: str | None) -> RunFolder:
         return near[0]
     if near:
         raise UsageError(f"'{name}' fits {len(near)} runs: {', '.join(r.id for r in near[:5])}. Give more of the name.")
+    beside = _run_at(name)  # As in `cd runs`.
+    if beside is not None:
+        return beside
     known = [run.id for run in runs]
     raise UsageError(
         f"There is no run '{name}' in {place.runs}.{did_you_mean(name, known)} "
         + (f"The latest is {known[0]}." if known else "There is none yet.")
+        + " A run elsewhere is named by its path, or with --out."
     )
+
+
+def artifacts_of(place: Place, words: Sequence[str]) -> tuple[Place, list[str]]:
+    """The keys that words name, be they keys or runs, and where they lie.
+
+    A run stands for the artifacts that its trials rest on and its store has.
+
+    Raises:
+        UsageError: If a run is meant that is not there, or runs lie in several stores.
+    """
+    keys: list[str] = []
+    places: dict[Path, Place] = {}
+    for word in words:
+        if KEY.match(word):
+            keys.append(word)
+            places.setdefault(place.store, place)
+            continue
+        try:
+            run = find_run(place, word)
+        except UsageError as error:
+            raise UsageError(f"'{word}' is neither a key of 16 hex digits nor a run. {error}") from None
+        own = place.of_run(run)
+        places.setdefault(own.store, own)
+        present = Store(own.store).keys()
+        named = {str(key) for trial in run.read().get("trials", ()) for key in trial["stages"].values()}
+        keys += sorted(named & present)
+    if len(places) > 1:
+        raise UsageError(f"What is named lies in {len(places)} stores: {', '.join(map(str, places))}. Ask for one.")
+    return next(iter(places.values()), place), list(dict.fromkeys(keys))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sweeps import journal
+from sweeps import journal, whereabouts
 from sweeps.runs import RunFolder
 from trainables.artifacts import Lease, LeaseObserver, Store, read_json
 from trainables.errors import ArtifactError
@@ -65,6 +66,9 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
     driven = run.is_driven(observer) and _lives(str(driver.get("job") or ""), living)
     return {
         "run": run.id,
+        "path": str(run.path),
+        "store": str(store.root),
+        "store_is_there": store.root.is_dir(),
         "study": content.get("study"),
         "state": _state(driven, states, jobs),
         "jobs": jobs,
@@ -179,6 +183,10 @@ def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[st
     return {"cell": best, "label": labels.get(best, best), "validation_score": means[best], "seeds": len(values[best])}
 
 
+def _again(view: dict[str, Any], command: str, *more: str) -> str:
+    return whereabouts.again(command, Path(view["path"]), *more, store=Path(view["store"]))
+
+
 def say(view: dict[str, Any], only_failed: bool) -> None:
     """Print a view for people."""
     counts = view["trials"]
@@ -186,6 +194,8 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
     parts = [f"{counts['done']}/{total} trials done"]
     parts += [f"{counts[name]} {name}" for name in ("running", "waiting", "failed", "pruned") if counts[name]]
     click.echo(f"{view['run']}   {view['state']}   " + " · ".join(parts))
+    if not view["store_is_there"]:
+        click.echo(f"  store       {view['store']} is not there; --store DIR says where it is")
     if not only_failed:
         for role, row in view["stages"].items():
             click.echo(f"  {role:<11} {row['done']}/{row['total']}")
@@ -206,11 +216,11 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
             )
     for row in view["failed"]:
         click.echo(f"  failed      {row['stage']} {row['key']}: {row['why'].splitlines()[0][:160]}")
-        click.echo(f"              python -m sweeps logs {view['run']} {row['key']}")
+        click.echo(f"              {_again(view, 'logs', row['key'])}")
     if view["report"] and not only_failed:
         click.echo(f"  report      {view['report']}")
     if view["state"] == "stopped":
-        click.echo(f"Resume: python -m sweeps resume {view['run']}")
+        click.echo(f"Resume: {_again(view, 'resume')}")
 
 
 def _say_jobs(view: dict[str, Any]) -> None:
@@ -225,7 +235,7 @@ def _say_jobs(view: dict[str, Any]) -> None:
             click.echo(f"  {row['role']:<11} job {row['id']}  {row['state'].lower()}  {more}")
     living = {row["role"] for row in view["jobs"] if row["living"]}
     if "driver" in living and "worker" not in living and view["state"] == "running":
-        click.echo(f"  no worker is left in the queue: python -m sweeps scale {view['run']} --workers N")
+        click.echo(f"  no worker is left in the queue: {_again(view, 'scale', '--workers', 'N')}")
     if view["queue_error"]:
         click.echo(f"  queue       SLURM cannot be asked: {view['queue_error']}")
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sweeps.plan import Planner, Resolved
     from trainables.data.packed import Packed
 
+# Sentence -> in a few words what an arm cannot be for, where that follows from what the arm is; else None.
+Mistakes = dict[str, str | None]
 SUFFIX = ".weights"
 START = "start_weights"  # Of a stage that is trained, and so of any.
 FOUND = ("family", "architecture", "width", "embedding", "stem")  # What a file says, unless the command line does.
@@ -149,7 +151,7 @@ def check(
     spec: TrainingSpec,
     starts: Mapping[str, Mapping[str, Any]],
     data: Mapping[str, Any],
-    mistakes: dict[str, None],
+    mistakes: Mistakes,
 ) -> None:
     """What can be said of a stage alone when names and sizes of the data are known; adds mistakes."""
     if spec.architecture.startswith(specs.OUTSIDE) and not isinstance(spec, PretrainedSpec):
@@ -161,9 +163,12 @@ def check(
             if problem:
                 mistakes[f"{problem} (for the {role})"] = None
     if START not in spec.unused() and spec.start_weights in starts:
-        problem = _unfit(spec, int(data.get("channels", 3)), starts[spec.start_weights])
+        start = starts[spec.start_weights]
+        problem = _unfit(spec, int(data.get("channels", 3)), start)
         if problem:
-            mistakes[f"{problem} (for the {role})"] = None
+            mistakes[f"{problem} (for the {role})"] = (
+                f"its {role}, {spec.architecture}, cannot begin with {start['file']}"
+            )
 
 
 def check_chain(
@@ -171,7 +176,7 @@ def check_chain(
     parents: Mapping[str, Mapping[str, str]],
     teachers: Mapping[str, Mapping[str, Any]],
     data: Mapping[str, Any],
-    mistakes: dict[str, None],
+    mistakes: Mistakes,
 ) -> None:
     """What a cell's stages want of each other: logits and feature maps, and of colours; adds mistakes.
 
@@ -190,7 +195,9 @@ def check_chain(
             on_maps = any(_reads_maps(spec, method) for method in methods)
             for other in (spec, *(guide for _, guide in guides)):
                 if on_maps and not _has_maps(other, data):
-                    mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = None
+                    mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = (
+                        f"needs feature maps of {other.architecture}, which gives none"
+                    )
             for method in (name for name in methods if _of_one_width(spec, name)):
                 ours = _embedding_width(spec, data, teachers)
                 for other_role, guide in guides:
@@ -199,19 +206,19 @@ def check_chain(
                         mistakes[
                             f"method={method} needs embeddings of one width, but the {role}'s has {ours} and the "
                             f"{other_role}'s {theirs}. Set `embedding` of one to the other's, or choose networks of equal widths."
-                        ] = None
+                        ] = f"needs embeddings of one width, got {ours} and {theirs}"
             for other_role in _without_logits(guides):
                 if any(map(_reads_logits, methods)):
                     mistakes[
                         f"method={spec.method} reads the {other_role}'s logits, but {other_role}.head=none leaves it none. "
                         f"Set {other_role}.head=keep if its classes are those of {data['name']}, or use another method."
-                    ] = None
+                    ] = f"reads the {other_role}'s logits, of which {other_role}.head=none leaves none"
         elif isinstance(spec, EvaluationSpec) and spec.protocol == "classification" and spec.reader == "logits":
             for other_role in _without_logits(guides):
                 mistakes[
                     f"The {other_role} alone is classified by its logits, but {other_role}.head=none leaves it none. "
                     f"Set {other_role}.head=keep, or reader=nearest."
-                ] = None
+                ] = f"is classified by its logits, of which {other_role}.head=none leaves none"
         elif isinstance(spec, PretrainedSpec):
             about = teachers.get(spec.weights, {})
             channels = int(about.get("preprocessing", {}).get("channels", 3))

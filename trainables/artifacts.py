@@ -16,6 +16,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import stat
@@ -67,7 +68,7 @@ def explained(error: OSError, path: Path) -> Exception:
     if is_disk_full(error):
         return DiskFullError(
             f"No room to write {path} ({error.strerror}). "
-            "Free space or raise the quota, then `python -m sweeps resume` carries on."
+            "Free space or raise the quota, then resume the run: it carries on where it stopped."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path.parent} must be writable, but {error.strerror}. Choose another folder with --out.")
@@ -367,12 +368,12 @@ class Artifact:
             ArtifactError: If the manifest lists no such file, it is gone or altered.
         """
         if name not in self.manifest["files"]:
-            raise ArtifactError(f"Artifact {self.key} (stage '{self.kind}') has no file '{name}'.{_discard(self.key)}")
+            raise ArtifactError(f"Artifact {self.key} (stage '{self.kind}') has no file '{name}'.{_discard(self.path)}")
         path = self.path / name
         if not path.is_file():
-            raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.key)}")
+            raise ArtifactError(f"Artifact {self.key} lost its file '{name}'.{_discard(self.path)}")
         if verify and (problem := _differs(path, self.manifest["files"][name])):
-            raise ArtifactError(f"The file '{name}' of artifact {self.key} {problem}.{_discard(self.key)}")
+            raise ArtifactError(f"The file '{name}' of artifact {self.key} {problem}.{_discard(self.path)}")
         return path
 
 
@@ -390,8 +391,9 @@ def _differs(path: Path, entry: Any) -> str | None:
         return f"cannot be read: {error.strerror or error}"
 
 
-def _discard(key: str) -> str:
-    return f" Remove it with `python -m sweeps store discard {key}`; the next run makes it again."
+def _discard(path: Path) -> str:
+    words = shlex.join(["store", "discard", path.name, "--store", str(path.parent)])
+    return f" Remove it with `python -m sweeps {words}`; the next run makes it again."
 
 
 def content_digest(files: Mapping[str, str]) -> str:
@@ -468,20 +470,20 @@ class Store:
             if not path.exists():
                 raise ArtifactError(f"The store {self.root} has no artifact {key}.")
             raise ArtifactError(
-                f"Artifact {key} has no readable manifest: its writer was probably killed.{_discard(key)}"
+                f"Artifact {key} has no readable manifest: its writer was probably killed.{_discard(path)}"
             )
         wanted = {"key": str, "kind": str, "spec": dict, "parents": dict, "files": dict, "metrics": dict, "digest": str}
         for name, kind in wanted.items():
             if not isinstance(manifest.get(name), kind):
                 raise ArtifactError(
-                    f"The manifest of artifact {key} must hold '{name}' ({kind.__name__}).{_discard(key)}"
+                    f"The manifest of artifact {key} must hold '{name}' ({kind.__name__}).{_discard(path)}"
                 )
         if manifest["key"] != key:
-            raise ArtifactError(f"Artifact {key} says it is {manifest['key']!r}.{_discard(key)}")
+            raise ArtifactError(f"Artifact {key} says it is {manifest['key']!r}.{_discard(path)}")
         for name in manifest["files"]:
             # Longer names than a file system takes would make every look at them an error.
             if "/" in name or name.startswith(".") or len(name.encode(errors="replace")) > 255:
-                raise ArtifactError(f"The manifest of artifact {key} lists a file {name!r} outside it.{_discard(key)}")
+                raise ArtifactError(f"The manifest of artifact {key} lists a file {name!r} outside it.{_discard(path)}")
         return Artifact(key, path, manifest)
 
     def publish(self, key: str, manifest: dict[str, Any], write: Callable[[Path], None]) -> Artifact:

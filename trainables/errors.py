@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
@@ -111,3 +112,15 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
         lower = {name.lower(): name for name in reversed(names)}
         near = [lower[name] for name in difflib.get_close_matches(str(wrong).lower(), lower, n=1, cutoff=0.6)]
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def did_you_mean_any(wrong: str, known: Iterable[str], most: int = 3) -> str:
+    """` Did you mean 'x', 'y' or 'z'?`, the nearest first; names that hold a word of the wrong one count as near."""
+    names = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(str(wrong), names, n=most, cutoff=0.6)
+    parts = [part for part in re.split(r"[._\-\s]+", str(wrong).lower()) if len(part) > 2]
+    near += [name for part in parts for name in names if part in re.split(r"[._]", name)]
+    shown = [f"'{name}'" for name in dict.fromkeys(near)][:most]
+    if not shown:
+        return ""
+    return f" Did you mean {', '.join(shown[:-1])}{' or ' if shown[:-1] else ''}{shown[-1]}?"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainables import spec as specs
-from trainables.errors import UsageError, did_you_mean
+from trainables.errors import UsageError, did_you_mean_any
 from trainables.spec import StageSpec
 
 NOT_PARAMETERS = ("seed", "data")  # Seeds are an axis of their own; the data set has its own flags.
@@ -163,11 +163,9 @@ class Recipe:
         if name in self.short_names:
             return self.short_names[name]
         common = [n for n in self.parameters if n.split(".")[0] not in self.roles]
-        shown = sorted([n for n in common if "." not in n] + list(self.short_names))
         raise UsageError(
             f"'{name}' is not a parameter of recipe {self.name}."
-            f"{did_you_mean(name, [*shown, *self.parameters])} It has: {', '.join(shown)}; "
-            f"each also for one stage alone, as in {self.roles[0]}.epochs."
+            f"{did_you_mean_any(name, [*common, *self.short_names, *self.parameters])}"
         )
 
     def coerce(self, name: str, value: Any) -> Any:

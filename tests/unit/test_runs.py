@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,6 +87,9 @@ def test_a_run_is_found_by_name_prefix_or_path(place: Place, monkeypatch: pytest
     monkeypatch.chdir(place.runs)
     for path in (str(run.path), f"./{run.id}", f"{run.path}{os.sep}"):
         assert find_run(place, path).path == run.path
+    assert find_run(place, f"{run.path}{os.sep}run.json").path == run.path
+    elsewhere = Place.of(place.runs / "elsewhere", None)
+    assert find_run(elsewhere, run.id).path == run.path  # As a folder beside, where no run of the place is called so.
     monkeypatch.chdir(run.path)
     assert find_run(place, ".").path == run.path
 
@@ -165,8 +169,10 @@ def driver(place: Place) -> Iterator[tuple[RunFolder, subprocess.Popen[str]]]:
 def test_a_run_has_one_driver(driver: tuple[RunFolder, subprocess.Popen[str]]) -> None:
     run, process = driver
     assert run.is_driven()
-    with pytest.raises(UsageError, match=f"driven by process {process.pid} .*sweeps status a-1.*sweeps stop a-1"):
+    with pytest.raises(UsageError, match=f"driven by process {process.pid} ") as refused:
         run.drive()
+    for command in ("status", "stop"):  # The run is not in the current folder, so that its name would not be enough.
+        assert f"python -m sweeps {command} {shlex.quote(str(run.path))}" in str(refused.value)
     said = run.driver()
     assert said is not None
     assert said["slots"] == 3
