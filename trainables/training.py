@@ -29,7 +29,7 @@ from trainables import metrics, plugged
 from trainables import spec as specs
 from trainables.artifacts import Artifact
 from trainables.data.augment import augment
-from trainables.data.batches import epoch_batches, generator, load, normalise, remembered_statistics, to_float
+from trainables.data.batches import batches_of, generator, load, normalise, remembered_statistics, to_float
 from trainables.data.degrade import degrade, enlarge
 from trainables.data.packed import Packed, PackedInfo, open_packed
 from trainables.data.preprocess import Preprocessing
@@ -357,6 +357,15 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.epoch = 0
         self.batch_size = min(spec.batch_size, len(splits.train_labels))
+        self.labels = splits.train_labels.cpu()  # What batches are made of, on every machine alike.
+
+    @property
+    def images_read(self) -> int:
+        """Training images of all epochs: whole batches only."""
+        if not self.spec.images_per_class:
+            return self.batch_size * (len(self.labels) // self.batch_size) * self.spec.epochs
+        epochs = range(1, self.spec.epochs + 1)
+        return sum(len(rows) for epoch in epochs for rows in batches_of(self.spec, self.labels, epoch))
 
     def _begin_with(self, start: Network) -> None:
         """Take the guide's weights.
@@ -458,8 +467,7 @@ class Trainer:
             self.loss.train()
         self.network.train()
         maps = self.loss is not None and self.loss.needs_maps
-        count = len(splits.train_labels)
-        batches = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
+        batches = batches_of(spec, self.labels, epoch)
         # All positions travel to the device now: a copy inside the epoch would wait for it.
         chosen = [(batch, batch.to(splits.train_images.device), batch.to(self.device)) for batch in batches]
         draws = generator(spec.seed, epoch, "augment")
@@ -701,7 +709,7 @@ def train(
         "macs": trainer.macs,
     }
     if mentor is not None and mentor.kept is not None:
-        measured["outputs_read"] = trainer.batch_size * (len(splits.train_labels) // trainer.batch_size) * spec.epochs
+        measured["outputs_read"] = trainer.images_read
     value = validation_value(row)
     if value is not None:
         measured["validation_score"] = value
