@@ -63,7 +63,9 @@ def study_flags(function: Any) -> Any:
     """Adds what run and show share."""
     flags = [
         click.option(
-            "--preset", metavar="NAME", help="demo (unless the data has a `small` one), small, tuning, paper or tiny."
+            "--preset",
+            metavar="NAME",
+            help="demo, small, own (made from the data), tuning, paper or tiny [default: what the data has, else own].",
         ),
         click.option("--data", metavar="NAME", help="A name of `data list`, or folder:PATH."),
         click.option("--data-root", metavar="DIR", help="Where the data set lies [env: SWEEPS_DATA_ROOT]."),
@@ -127,7 +129,7 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
                 "cells": count,
                 "seeds": demo.seeds,
                 "kind": "sampled" if study.sampled else "grid",
-                "presets": list(study.presets),
+                "presets": list(study.preset_names),
             }
         )
 
@@ -222,6 +224,8 @@ def _show(ready: Any, cells: bool, as_json: bool, more: dict[str, Any] | None = 
         click.echo(f"  paper      {study.paper}, {study.figure}")
         if resolved.preset.note:
             click.echo(f"  preset     {resolved.preset.note}")
+        for departure in resolved.preset.departures:
+            click.echo(f"  departs    {departure}")
         state = "packed" if ready.info is not None else "not packed yet"
         if ready.missing_data:
             state = "NOT FOUND, counts are guesses"
