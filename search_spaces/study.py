@@ -44,7 +44,7 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A setting of a study: `demo` fits a laptop, `paper` is the paper's, `tiny` is for tests."""
+    """A setting of a study: `demo` fits a laptop, `own` the data, `paper` is the paper's, `tiny` is for tests."""
 
     parameters: Mapping[str, Any]  # By the recipe's names; everything else keeps the spec's default.
     seeds: int
