@@ -1,7 +1,7 @@
 """The preset `own`: settings of a study made from what a data set is, for data that no preset was written for.
 
 Everything follows from the images' side, their number, the number of classes and the task, so equal data give equal
-settings on every machine. Weights are the published ones of each method, or neutral; none was chosen on other data.
+settings on every machine. Weights are the published ones of each method, HORKD's own are neutral; none was chosen on other data.
 Nothing here knows how fast a machine is: what a run costs is estimated where it is planned.
 """
 
@@ -92,7 +92,7 @@ def _parameters(chosen: Fit) -> dict[str, Any]:
         # All students of a seed see the same views, so one pass of a frozen network serves them all.
         "teacher_outputs": "cached_epochs",
         "outputs_per_shard": chosen.epochs,
-        **ranges.PAPER_WEIGHTS,
+        **ranges.NEUTRAL_WEIGHTS,
     }
 
 
@@ -133,13 +133,13 @@ def _side(facts: DataFacts, chosen: Fit) -> str:
     return f"the data's own side, {chosen.side}"
 
 
-def _departures(chosen: Fit, *, weighted: bool) -> tuple[str, ...]:
+def _departures(*, weighted: bool) -> tuple[str, ...]:
     if not weighted:
         return ()
     return (
-        "No weight was chosen on this data: each method has its published ones, and labels alone an untuned learning rate.",
-        f"HORKD's published weights (0.02, 0.01, 1) act on sums over ordered tuples divided by the batch, here of {chosen.batch}; "
-        "the paper states neither batch nor how tuples are joined, and its combinations count each tuple once.",
+        "No weight was chosen on this data: other methods have their published ones, labels alone an untuned learning rate, "
+        "and HORKD's four terms 1 each, with means over tuples. The published 0.02, 0.01 and 1 need sums, which grow with the "
+        "batch and the number of classes; pairs and angles weigh little at 1.",
     )
 
 
@@ -178,7 +178,7 @@ def maker(
             parameters=parameters,
             arms=dict(arms or {}),
             note=words(facts, chosen),
-            departures=_departures(chosen, weighted="horkd.alpha" in parameters),
+            departures=_departures(weighted="horkd.alpha" in parameters),
         )
 
     return make

@@ -41,8 +41,17 @@ PAPER_BATCH = 128
 ORDERED_TUPLES = (
     f"HORKD's published weights act on sums over ordered tuples divided by the batch, {PAPER_BATCH} in all such presets: a "
     "pair of images counts twice and three images six times (three vertices, two directions), where the paper's "
-    "combinations count each once. It states neither the batch nor how tuples are joined."
+    "combinations count each once; centres are summed over all classes. It states neither the batch nor how tuples are joined."
 )
+# For data of any size: with means no weight depends on the batch or, for centres, on the number of classes, which sums
+# do. On 500 classes the published weight of centres outweighed cross-entropy twofold.
+NEUTRAL_WEIGHTS = {
+    "horkd.reduction": "mean",
+    "horkd.w_1st": 1.0,
+    "horkd.alpha": 1.0,
+    "horkd.beta": 1.0,
+    "horkd.gamma": 1.0,
+}
 PAPER_WEIGHTS = {
     "horkd.reduction": "sum_over_anchors_mean",
     "horkd.w_1st": 1.0,

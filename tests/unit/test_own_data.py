@@ -114,14 +114,14 @@ def test_grey_images_are_not_mirrored(channels: int, augment: str) -> None:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_makes_its_own_preset_with_published_weights(name: str) -> None:
+def test_every_study_makes_its_own_preset_with_weights_that_were_tuned_on_nothing(name: str) -> None:
     study = search_spaces.load(name)
     assert study.own is not None
     preset = study.own(facts())
     resolved = plan.resolve(study, preset=OWN, fitted=preset)
     assert resolved.preset_name == OWN and len(resolved.seeds) >= (2 if study.sampled else 3)
     if not study.sampled:
-        assert {k: resolved.parameters[k] for k in ranges.PAPER_WEIGHTS} == ranges.PAPER_WEIGHTS
+        assert {k: resolved.parameters[k] for k in ranges.NEUTRAL_WEIGHTS} == ranges.NEUTRAL_WEIGHTS
         assert preset.departures
     assert not any("distillation" in key for more in preset.arms.values() for key in more)  # Nothing was tuned.
     for word in (
@@ -259,4 +259,4 @@ def test_departures_are_in_the_run_file(tmp_path: Path) -> None:
     run = conduct.run_folder(ready, Place.of(str(tmp_path / "out"), str(tmp_path / "store")), None)
     content = json.loads(json.dumps(conduct.describe(ready, run, {}, "")))
     assert content["preset"] == OWN and content["preset_note"] == ready.resolved.preset.note
-    assert content["departures"] == list(ready.resolved.preset.departures) and len(content["departures"]) == 2
+    assert content["departures"] == list(ready.resolved.preset.departures) and len(content["departures"]) == 1
