@@ -341,6 +341,7 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
         )
     if (preset := run.get("preset")) and preset != "paper":
         found.append(f"Preset '{preset}', not the paper's protocol.")
+    found += [str(departure) for departure in run.get("departures") or ()]
     done = trials.filter(pl.col("status") == "completed")
     seeds = done.group_by("cell").len()["len"] if done.height else pl.Series([], dtype=pl.Int64)
     if len(seeds) and int(seeds.max()) < FEW_SEEDS:  # type: ignore[arg-type]

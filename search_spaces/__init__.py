@@ -9,7 +9,7 @@ from search_spaces.study import Study
 from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
 
-_NOT_STUDIES = ("study", "ranges", "arms")
+_NOT_STUDIES = ("study", "ranges", "arms", "own_data")
 
 
 def names() -> list[str]:

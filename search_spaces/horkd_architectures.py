@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Study
 from trainables.recipes import DISTILLATION
@@ -26,6 +26,15 @@ STUDY = Study(
     # The assistant has the student's structure; the teacher's is pinned by the presets.
     axes={"arm": tuple(_ARMS), "width": (0.25, 0.5, 1.0), "resolution": (8, 6, 4)},
     baseline={"arm": "ce"},
+    own=own_data.maker(
+        lambda chosen: {
+            "arm": tuple(_ARMS),
+            "width": (chosen.width / 2, chosen.width, 2 * chosen.width),
+            "resolution": chosen.students,
+        },
+        most_side=32,
+        without=("width",),
+    ),
     sd_of_difference=0.01,
     presets={
         "demo": Preset(
@@ -33,6 +42,7 @@ STUDY = Study(
             note="handwritten digits, a small residual network in three widths at three resolutions",
             parameters={name: value for name, value in ranges.DIGITS_CHAIN.items() if name != "width"},
             arms=ranges.DIGITS_TUNED,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "tiny": Preset(
             seeds=2,
@@ -51,6 +61,7 @@ STUDY = Study(
                 "resolution": (32, 16),
             },
             parameters={"teacher.width": 1.0} | {n: v for n, v in ranges.CIFAR_PAPER.items() if n != "architecture"},
+            departures=(ranges.ORDERED_TUPLES,),
         ),
     },
     claims=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Study
 from trainables.recipes import DISTILLATION
@@ -20,6 +20,9 @@ STUDY = Study(
     arms=pick("teacher", *_SHOWN, "pixels", "random"),
     axes={"arm": ("teacher", *_SHOWN, "pixels", "random"), "resolution": (8, 6, 4)},
     baseline={"arm": "ce"},
+    own=own_data.of_methods(
+        "teacher", "ce", "ce_equal_compute", "horkd_direct", "horkd", "horkd_init", "pixels", "random"
+    ),
     sd_of_difference=0.01,
     presets={
         "demo": Preset(
@@ -27,6 +30,7 @@ STUDY = Study(
             note="handwritten digits at 8, 6 and 4 pixels, small networks",
             parameters=ranges.DIGITS_CHAIN,
             arms=ranges.DIGITS_TUNED,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "tiny": Preset(
             seeds=2,
@@ -41,6 +45,7 @@ STUDY = Study(
             note="the paper names no data set for this ablation (metric learning); its curves are in the figure only",
             axes={"arm": ("teacher", *_SHOWN, "pixels", "random"), "resolution": (256, 160, 96)},
             parameters={**ranges.METRIC_PAPER, "task": "retrieval"},
+            departures=(ranges.ORDERED_TUPLES,),
         ),
     },
     claims=(

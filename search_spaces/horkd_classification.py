@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Published, Study
 from trainables.recipes import DISTILLATION
@@ -29,6 +29,7 @@ STUDY = Study(
     arms=pick(*_SHOWN, "horkd_cross_vgg", *_FLOORS, *_ORDERS, "pkt", "sp", "darkrank", "mkd", "crd"),
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
+    own=own_data.of_methods(*own_data.METHODS),
     sd_of_difference=0.01,
     presets={
         "demo": Preset(
@@ -39,6 +40,7 @@ STUDY = Study(
                 **ranges.DIGITS_TUNED,
                 "horkd_vgg": {"assistant.width": 0.12, "student.width": 0.12, "student.distillation": 0.3},
             },
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "small": Preset(
             seeds=3,
@@ -62,6 +64,7 @@ STUDY = Study(
             parameters=ranges.CIFAR_SMALL,
             # A tenth of cross-entropy is for hundreds of epochs under a strong teacher; in ten it holds KD back.
             arms={"kd": {"student.cross_entropy": 1.0}},
+            departures=(ranges.WEIGHTS_FROM_DIGITS,),
         ),
         "tuning": Preset(
             seeds=3,
@@ -69,6 +72,7 @@ STUDY = Study(
             "chosen on validation. What it found for the digits is the demo's",
             axes={"arm": _METHODS, "resolution": (4,), "tuning": (0, 1, 2, 3, 4)},
             parameters=ranges.DIGITS_CHAIN,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "tiny": Preset(
             seeds=2,
@@ -83,6 +87,7 @@ STUDY = Study(
             "paper's baselines are not stated",
             axes={"arm": (*_SHOWN, "horkd_cross_vgg", *_FLOORS), "resolution": (32, 16)},
             parameters=ranges.CIFAR_PAPER,
+            departures=(ranges.ORDERED_TUPLES,),
         ),
     },
     published=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Published, Study
 from trainables.recipes import DISTILLATION
@@ -33,6 +33,7 @@ STUDY = Study(
     arms=pick(*_SHOWN, *_FLOORS),
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
+    own=own_data.of_methods(*own_data.METHODS),
     sd_of_difference=0.02,
     presets={
         "demo": Preset(
@@ -41,6 +42,7 @@ STUDY = Study(
             "image each",
             parameters={**ranges.DIGITS_DISJOINT, "evaluation.gallery": 1},
             arms=_TUNED,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "small": Preset(
             seeds=3,
@@ -49,12 +51,14 @@ STUDY = Study(
             note="ORL for two cores: 18 people to train on, 2 that select, 20 to be recognised from one known image each",
             axes={"arm": ("teacher", "ce", "ce_equal_compute", "horkd", *_FLOORS), "resolution": (32, 16, 8)},
             parameters=ranges.ORL_SMALL,
+            departures=(ranges.WEIGHTS_FROM_DIGITS,),
         ),
         "tuning": Preset(
             seeds=3,
             note="each method by its overall weight, labels alone by the learning rate, five trials each, chosen on validation",
             axes={"arm": ("ce", "kd", "rkd", "horkd_direct", "horkd"), "resolution": (4,), "tuning": (0, 1, 2, 3, 4)},
             parameters={**ranges.DIGITS_DISJOINT, "evaluation.gallery": 1},
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "tiny": Preset(
             seeds=2,
@@ -66,11 +70,12 @@ STUDY = Study(
             seeds=3,
             data="umdfaces",
             test_data="uccs",
-            data_size=112,
-            note="trained on UMDFaces; 180 people of UCCS are to be recognised, 80 % of each one's images known, students at "
-            "16x16; the paper's teacher is VGGFace2's, here it is trained as well",
+            data_size=224,
+            note="trained on UMDFaces; 180 people of UCCS are to be recognised, 80 % of each one's images known: ResNet-50 "
+            "teacher at 224, thin ResNet-34 students at 16x16; the paper's teacher is VGGFace2's, here it is trained as well",
             axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (16,)},
-            parameters={**ranges.FACES_PAPER, "teacher.resolution": 112, "subjects": 180},
+            parameters={**ranges.FACES_PAPER, "subjects": 180},
+            departures=(ranges.ORDERED_TUPLES, ranges.OWN_TEACHER),
         ),
     },
     published=(Published(table="Tab. 3", method="Our-16-R", dataset="UCCS", arm="horkd", resolution=16),),

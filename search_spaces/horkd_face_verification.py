@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Published, Study
 from trainables.recipes import DISTILLATION
@@ -34,6 +34,7 @@ STUDY = Study(
     arms=pick(*_SHOWN, *_FLOORS, *_ORDERS),
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
+    own=own_data.of_methods(*own_data.METHODS),
     sd_of_difference=0.02,
     presets={
         "demo": Preset(
@@ -41,6 +42,7 @@ STUDY = Study(
             note="handwritten digits: four of the ten are never trained on, pairs of them are tested; a stand-in for faces",
             parameters=ranges.DIGITS_DISJOINT,
             arms=_TUNED,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "small": Preset(
             seeds=3,
@@ -54,12 +56,14 @@ STUDY = Study(
             parameters=ranges.LFW_SMALL,
             # As on CIFAR-100: in so few epochs a tenth of cross-entropy holds KD back.
             arms={"kd": {"student.cross_entropy": 1.0}},
+            departures=(ranges.WEIGHTS_FROM_DIGITS,),
         ),
         "tuning": Preset(
             seeds=3,
             note="each method by its overall weight, labels alone by the learning rate, five trials each, chosen on validation",
             axes={"arm": ("ce", "kd", "rkd", "horkd_direct", "horkd"), "resolution": (4,), "tuning": (0, 1, 2, 3, 4)},
             parameters=ranges.DIGITS_DISJOINT,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "tiny": Preset(
             seeds=2,
@@ -76,6 +80,7 @@ STUDY = Study(
             "32x32 and 16x16; the paper's teacher is VGGFace2's, here it is trained as well",
             axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (32, 16)},
             parameters=ranges.FACES_PAPER,
+            departures=(ranges.ORDERED_TUPLES, ranges.OWN_TEACHER),
         ),
     },
     published=(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.study import Preset, Study
 from trainables.recipes import DISTILLATION
 
@@ -36,6 +36,15 @@ STUDY = Study(
     recipe=DISTILLATION,
     space=space,
     prune=True,
+    own=own_data.maker(
+        lambda chosen: None,
+        most_side=32,
+        seeds=2,
+        trials=20,
+        without=("horkd.w_1st", "horkd.alpha", "horkd.beta", "horkd.gamma", "horkd.reduction"),
+        route="cross_structure",
+        horkd__orders="1+2+3+C",
+    ),
     report="weight_search",
     presets={
         "demo": Preset(

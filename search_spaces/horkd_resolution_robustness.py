@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from search_spaces import ranges
+from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Study
 from trainables.recipes import DISTILLATION
@@ -13,6 +13,7 @@ _CONTROLS = ("ce_equal_compute", "ce_equal_compute_direct")
 _SHOWN = ("ce", *_CONTROLS, "kd", "horkd")
 
 _FLOORS = ("pixels", "random")
+_PAPER_SIDES = (256, 224, 160, 128, 96)
 _ARMS = pick("teacher", *_SHOWN, "horkd_direct", *_FLOORS)
 # The matrix is for the methods; floors and the control have their own resolution only.
 for _name in (*_FLOORS, *_CONTROLS):
@@ -29,6 +30,14 @@ STUDY = Study(
     arms=_ARMS,
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 6, 5, 4), "test_resolution": (None, 8, 6, 5, 4)},
     baseline={"arm": "ce"},
+    own=own_data.maker(
+        lambda chosen: {
+            "arm": ("ce", "ce_equal_compute", "kd", "horkd", *_FLOORS),
+            "resolution": chosen.students,
+            "test_resolution": (None, *chosen.students),
+        },
+        arms={"kd": {"student.cross_entropy": 1.0}},
+    ),
     sd_of_difference=0.01,
     presets={
         "demo": Preset(
@@ -36,6 +45,7 @@ STUDY = Study(
             note="handwritten digits at 8 to 4 pixels, small networks",
             parameters=ranges.DIGITS_CHAIN,
             arms=ranges.DIGITS_TUNED,
+            departures=(ranges.WEIGHTS_OF_DIGITS,),
         ),
         "tiny": Preset(
             seeds=2,
@@ -45,15 +55,17 @@ STUDY = Study(
         ),
         "paper": Preset(
             seeds=3,
-            data="cifar100",
-            note="ResNet-50 teacher and ResNet-18 students; the paper shows such curves for metric learning, "
-            "in its figure only",
+            data="cub200",
+            data_size=256,
+            note="metric learning, as Fig. 3 shows it: ResNet-50 teacher at 256, ResNet-18 students at 256 to 96, from scratch; "
+            "--data cars196 and --data sop are the paper's other two sets; its curves are in the figure only",
             axes={
                 "arm": (*_SHOWN, *_FLOORS),
-                "resolution": (32, 24, 16, 8),
-                "test_resolution": (None, 32, 24, 16, 8),
+                "resolution": _PAPER_SIDES,
+                "test_resolution": (None, *_PAPER_SIDES),
             },
-            parameters=ranges.CIFAR_PAPER,
+            parameters={**ranges.METRIC_PAPER, "task": "retrieval"},
+            departures=(ranges.ORDERED_TUPLES,),
         ),
     },
     claims=(

@@ -11,6 +11,7 @@ from trainables.recipes import Recipe
 
 ARM = "arm"  # The axis whose values are names of arms.
 TUNING = "tuning"  # The axis whose values number the tuning trials of each arm.
+OWN = "own"  # The preset that is made from the data.
 KINDS = ("teacher", "plain", "equal_compute", "method", "ours", "floor")
 
 
@@ -43,7 +44,7 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A setting of a study: `demo` fits a laptop, `paper` is the paper's, `tiny` is for tests."""
+    """A setting of a study: `demo` fits a laptop, `own` the data, `paper` is the paper's, `tiny` is for tests."""
 
     parameters: Mapping[str, Any]  # By the recipe's names; everything else keeps the spec's default.
     seeds: int
@@ -56,6 +57,28 @@ class Preset:
     objectives: tuple[str, ...] = ()  # Sampled studies: more than one makes a Pareto search; names of metrics.
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Arm -> parameters over the arm's own.
     data_size: int | None = None  # Side at which image files are packed, unless the person names one.
+    departures: tuple[str, ...] = ()  # Where its numbers need a word beside them: `show` and the report print these.
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What the preset `own` is made from."""
+
+    name: str
+    side: int  # Of the images as they are packed, the shorter one.
+    channels: int  # 0 where only packing tells.
+    classes: int
+    train_images: int
+    test_images: int
+    trained_images: int  # What the study's task leaves of them to train on.
+    trained_classes: int
+    stored: int = 0  # Side of the usual image file before packing; 0 where the data come at one size.
+    exact: bool = True  # Whether they were counted; else they are estimated from what is known before packing.
+
+    @property
+    def images(self) -> int:
+        """Of both splits."""
+        return self.train_images + self.test_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +116,13 @@ class Study:
     task: str = "classification"  # What the data must offer.
     arms: Mapping[str, Arm] = field(default_factory=dict)  # What the axis `arm` can name.
     published: tuple[Published, ...] = ()
+    # Makes the preset `own` from what a data set is; without it other data get the demo.
+    own: Callable[[DataFacts], Preset] | None = None
+
+    @property
+    def preset_names(self) -> tuple[str, ...]:
+        """What `--preset` can name."""
+        return (*self.presets, *((OWN,) if self.own is not None else ()))
 
     def points(self, axes: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]:
         """The points of a grid over `axes`, in their order; an arm has no part in the axes that it ignores."""
@@ -110,9 +140,12 @@ class Study:
             yield point
 
     def preset_for(self, data: str | None) -> str:
-        """The preset meant by a data set alone: the one made for two cores and that data, else the demo."""
-        small = self.presets.get("small")
-        return "small" if small is not None and data == small.data else "demo"
+        """The preset meant by a data set alone: the one made for two cores and that data, else `own`."""
+        small, demo = self.presets.get("small"), self.presets.get("demo")
+        if small is not None and data == small.data:
+            return "small"
+        elsewhere = data is not None and demo is not None and data != demo.data
+        return OWN if elsewhere and self.own is not None else "demo"
 
     @property
     def sampled(self) -> bool:

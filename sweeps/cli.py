@@ -73,7 +73,9 @@ Examples:
 def study_flags(function: Any) -> Any:
     """Adds what run and show share."""
     flags = [
-        preset_flag("demo (unless the data has a `small` one), small, tuning, paper or tiny."),
+        preset_flag(
+            "demo, small, own (made from the data), tuning, paper or tiny [default: what the data has, else own]."
+        ),
         click.option(
             "--data", metavar="NAME", shell_complete=completion.data_sets, help="A name of `data list`, or folder:PATH."
         ),
@@ -160,7 +162,7 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
                 "cells": count,
                 "seeds": demo.seeds,
                 "kind": "sampled" if study.sampled else "grid",
-                "presets": list(study.presets),
+                "presets": list(study.preset_names),
             }
         )
 

@@ -89,6 +89,8 @@ def show(
         click.echo(f"  paper      {study.paper}, {study.figure}")
         if resolved.preset.note:
             click.echo(f"  preset     {resolved.preset.note}")
+        for departure in resolved.preset.departures:
+            click.echo(f"  departs    {departure}")
         state = "packed" if ready.info is not None else "not packed yet"
         if ready.missing_data:
             state = "NOT FOUND, counts are guesses"

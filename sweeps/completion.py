@@ -48,7 +48,7 @@ def presets(context: click.Context) -> Iterable[str]:
 
     named = _study(context)
     known = [named] if named else search_spaces.names()
-    return sorted({preset for name in known for preset in search_spaces.load(name).presets})
+    return sorted({preset for name in known for preset in search_spaces.load(name).preset_names})
 
 
 @_beginning

@@ -6,6 +6,7 @@ Starting, resuming and extending are the same. If nothing is left, Ray is not st
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -19,19 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from search_spaces.study import ARM, TUNING, Arm, Preset, Study
+from search_spaces.study import ARM, OWN, TUNING, Arm, Preset, Study
 from slurm import devices
-from sweeps import cost, forecast, left_out, needs, own, plan, provenance, run_file, teachers, whereabouts
+from sweeps import cost, fitting, forecast, left_out, needs, own, plan, provenance, run_file, teachers, whereabouts
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
+from sweeps.progress import duration
 from sweeps.remarks import without_reference
 from sweeps.reporting import fresh_report
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from trainables.artifacts import Store, make_folder, write_atomically
 from trainables.data import catalog
-from trainables.data.packed import open_packed
+from trainables.data.packed import Packed, open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.plugged import Origin
 from trainables.spec import TrainingSpec
@@ -200,8 +202,13 @@ def resolve(request: Request) -> tuple[Study, plan.Resolved]:
         UsageError: For a wrong word.
     """
     study = search_spaces.load(request.study)
-    preset = study.presets.get(request.preset)
-    return study, plan.resolve(
+    # Words can be wrong whatever the data are; what `own` says of them is known when they are packed.
+    return study, _resolve(study, request, fitting.provisional(study, request.preset, request.data))
+
+
+def _resolve(study: Study, request: Request, fitted: Preset | None) -> plan.Resolved:
+    preset = fitted if fitted is not None else study.presets.get(request.preset)
+    return plan.resolve(
         study,
         preset=request.preset,
         settings=request.settings,
@@ -209,6 +216,7 @@ def resolve(request: Request) -> tuple[Study, plan.Resolved]:
         trials=request.trials,
         elsewhere=bool(tested_data(request, preset)),
         share=request.share,
+        fitted=fitted,
     )
 
 
@@ -254,14 +262,25 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         # What a mere look prints is a command to begin with: the store has the weights once they were admitted to it.
         request.settings = settings if pack else request.settings
     tested = tested_data(request, resolved.preset)
+    fits = request.preset == OWN and study.own is not None
+    look = fitting.Look()
     try:
         source = _locate(request, name, resolved.preset)
+        if fits:
+            look = fitting.Look.at(source)
+            size = fitting.packed_side(source, look, request.data_size)
+            source = (
+                source if size is None else _locate(request, name, dataclasses.replace(resolved.preset, data_size=size))
+            )
         other = _locate(request, tested, resolved.preset, test=True) if tested else None
     except DataError as error:
         if pack:
             raise
         # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
         data = stand_in(name, None, request.data_size or resolved.preset.data_size)
+        if fits:
+            resolved = _fitted(study, request, resolved, data, None, look)
+        fitting.tell_of_digits(resolved, study, name, say)
         resolved.side = data["height"]
         left_out.leave_out(resolved, data)
         survey = plan.survey(resolved, data, store)
@@ -272,6 +291,9 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     data = data_of(info) if info is not None else stand_in(name, source.images, source.size)
     if info is not None:
         data["name"] = source.name
+    if fits:
+        resolved = _fitted(study, request, resolved, data, open_packed(info.path) if info is not None else None, look)
+    fitting.tell_of_digits(resolved, study, name, say)
     resolved.side = data["height"]
     if other is not None:
         resolved.test_fingerprint = test_info.fingerprint if test_info is not None else plan.UNPACKED
@@ -294,9 +316,32 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
         teachers.check_with_data(resolved, open_packed(info.path), planner)
     survey = plan.survey(resolved, data, store, planner, open_packed(info.path) if info is not None else None)
+    if fits:
+        slots = _slots(request)
+        say(f"Preset own, {resolved.preset.note}.")
+        say(
+            f"Expected: {survey.missing:,} stages, about {survey.seconds / 60:,.0f} core minutes, "
+            f"{duration(survey.seconds / slots)} on {slots} cores, within a factor of three."
+        )
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
     also = tests or (stand_in(tested, other.images, other.size) if tested and other is not None else None)
     return Prepared(request, study, resolved, info, data, survey, store, test_data=tests, also_read=also)
+
+
+def _fitted(
+    study: Study,
+    request: Request,
+    resolved: plan.Resolved,
+    data: Mapping[str, Any],
+    packed: Packed | None,
+    look: fitting.Look,
+) -> plan.Resolved:
+    """The request with the preset `own` made from the data."""
+    assert study.own is not None
+    facts = fitting.facts_of(data, packed, resolved, look)
+    found = _resolve(study, request, study.own(facts))
+    found.teachers, found.starts = resolved.teachers, resolved.starts
+    return found
 
 
 def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) -> catalog.Source:
@@ -689,6 +734,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "question": study.question,
         "preset": resolved.preset_name,
         "preset_note": resolved.preset.note,
+        "departures": list(resolved.preset.departures),
         "data": ready.data,
         "test_data": ready.test_data,
         "seeds": sorted(set(before.get("seeds", ())) | set(resolved.seeds)) if study.sampled else resolved.seeds,

@@ -304,19 +304,30 @@ def resolve(
     trials: int | None = None,
     elsewhere: bool = False,
     share: bool = True,
+    fitted: Preset | None = None,
 ) -> Resolved:
     """Answer every word of the command line; several mistakes are told at once.
+
+    Args:
+        study: What is asked.
+        preset: One of the study's, by name.
+        settings: `name=value`, as `--set` takes them.
+        seeds: As `--seeds` takes them.
+        trials: Cells of a study that draws them.
+        elsewhere: Whether another data set is tested.
+        share: Whether equal stages are trained once.
+        fitted: The preset of that name, where it is made from the data.
 
     Raises:
         UsageError: With one line per mistake.
     """
     mistakes: list[str] = []
-    if preset not in study.presets:
+    chosen = fitted if fitted is not None else study.presets.get(preset)
+    if chosen is None:
+        presets = study.preset_names
         raise UsageError(
-            f"{study.name} has no preset '{preset}'.{did_you_mean(preset, study.presets)} "
-            f"It has {', '.join(study.presets)}."
+            f"{study.name} has no preset '{preset}'.{did_you_mean(preset, presets)} It has {', '.join(presets)}."
         )
-    chosen = study.presets[preset]
     recipe = study.recipe
     parameters = {recipe.canonical(k): recipe.coerce(k, v) for k, v in chosen.parameters.items()}
     if study.task != "classification":

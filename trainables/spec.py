@@ -59,6 +59,7 @@ COMPONENTS: dict[str, int] = {
     "degrade": 1,
     "augment": 1,
     "batches": 1,
+    "batches.balanced": 1,  # Groups of one class; joins `batches` where `images_per_class` asks for it.
     "loop": 1,
     "guide": 3,  # The images it sees, as its own training normalised them, and its network; 1 was counted in `loop`.
     "outputs": 1,
@@ -679,6 +680,15 @@ def short_hash(value: Any, digits: int = 8) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:digits]
 
 
+def _check_groups(spec: TrainingSpec | OutputsSpec) -> None:
+    """Refuse groups of images of one class that are no groups, or of which no two fit into a batch."""
+    wanted = spec.images_per_class
+    if wanted and not 2 <= wanted <= spec.batch_size // 2:
+        raise UsageError(
+            f"images_per_class must be 0 (off) or from 2 to half of batch_size, which is {spec.batch_size}, got {wanted}."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec(StageSpec):
     """A stage that trains a network: data, network, optimiser and schedule."""
@@ -725,6 +735,13 @@ class TrainingSpec(StageSpec):
     upsample_to: int | None = later(None, low=4, high=1024)  # Enlarge to this side after the loss of resolution.
     triplet: TripletSpec = later(TripletSpec())
     start_weights: str = later("")  # Weights from a file that training begins with; the command line takes the path.
+    # Batches of groups of at least so many images of one class, as metric learning wants them; 0: drawn from all alike.
+    images_per_class: int = later(0, low=0)
+
+    def validate(self) -> None:
+        """Refuses groups of which no two fit into a batch."""
+        super().validate()
+        _check_groups(self)
 
     def unused(self) -> tuple[str, ...]:
         """Splits of other tasks, and a triplet loss without weight."""
@@ -746,6 +763,8 @@ class TrainingSpec(StageSpec):
             names.append("loss.triplet")
         if self.start_weights:
             names.append("pretrained")
+        if self.images_per_class:
+            names.append("batches.balanced")
         return {name: version_of(name) for name in sorted(names)}
 
 
@@ -759,7 +778,7 @@ class TeacherSpec(TrainingSpec):
 _OF_TRAINING = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule"),
     *("milestones", "decay", "warmup_epochs", "label_smoothing", "ema", "clip_norm", "select", "augment", "pad"),
-    *("triplet", "precision", "start_weights"),
+    *("triplet", "precision", "start_weights", "images_per_class"),
 )
 
 
@@ -924,10 +943,16 @@ class OutputsSpec(StageSpec):
     pad: int = bounded(4, 0, 64)
     seed: int = bounded(0, 0, 2**31 - 2)  # Of order and augmentation.
     batch_size: int = bounded(64, 1, 65_536)
+    images_per_class: int = later(0, low=0)
+
+    def validate(self) -> None:
+        """Refuses groups of which no two fit into a batch."""
+        super().validate()
+        _check_groups(self)
 
     def unused(self) -> tuple[str, ...]:
         """Views do not rest on a seed, and the base on no view."""
-        names = [] if self.part == "epochs" else ["seed", "batch_size"]
+        names = [] if self.part == "epochs" else ["seed", "batch_size", "images_per_class"]
         if self.part == "base":
             names += ["start", "stop", "augment", "pad"]
         elif "crop" not in self.augment:
@@ -945,6 +970,7 @@ class OutputsSpec(StageSpec):
         names = ["guide", "outputs", "degrade"]
         names += [] if self.part == "base" else ["augment"]
         names += ["batches"] if self.part == "epochs" else []
+        names += ["batches.balanced"] if self.part == "epochs" and self.images_per_class else []
         names += [] if self.task == "classification" else [f"protocol.{self.task}"]
         return {name: version_of(name) for name in sorted(names)}
 

@@ -29,7 +29,7 @@ from trainables import metrics, plugged
 from trainables import spec as specs
 from trainables.artifacts import Artifact
 from trainables.data.augment import draw_views, take_views
-from trainables.data.batches import epoch_batches, generator, load, normalise, remembered_statistics, to_float
+from trainables.data.batches import batches_of, generator, load, normalise, remembered_statistics, to_float
 from trainables.data.degrade import degrade, enlarge
 from trainables.data.packed import Packed, PackedInfo, open_packed
 from trainables.data.preprocess import Preprocessing
@@ -373,6 +373,15 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.epoch = 0
         self.batch_size = min(spec.batch_size, len(splits.train_labels))
+        self.labels = splits.train_labels.cpu()  # What batches are made of, on every machine alike.
+
+    @property
+    def images_read(self) -> int:
+        """Training images of all epochs: whole batches only."""
+        if not self.spec.images_per_class:
+            return self.batch_size * (len(self.labels) // self.batch_size) * self.spec.epochs
+        epochs = range(1, self.spec.epochs + 1)
+        return sum(len(rows) for epoch in epochs for rows in batches_of(self.spec, self.labels, epoch))
 
     def _begin_with(self, start: Network) -> None:
         """Take the guide's weights.
@@ -529,8 +538,7 @@ class Trainer:
         """The epoch's batches, where they are read: one copy of all positions now, because each copy inside the epoch
         would wait for the device."""
         spec, splits = self.spec, self.splits
-        count = len(splits.train_labels)
-        rows = epoch_batches(count, self.batch_size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size)
+        rows = batches_of(spec, self.labels, epoch)
         draws = generator(spec.seed, epoch, "augment")
         views = [draw_views(len(batch), spec.augment, pad=spec.pad, generator=draws) for batch in rows]
         sizes = [len(batch) for batch in rows]
@@ -732,7 +740,7 @@ def train(
         "macs": trainer.macs,
     }
     if mentor is not None and mentor.kept is not None:
-        measured["outputs_read"] = trainer.batch_size * (len(splits.train_labels) // trainer.batch_size) * spec.epochs
+        measured["outputs_read"] = trainer.images_read
     value = validation_value(row)
     if value is not None:
         measured["validation_score"] = value

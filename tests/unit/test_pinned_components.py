@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from trainables.artifacts import Store
 from trainables.data.augment import augment
-from trainables.data.batches import epoch_batches, generator
+from trainables.data.batches import balanced_batches, epoch_batches, generator
 from trainables.data.degrade import degrade
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Items, open_packed, split_indices, write_packed
@@ -75,6 +75,11 @@ def of_augment() -> list[float]:
 
 def of_batches() -> list[float]:
     return [weigh(torch.cat(epoch_batches(37, 8, seed=3, epoch=e, drop_last=True))) for e in (1, 2)]
+
+
+def of_balanced_batches() -> list[float]:
+    labels = torch.arange(9).repeat_interleave(torch.arange(1, 10))
+    return [weigh(torch.cat(balanced_batches(labels, 12, 3, seed=3, epoch=e, drop_last=False))) for e in (1, 2)]
 
 
 def of_loss(orders: str) -> Callable[[], list[float]]:
@@ -283,6 +288,7 @@ RUNS: dict[str, Callable[[], list[float]]] = {
     "degrade": of_degrade,
     "augment": of_augment,
     "batches": of_batches,
+    "batches.balanced": of_balanced_batches,
     "loop": of_loop,
     "guide": of_guide,
     "outputs": of_outputs,
@@ -313,6 +319,7 @@ PINNED: dict[str, tuple[int, list[float]]] = {
     "degrade": (1, [-0.8891634, -0.07924264, -0.9513178, 2.855484]),
     "augment": (1, [-3415.924, -5264.097, -6000.309, -2478.732]),
     "batches": (1, [10.80192, 106.2736]),
+    "batches.balanced": (1, [-33.96176, 132.9666]),
     "loop": (1, [0.0248461, 0.03969463, 0.01030537, 0.0003077915, 0.025, 0.05, 0.005, 5e-05, 0.025, 0.05, 0.05, 0.05]),
     "guide": (3, [0.2346163, 0.2328495, 0.2358635, 0.1666823, 0.1686255, 0.1700039, -49.75295, 1.62402]),
     "outputs": (1, [-0.5402182, -0.2281593]),

@@ -353,6 +353,8 @@ def _other_values(group: Any, name: str, declared: Any) -> list[Any]:
     metadata = next(f.metadata for f in dataclasses.fields(group) if f.name == name)
     if name == "orders":
         return ["none", "1", "2+3"]
+    if name == "images_per_class":
+        return [4]  # 1 would be no group.
     if name == "method":
         return [method for method in ("none", "horkd", "kd", "at+mkd") if method != value]
     if options := metadata.get("options"):
@@ -407,6 +409,8 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         *(StudentSpec(method=method) for method in sp.METHODS),
         *(EvaluationSpec(protocol=task) for task in sp.TASKS),
         OutputsSpec(part="epochs", stop=2),
+        OutputsSpec(part="epochs", stop=2, images_per_class=4),
+        TeacherSpec(images_per_class=4),
         SleepSpec(),
     ]
     before = [stage_key(spec, {}) for spec in every]
@@ -426,6 +430,24 @@ def test_losses_that_are_off_make_no_second_training() -> None:
     assert key("horkd", distillation=2.0) != key("horkd") == stage_key(StudentSpec(data=DATA), {"guide": PARENT})
     with pytest.raises(UsageError, match=r"'kdd' is not a distillation loss. Did you mean 'kd'"):
         StudentSpec(method="kdd")
+
+
+def test_groups_of_one_class_enter_the_keys_of_what_is_trained_on_them_and_no_other() -> None:
+    grouped = {"images_per_class": 4, "data": DATA}
+    assert stage_key(TeacherSpec(data=DATA, images_per_class=0), {}) == stage_key(TeacherSpec(data=DATA), {})
+    assert stage_key(TeacherSpec(**grouped), {}) != stage_key(TeacherSpec(data=DATA), {})
+    assert stage_key(UntrainedSpec(**grouped), {}) == stage_key(UntrainedSpec(data=DATA), {})
+    kept = {"guide": PARENT}
+    for part, enters in (("base", False), ("views", False), ("epochs", True)):
+        one, two = (OutputsSpec(part=part, stop=2, data=DATA, images_per_class=k) for k in (0, 4))
+        assert (stage_key(one, kept) != stage_key(two, kept)) == enters, part
+    assert "batches.balanced" not in TeacherSpec(data=DATA).components()
+
+
+@pytest.mark.parametrize("wanted", [1, 33, 64])
+def test_groups_of_which_no_two_fit_into_a_batch_are_refused(wanted: int) -> None:
+    with pytest.raises(UsageError, match=f"from 2 to half of batch_size, which is 64, got {wanted}"):
+        StudentSpec(batch_size=64, images_per_class=wanted)
 
 
 def test_pixels_have_no_seed() -> None:

@@ -30,6 +30,7 @@ from trainables.spec import (
     StudentSpec,
     TeacherSpec,
     TrainingSpec,
+    TripletSpec,
     stage_key,
     to_plain,
 )
@@ -132,6 +133,7 @@ CONTINUED: dict[str, dict[str, Any]] = {
     },
     "bfloat16": {"horkd": ALL, "precision": "bfloat16", "epochs": 3},
     "no validation": {"horkd": ALL, "validation_fraction": 0.0},
+    "groups of one class": {"horkd": ALL, "images_per_class": 3, "triplet": TripletSpec(weight=1.0)},
 }
 
 

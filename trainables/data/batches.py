@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from trainables.data.packed import Packed, open_packed
 from trainables.errors import UsageError
+from trainables.spec import OutputsSpec, TrainingSpec
 
 _BLOCK = 256  # Images summed at once, which bounds the memory.
 _REMEMBERED = 32  # Splits whose statistics a process keeps; one bit for each item of the data, and a few numbers.
@@ -40,6 +42,76 @@ def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int, drop_la
     order = torch.randperm(count, generator=generator(seed, epoch, "order"))
     batches = list(order.split(batch_size))
     return batches[:-1] if drop_last and len(batches[-1]) < batch_size else batches
+
+
+def balanced_batches(
+    labels: Tensor, batch_size: int, images_per_class: int, *, seed: int, epoch: int, drop_last: bool
+) -> list[Tensor]:
+    """Positions [b] int64 of batches that hold groups of one class: a permutation of all images from (seed, epoch) only.
+
+    In an epoch the images of each class are shuffled and dealt into groups of `images_per_class`; what does not fill a
+    group joins the others, so groups of a class have from that many images to one less than twice as many, and a class
+    with fewer images is one group. The groups of a class are spread evenly over the epoch, and a batch takes whole groups
+    as long as they fit: it has `batch_size` images or a few less, and every image has one of its class beside it unless
+    its class has no other. Classes take part in proportion to their images. Without `drop_last` every image comes once;
+    with it a last batch below half of `batch_size` is left out, and its images come in other epochs.
+
+    The sampler of pytorch-metric-learning (`MPerClassSampler`) has the same purpose and another promise: its classes
+    take equal turns, images are drawn again where a class has too few and may be left out for a whole epoch, and its
+    numbers come from NumPy's global generator, so a training that goes on at epoch 7 would not get the batches it would
+    have had. Here kept outputs have one row for each image and epoch, which needs that no image comes twice.
+
+    Args:
+        labels: Class [N] int64 of each image, from 0.
+        batch_size: Most images of a batch.
+        images_per_class: Least images of a group; at most half of `batch_size`.
+        seed: Of the training.
+        epoch: Counted from 1.
+        drop_last: Whether a small last batch is left out; the only batch never is.
+
+    Raises:
+        UsageError: If there is no image, or a group would not fit twice into a batch.
+    """
+    count = len(labels)
+    if count < 1 or images_per_class < 1 or batch_size < min(count, 2 * images_per_class):
+        raise UsageError(
+            f"`images_per_class` must be from 1 to half of `batch_size`, and there must be images, but got "
+            f"{images_per_class}, {batch_size} and {count} images."
+        )
+    draws = generator(seed, epoch, "groups")
+    order = torch.randperm(count, generator=draws)
+    by_class = order[torch.argsort(labels[order], stable=True)]
+    sizes = torch.bincount(labels)
+    sizes = sizes[sizes > 0]
+    groups = (sizes // images_per_class).clamp(min=1)
+    owner = torch.repeat_interleave(torch.arange(len(sizes)), groups)
+    place = torch.arange(len(owner)) - (groups.cumsum(0) - groups)[owner]  # Of a group within its class.
+    widths = sizes[owner] // groups[owner] + (place < sizes[owner] % groups[owner]).long()
+    # One group of a class in each of as many equal parts of the epoch, so a batch seldom has two of one class.
+    moments = (place + torch.rand(len(owner), generator=draws, dtype=torch.float64)) / groups[owner]
+    turns = torch.argsort(moments, stable=True)
+    starts, widths = (widths.cumsum(0) - widths)[turns], widths[turns]
+    ends = widths.cumsum(0)
+    within = torch.arange(count) - torch.repeat_interleave(ends - widths, widths)
+    rows = by_class[torch.repeat_interleave(starts, widths) + within]
+    bounds = [0]
+    while bounds[-1] < count:
+        fitting = int(torch.searchsorted(ends, bounds[-1] + batch_size, right=True))
+        bounds.append(int(ends[fitting - 1]))
+    batches = [rows[start:stop] for start, stop in itertools.pairwise(bounds)]
+    return batches[:-1] if drop_last and len(batches) > 1 and 2 * len(batches[-1]) < batch_size else batches
+
+
+def batches_of(spec: TrainingSpec | OutputsSpec, labels: Tensor, epoch: int) -> list[Tensor]:
+    """The batches of an epoch as a spec asks for them; `labels` [N] on the CPU.
+
+    A training set smaller than `batch_size` is one batch; else what is left of the last one is not trained on.
+    """
+    count, drop_last = len(labels), len(labels) >= spec.batch_size
+    size = min(spec.batch_size, count)
+    if spec.images_per_class:
+        return balanced_batches(labels, size, spec.images_per_class, seed=spec.seed, epoch=epoch, drop_last=drop_last)
+    return epoch_batches(count, size, seed=spec.seed, epoch=epoch, drop_last=drop_last)
 
 
 def load(packed: Packed, indices: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,11 @@ from torch.nn import functional as F
 # Where products over patches won, for batches of 16 to 256 (`benchmarks/whole_step.py` shows the whole).
 MANY_CHANNELS = 256
 FEW_PIXELS = 16
+# oneDNN's backward pass of a strided 1x1 convolution writes past its workspace where fewer channels come in than its
+# block has and channels are innermost (uxlfoundation/oneDNN issue 6035): processes die at 48 pixels and more, with
+# narrower vectors at 32. Smaller maps were never hurt, and keep the kernels and so the bits that they had.
+BLOCK_CHANNELS = 16
+SPARED_PIXELS = 16  # Side of a map.
 
 
 class Conv2d(nn.Conv2d):
@@ -22,10 +27,15 @@ class Conv2d(nn.Conv2d):
 
     On a CPU it is a matrix product where both sides have `MANY_CHANNELS` or more and the map that leaves has
     `FEW_PIXELS` or fewer, whatever the batch. Autocast keeps the usual kernels, as do groups and dilations.
+    A strided 1x1 convolution of few channels reads the pixels that count, copied beside each other.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._suits(x):
+            if self._is_overrun(x):
+                step, across = self.stride
+                kept = x[:, :, ::step, ::across].contiguous(memory_format=torch.channels_last)
+                return F.conv2d(kept, self.weight, self.bias)
             return super().forward(x)
         assert not isinstance(self.padding, str)
         stride, padding = self.stride[0], self.padding[0]
@@ -34,6 +44,14 @@ class Conv2d(nn.Conv2d):
             return F.linear(pixels, self.weight[:, :, 0, 0], self.bias).permute(0, 3, 1, 2)
         convolved: Tensor = _OverPatches.apply(x, self.weight, self.bias, stride, padding)
         return convolved
+
+    def _is_overrun(self, x: Tensor) -> bool:
+        """Whether the library's own kernel would write where it must not."""
+        if x.device.type != "cpu" or x.ndim != 4 or self.kernel_size != (1, 1) or max(self.stride) == 1:
+            return False
+        if self.groups != 1 or self.padding != (0, 0):
+            return False
+        return self.in_channels < BLOCK_CHANNELS and max(x.shape[2:]) > SPARED_PIXELS
 
     def _suits(self, x: Tensor) -> bool:
         if min(self.in_channels, self.out_channels) < MANY_CHANNELS or x.device.type != "cpu" or x.ndim != 4:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.artifacts import Artifact
 from trainables.data.augment import augment, view
-from trainables.data.batches import epoch_batches, generator
+from trainables.data.batches import batches_of, generator
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError, DrainedError
@@ -70,11 +70,10 @@ def _views(spec: OutputsSpec, splits: Splits) -> Generator[tuple[Tensor, int, Te
 
 def _epochs(spec: OutputsSpec, splits: Splits) -> Generator[tuple[Tensor, int, Tensor], None, None]:
     """The batches of training, image by image and view by view."""
-    count = len(splits.train_labels)
-    size = min(spec.batch_size, count)
+    labels = splits.train_labels.cpu()
     for epoch in range(spec.start, spec.stop):
         draws = generator(spec.seed, epoch, "augment")
-        for rows in epoch_batches(count, size, seed=spec.seed, epoch=epoch, drop_last=count >= spec.batch_size):
+        for rows in batches_of(spec, labels, epoch):
             images = splits.train_images[rows.to(splits.train_images.device)]
             yield rows, epoch, augment(images, spec.augment, pad=spec.pad, generator=draws)[0]
 

@@ -135,6 +135,17 @@ def test_cells_without_results_keep_their_rows(tmp_path, monkeypatch):
     assert "5 failed and 2 missing of 80" in text and "loss is nan at …/train.py" in text and "logs/a.log" in text
 
 
+def test_departures_of_a_preset_are_read_with_care(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=["none", "1"], epochs=0)
+    content = json.loads((folder / "run.json").read_text())
+    said = "HORKD's inner weights were chosen on digits, before the five equal trials."
+    (folder / "run.json").write_text(json.dumps(content | {"departures": [said]}))
+    summary = write_report(folder, tmp_path / "out")
+    assert said in summary.cautions
+    assert "chosen on digits" in " ".join(Page(read(summary)).words)
+
+
 def test_one_seed_has_no_intervals_and_says_so(tmp_path, monkeypatch):
     quick(monkeypatch)
     summary = write_report(synthetic.ablation(tmp_path / "run", seeds=(0,), epochs=0), tmp_path / "out")

@@ -124,3 +124,79 @@ def test_images_without_contrast_stay_finite(make_packed, monkeypatch):
 def test_statistics_of_nothing_are_refused(make_packed):
     with pytest.raises(UsageError, match="at least one image"):
         batches.statistics(make_packed(), np.array([], dtype=np.int64))
+
+
+def share_with_a_positive(parts, labels):
+    """Of all images in batches, the share that has another one of its class beside it."""
+    counts = [torch.bincount(labels[part])[labels[part]] for part in parts]
+    return float((torch.cat(counts) > 1).double().mean())
+
+
+def balanced(labels, size, images, *, seed=0, epoch=1, drop_last=True):
+    return batches.balanced_batches(labels, size, images, seed=seed, epoch=epoch, drop_last=drop_last)
+
+
+def test_groups_of_one_class_give_nearly_every_anchor_a_positive():
+    labels = torch.arange(11_318).repeat_interleave(5)  # Stanford Online Products: 5.3 images a product.
+    usual = batches.epoch_batches(len(labels), 128, seed=0, epoch=1, drop_last=True)
+    assert share_with_a_positive(usual, labels) < 0.015
+    parts = balanced(labels, 128, 4)
+    assert share_with_a_positive(parts, labels) == 1.0
+    assert all(110 < len(part) <= 128 for part in parts[:-1])
+    assert len(torch.cat(parts)) > 0.99 * len(labels)
+
+
+@pytest.mark.parametrize("size", [4, 5, 9, 40, 128, 10_000])
+@pytest.mark.parametrize("counts", [(5,) * 30, (1, 2, 3, 4, 5, 6, 7, 100), (3, 0, 3), (60, 60), (1, 1, 1)])
+def test_every_image_comes_once_in_an_epoch_whatever_the_classes_and_batches(counts, size):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    size = min(size, len(labels))
+    parts = balanced(labels, size, 2, drop_last=False)
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(labels)))
+    assert all(0 < len(part) <= size for part in parts)
+    alone = {label for label, count in enumerate(counts) if count == 1}
+    for part in parts:
+        found = torch.bincount(labels[part])
+        # A group has 2 or 3 images; only classes of one image stand alone.
+        assert all(int(found[label]) > 1 or label in alone for label in labels[part].tolist())
+    kept = balanced(labels, size, 2, drop_last=True)
+    assert [part.tolist() for part in kept] == [part.tolist() for part in parts][: len(kept)]
+    assert len(kept) >= 1 and len(parts) - len(kept) == (len(parts) > 1 and 2 * len(parts[-1]) < size)
+
+
+def test_a_class_fills_no_batch_alone_where_others_have_images():
+    labels = torch.arange(2).repeat_interleave(40)
+    for epoch in range(1, 6):
+        parts = balanced(labels, 8, 4, epoch=epoch)
+        assert all(len(torch.unique(labels[part])) == 2 for part in parts)
+
+
+def test_groups_depend_on_seed_and_epoch_only_and_leave_torchs_generator_alone():
+    labels = torch.arange(20).repeat_interleave(5)
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    first = torch.cat(balanced(labels, 16, 4, seed=1, epoch=2)).tolist()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(9)
+    assert torch.cat(balanced(labels, 16, 4, seed=1, epoch=2)).tolist() == first
+    found = {tuple(torch.cat(balanced(labels, 16, 4, seed=s, epoch=e)).tolist()) for s in range(3) for e in range(3)}
+    assert len(found) == 9
+
+
+def test_groups_meet_others_in_each_epoch():
+    labels = torch.zeros(8, dtype=torch.int64)
+    groups = {frozenset(part.tolist()) for epoch in range(10) for part in balanced(labels, 8, 4, epoch=epoch)}
+    assert groups == {frozenset(range(8))}
+    labels = torch.arange(2).repeat_interleave(8)
+    sets = {
+        frozenset(i for i in part.tolist() if i < 8)
+        for epoch in range(10)
+        for part in balanced(labels, 8, 4, epoch=epoch)
+    }
+    assert len(sets) > 10
+
+
+@pytest.mark.parametrize("count, size, images", [(0, 4, 2), (10, 3, 2), (10, 4, 0)])
+def test_groups_that_do_not_fit_are_refused(count, size, images):
+    with pytest.raises(UsageError, match="images_per_class"):
+        balanced(torch.zeros(count, dtype=torch.int64), size, images)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -119,3 +122,52 @@ def test_a_whole_network_at_low_resolution_says_what_it_says_with_usual_kernels(
         layer.__class__ = nn.Conv2d  # type: ignore[assignment]
     usual = network(images)
     torch.testing.assert_close(ours.logits, usual.logits, rtol=1e-4, atol=1e-5)
+
+
+NARROW = """
+import subprocess
+import sys
+
+import torch
+from trainables.models.convolution import Conv2d
+torch.set_num_threads(1)
+torch.manual_seed(0)
+for inputs, side in ((8, 48), (8, 64), (4, 64), (3, 33)):
+    layer = Conv2d(inputs, 16, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(2, inputs, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+    for _ in range(3):
+        layer.zero_grad()
+        x.grad = None
+        y = layer(x)
+        upstream = torch.randn_like(y)
+        y.backward(upstream)
+    wide = x.detach().double()[:, :, ::2, ::2]
+    expected = torch.einsum("bohw,bchw->oc", upstream.double(), wide)
+    torch.testing.assert_close(layer.weight.grad[:, :, 0, 0].double(), expected, rtol=1e-4, atol=1e-4)
+    back = torch.zeros_like(x, dtype=torch.float64)
+    back[:, :, ::2, ::2] = torch.einsum("bohw,oc->bchw", upstream.double(), layer.weight.detach()[:, :, 0, 0].double())
+    torch.testing.assert_close(x.grad.double(), back, rtol=1e-4, atol=1e-4)
+print("whole")
+"""
+
+
+def test_narrow_strided_shortcuts_of_large_images_do_not_end_the_process() -> None:
+    # In a process of its own: what it guards against is a write past the end of a buffer, which kills.
+    done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.strip()) == (0, "whole"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_small_maps_keep_the_kernels_and_so_the_bits_they_had(side: int) -> None:
+    layer = Conv2d(8, 16, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    usual = torch.nn.Conv2d(8, 16, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    usual.load_state_dict(layer.state_dict())
+    x = torch.randn(40, 8, side, side, generator=torch.Generator().manual_seed(1)).contiguous(
+        memory_format=torch.channels_last
+    )
+    assert torch.equal(layer(x), usual(x))
+    layer(x).square().sum().backward()
+    usual(x).square().sum().backward()
+    assert layer.weight.grad is not None
+    assert usual.weight.grad is not None
+    assert torch.equal(layer.weight.grad, usual.weight.grad)
