@@ -7,15 +7,17 @@ Failures are answered here: Tune never retries, the searcher gives the stage aga
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
 import resource
 import signal
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,15 +27,19 @@ from slurm.temp import private_temp
 from sweeps import machines, own
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
+from sweeps.memory_pressure import MemoryGate, MemoryKill, kill_in
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
-from trainables.artifacts import Lease, LeaseObserver, Store, process_start
+from trainables.artifacts import Lease, LeaseObserver, Store
 from trainables.errors import MachineError, is_disk_full
+from trainables.liveness import process_start
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
+WAITING_SECONDS = 300.0  # How often a run that waits says so again,
+WAITING_AGAIN_SECONDS = 10.0  # and how soon when it waits once more.
 
 
 class Listener(Protocol):
@@ -84,8 +90,13 @@ class EngineState:
     pids: dict[str, int] = field(default_factory=dict)
     trained: int = 0
     guard: Guard | None = None  # Kept open when the run ended early.
+    memory: MemoryGate = field(default_factory=MemoryGate)
+    news: list[str] = field(default_factory=list)  # What a person should be told once; whoever displays takes it.
+    waits: str = ""  # Why nothing more starts although stages are ready.
 
     def __post_init__(self) -> None:
+        if not isinstance(self.machine, LocalMachine):
+            self.memory = MemoryGate(lambda: None)  # Stages run on other nodes, whose memory is not seen from here.
         self.graph.regroup(lambda node: tuple(sorted(self.needs.of(node).items())))
 
     @property
@@ -129,6 +140,8 @@ class StageQueue:
         self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
+        self._causes: dict[str, str] = {}  # Trial id -> what Ray said of its end.
+        self._resting: dict[str, float] = {}  # Ended for the node's memory -> not to be given again before.
         self._plugins = own.carried(run)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -138,21 +151,31 @@ class StageQueue:
             if self._finished or state.draining or state.halted:
                 self._finished = True
                 return "FINISHED"
-            node = state.graph.next_ready(state.has_room)
+            node = self._next()
             idle = node is None and not state.graph.counts["ready"] and len(state.running) < state.slots
             if idle and self.listener.more():
-                node = state.graph.next_ready(state.has_room)
+                node = self._next()
             if node is None:
                 self._look_elsewhere()
-                node = state.graph.next_ready(state.has_room)
+                node = self._next()
             if node is None:
                 if state.graph.finished and self.listener.exhausted():
                     self._finished = True
                     return "FINISHED"
                 return None
             state.graph.hand_out(node.key)
+            state.memory.handed_out()
             state.running[trial_id] = node.key
             return self.order(node)
+
+    def _next(self) -> StageNode | None:
+        """The next stage that may be handed out, if this node has the memory for another one."""
+        if self.state.memory.why_closed():
+            return None
+        now = time.monotonic()
+        return self.state.graph.next_ready(
+            lambda node: now >= self._resting.get(node.key, 0.0) and self.state.has_room(node)
+        )
 
     def broke(self, error: Exception) -> None:
         """A hook raised: end the run rather than let Tune spin; what is published stays."""
@@ -232,12 +255,55 @@ class StageQueue:
         with contextlib.suppress(Exception):
             self.store.write_failure(key, failure)
 
-    def _lost(self, node: StageNode, error: bool) -> None:
+    def cause(self, trial_id: str, text: str) -> None:
+        """What Ray says of the end of a trial; `complete` is called next."""
+        self._causes[trial_id] = text
+
+    def interrupted(self, text: str) -> bool:
+        """Tune itself ended with this error: true when that was for memory, so that it may be started again."""
+        if kill_in(text) is None:
+            return False
+        for trial_id in list(self.state.running):
+            self.cause(trial_id, text)
+            self.complete(trial_id, None, True)
+        return True
+
+    def _ended_for_memory(self, node: StageNode, kill: MemoryKill) -> str:
+        """Let a stage go again when there is room; or say why it is to blame itself."""
+        pid = (self.store.lease_holder(node.key) or {}).get("pid")
+        what = f"ended by Ray's memory monitor: {kill.words(pid)}"
+        self._note(node, what)
+        if kill.is_own_growth(pid):
+            self.state.news.append(f"{node.role} {node.key} was {what}. A smaller batch or fewer --jobs takes less.")
+            return what
+        pause = self.state.memory.lost(kill, kill.held_by(pid))
+        if not isinstance(self.state.machine, LocalMachine):
+            self._resting[node.key] = time.monotonic() + pause
+        self.state.news.append(
+            f"{node.role} {node.key} was {what}. The stage is not to blame: it goes on from its last checkpoint when "
+            "there is room."
+        )
+        return ""
+
+    def _note(self, node: StageNode, line: str) -> None:
+        """A line in the stage's log, which its own process can write no more."""
+        with contextlib.suppress(OSError), open(self.run.stage_log(node.role, node.key), "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} [engine] {line}\n")
+
+    def _lost(self, node: StageNode, error: bool, cause: str) -> None:
         """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
+        message = "the process training it was killed" if error else "the trial ended early"
+        if (kill := kill_in(cause)) is not None:
+            message = self._ended_for_memory(node, kill)
+            if not message:
+                self.state.graph.set(node.key, "ready")
+                return
+        else:
+            self._note(node, message)
         newest = next(iter(self.store.checkpoints(node.key)), None)
         failure = {
             "type": LOST,
-            "message": "the process training it was killed" if error else "the trial ended early",
+            "message": message,
             "epoch": newest[1] if newest else 0,
             "time": time.time(),
         }
@@ -251,6 +317,7 @@ class StageQueue:
         self._judge(node)
 
     def _done(self, node: StageNode) -> None:
+        self.state.memory.relieved()
         self.state.graph.set(node.key, "done")
         self.listener.stage_done(node)
 
@@ -288,6 +355,7 @@ class StageQueue:
         with state.lock:
             key = state.running.pop(trial_id, None)
             state.started.discard(trial_id)
+            cause = self._causes.pop(trial_id, "")
             if key is None:
                 return
             node = state.graph.nodes[key]
@@ -312,7 +380,7 @@ class StageQueue:
                 self._moved.discard(trial_id)
                 state.graph.set(key, "ready")
             else:
-                self._lost(node, error)
+                self._lost(node, error, cause)
 
 
 def _umask() -> int:
@@ -419,13 +487,33 @@ def _ray(temp: Path, state: EngineState, driver: Lease) -> Iterator[None]:
 
 
 def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
+    from sweeps.searcher import take_memory_kills_as_losses
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    take_memory_kills_as_losses()
+    for number in itertools.count():
+        try:
+            _tuner(queue, temp / f"tune{number}").fit()
+            return
+        except Exception as error:
+            if state.draining or state.halted:
+                return
+            # Ray may end a process of Tune's own for memory; what ran is given again by a fresh Tune.
+            if not queue.interrupted(str(error)):
+                said = textwrap.shorten(str(error), 400, placeholder=" ...")
+                raise MachineError(
+                    f"Ray Tune must run to its end, but: {said} The whole message is in logs/driver.log of the run; "
+                    "what is finished is kept and `python -m sweeps resume` goes on from there."
+                ) from error
+
+
+def _tuner(queue: StageQueue, folder: Path) -> Any:
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     from sweeps.searcher import GraphSearcher, PruningScheduler
     from trainables.tune import StageTrainable
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    tuner = Tuner(
+    return Tuner(
         StageTrainable,
         tune_config=TuneConfig(
             search_alg=GraphSearcher(queue),
@@ -437,18 +525,36 @@ def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
         ),
         run_config=RunConfig(
             name="t",
-            storage_path=str(temp / "tune"),
+            storage_path=str(folder),
             failure_config=FailureConfig(max_failures=0),
             checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    except Exception as error:
-        if state.draining or state.halted:
-            return
-        raise MachineError(f"Ray Tune must run to its end, but: {str(error)[:500]}") from error
+
+
+class Waiting:
+    """Tells why a run waits: at once when it begins and ends, and again while it lasts."""
+
+    def __init__(
+        self, say: Callable[[str], None], write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._write, self._clock = say, write, clock
+        self._said = self._written = -math.inf
+        self._for = ""
+
+    def tell(self, text: str) -> None:
+        """`text` says what is waited for and why, or nothing."""
+        now = self._clock()
+        what = text.partition(":")[0]
+        began = bool(text) and what != self._for
+        if (began and now - self._said >= WAITING_AGAIN_SECONDS) or (text and now - self._said >= WAITING_SECONDS):
+            self._said = now
+            self._say(f"Waiting for {text}.")
+        if what != self._for or (text and now - self._written >= WAITING_AGAIN_SECONDS):
+            self._written = now
+            self._write(text)
+        self._for = what
 
 
 class Watch(threading.Thread):
@@ -470,6 +576,7 @@ class Watch(threading.Thread):
         self._idle_since = time.monotonic()
         self.state, self.run_folder, self.terminal = state, run, terminal
         self.display, self.resume_line, self.driver = display, resume_line, driver
+        self._waiting = Waiting(self.say, lambda text: driver.update(waits=text))
         self._finished = threading.Event()
         self._presses = 0
         self._pipe = os.pipe()
@@ -541,9 +648,21 @@ class Watch(threading.Thread):
             if time.monotonic() - self._told > 1.0:
                 self._told = time.monotonic()
                 self.guard.tell()
+            self._tell_waiting()
             if self.display:
                 with contextlib.suppress(Exception):
                     self.display.tick(self.state)
+
+    def _tell_waiting(self) -> None:
+        """Say what the engine has to tell, and why nothing starts: here, and in the lock for `status`."""
+        state = self.state
+        with state.lock:
+            news, state.news = state.news, []
+            ready = state.graph.counts["ready"] and not state.ended_early
+            state.waits = f"memory: {why}" if ready and (why := state.memory.why_closed()) else ""
+        for line in news:
+            self.say(line)
+        self._waiting.tell(state.waits)
 
     def say(self, line: str) -> None:
         """A line for the person, whatever happens to stdout."""

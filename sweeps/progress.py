@@ -103,6 +103,8 @@ class Progress:
             parts.append(f"{counts['pruned']} pruned")
         if counts["elsewhere"]:
             parts.append(f"{counts['elsewhere']} trained by another run")
+        if state.waits:
+            parts.append(f"waits for {state.waits}")
         leader = self.leader()
         if leader is not None:
             parts.append(f"leader {leader[1]} {100 * leader[0]:.1f} % (validation)")

@@ -71,6 +71,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         "driver": {"pid": driver.get("pid"), "host": driver.get("host"), **(driver.get("pids") or {})}
         if driven
         else None,
+        "waits": str(driver.get("waits") or "") if driven else "",
         "trials": {name: states.count(name) for name in MARKS},
         "stages": by_role,
         "running": running,
@@ -204,6 +205,8 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
         if view["driver"]:
             pids = "  ".join(f"{name} {pid}" for name, pid in view["driver"].items() if name != "host")
             click.echo(f"  driver      {pids}  on {view['driver']['host']}")
+        if view["waits"]:
+            click.echo(f"  waits       for {view['waits']}")
         if view["jobs"] or view["queue_error"]:
             _say_jobs(view)
         for row in view["running"]:

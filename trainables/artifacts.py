@@ -17,7 +17,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import stat
 import threading
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
+from trainables.liveness import process_is_gone, this_process
 
 MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
@@ -78,53 +78,6 @@ def sha256_of(path: Path) -> str:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def boot_id() -> str:
-    """What changes when the machine restarts."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()}-unknown"
-
-
-def pid_namespace() -> str:
-    """Process numbers mean something only inside one of these."""
-    with contextlib.suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return "unknown"
-
-
-def process_start(pid: int) -> str:
-    """When a process began, in clock ticks since boot; "" when it is gone. Tells a reused pid apart."""
-    with contextlib.suppress(OSError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_text()
-        fields = text.rsplit(")", 1)[1].split()
-        return "" if fields[0] in ("Z", "X") else fields[19]
-    return ""
-
-
-def this_process() -> dict[str, Any]:
-    """Who we are, as leases and locks write it."""
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "boot": boot_id(),
-        "namespace": pid_namespace(),
-        "pid": pid,
-        "started": process_start(pid),
-    }
-
-
-def process_is_gone(owner: Mapping[str, Any]) -> bool | None:
-    """True or False for a process of this machine and namespace; None when that cannot be told from here."""
-    if owner.get("boot") != boot_id() or owner.get("namespace") != pid_namespace():
-        return None
-    try:
-        pid = int(owner["pid"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    started = process_start(pid)
-    return not started or (bool(owner.get("started")) and started != owner["started"])
 
 
 class LeaseObserver:
@@ -183,7 +136,7 @@ class Lease:
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
                 head, _, tail = name.rpartition(".")
-                if head == prefix and tail.isdigit():
+                if head == prefix and tail.isascii() and tail.isdecimal():
                     found.append(int(tail))
         return sorted(found)
 

@@ -28,6 +28,7 @@ SEES = {
 LEVELS = {
     "errors": 0,
     "plugged": 1,
+    "liveness": 1,
     "spec": 2,
     "compute": 3,
     "recipes": 3,
@@ -76,6 +77,7 @@ NO_TORCH = (
     "trainables/__init__.py",
     "trainables/errors.py",
     "trainables/plugged.py",
+    "trainables/liveness.py",
     "trainables/plugins.py",
     "trainables/spec.py",
     "trainables/recipes.py",

@@ -18,9 +18,10 @@ from slurm import temp
 from slurm.temp import private_temp, sweep_stale_temp
 from sweeps.runs import Place, RunFolder, find_run, list_runs
 from trainables import cores
-from trainables.artifacts import Lease, LeaseObserver, this_process
+from trainables.artifacts import Lease, LeaseObserver
 from trainables.cores import CoreLocks
 from trainables.errors import MachineError, UsageError
+from trainables.liveness import this_process
 
 
 @pytest.fixture
