@@ -7,12 +7,14 @@ Failures are answered here: Tune never retries, the searcher gives the stage aga
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 import logging
 import math
 import os
 import resource
 import signal
+import stat
 import sys
 import textwrap
 import threading
@@ -25,11 +27,13 @@ from typing import Any, Protocol
 from slurm.guard import Guard
 from slurm.temp import private_temp
 from sweeps import machines, own
+from sweeps.eta import Pace
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
 from sweeps.memory_pressure import MemoryGate, MemoryKill, kill_in
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
+from trainables import cores
 from trainables.artifacts import Lease, LeaseObserver, Store
 from trainables.errors import MachineError, is_disk_full
 from trainables.liveness import process_start
@@ -91,6 +95,9 @@ class EngineState:
     trained: int = 0
     guard: Guard | None = None  # Kept open when the run ended early.
     memory: MemoryGate = field(default_factory=MemoryGate)
+    pace: Pace = field(default_factory=Pace)
+    core_waits: set[str] = field(default_factory=set)  # Trials whose worker waits for cores that others hold.
+    hung_up: bool = False  # The terminal was closed.
     news: list[str] = field(default_factory=list)  # What a person should be told once; whoever displays takes it.
     waits: str = ""  # Why nothing more starts although stages are ready.
 
@@ -140,6 +147,7 @@ class StageQueue:
         self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
+        self._since: dict[str, float] = {}  # Trial id -> when it was handed out.
         self._causes: dict[str, str] = {}  # Trial id -> what Ray said of its end.
         self._resting: dict[str, float] = {}  # Ended for the node's memory -> not to be given again before.
         self._plugins = own.carried(run)
@@ -166,6 +174,7 @@ class StageQueue:
             state.graph.hand_out(node.key)
             state.memory.handed_out()
             state.running[trial_id] = node.key
+            self._since[trial_id] = state.pace.clock()
             return self.order(node)
 
     def _next(self) -> StageNode | None:
@@ -287,8 +296,9 @@ class StageQueue:
 
     def _note(self, node: StageNode, line: str) -> None:
         """A line in the stage's log, which its own process can write no more."""
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
         with contextlib.suppress(OSError), open(self.run.stage_log(node.role, node.key), "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} [engine] {line}\n")
+            file.write(f"{now} [engine] {line}\n")
 
     def _lost(self, node: StageNode, error: bool, cause: str) -> None:
         """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
@@ -338,6 +348,7 @@ class StageQueue:
             if key is None:
                 return False
             state.started.add(trial_id)
+            self._hear(trial_id, key, result)
             if result.get("outcome") == "moved":
                 self._moved.add(trial_id)
             if result.get("done"):
@@ -349,15 +360,24 @@ class StageQueue:
                     return True
             return False
 
+    def _hear(self, trial_id: str, key: str, result: dict[str, Any]) -> None:
+        """Keep how far a stage is, and whether it waits for cores."""
+        waiting = bool(result.get("waiting"))
+        (self.state.core_waits.add if waiting else self.state.core_waits.discard)(trial_id)
+        epoch, epochs = result.get("epoch_of_stage") or 0, result.get("epochs_of_stage") or 0
+        self.state.pace.heard(key, int(epoch), int(epochs), waiting=waiting)
+
     def complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         """A trial ended: by its outcome, by pruning or by the loss of its process."""
         state = self.state
         with state.lock:
             key = state.running.pop(trial_id, None)
             state.started.discard(trial_id)
-            cause = self._causes.pop(trial_id, "")
+            state.core_waits.discard(trial_id)
+            cause, since = self._causes.pop(trial_id, ""), self._since.pop(trial_id, 0.0)
             if key is None:
                 return
+            state.pace.ended(key, done=self.store.has(key), since=since)
             node = state.graph.nodes[key]
             if node.state == "pruned":
                 return
@@ -451,7 +471,8 @@ def execute(
         finally:
             watch.finish()
             if display:
-                display.stop()
+                with contextlib.suppress(OSError):  # The terminal may be gone.
+                    display.stop()
             if state.ended_early:
                 # Somebody waits for the prompt. Closing Ray in order takes seconds and saves nothing: the guard ends
                 # it when this process does.
@@ -459,7 +480,19 @@ def execute(
                 state.guard = guard
             else:
                 guard.close()
+    if state.hung_up:
+        _leave_closed_terminal()
     return state
+
+
+def _leave_closed_terminal() -> None:
+    """Write to nowhere what would go to a terminal that was closed; files and pipes still get it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for end in (1, 2):
+        # A terminal that was hung up is still a character device, but is no terminal any more.
+        if stat.S_ISCHR(os.fstat(end).st_mode) and not os.isatty(end):
+            os.dup2(nowhere, end)
+    os.close(nowhere)
 
 
 def _look_at_file_limit() -> None:
@@ -533,6 +566,16 @@ def _tuner(queue: StageQueue, folder: Path) -> Any:
     )
 
 
+def _waits_for_cores(stages: int, run: str) -> str:
+    """Which other runs hold the cores that stages of this one wait for; "" when none does."""
+    held = cores.holders()
+    others = {name: count for name, count in held.items() if name != run}
+    if not others:
+        return ""
+    named = ", ".join(f"{name} holds {count}" for name, count in sorted(others.items()))
+    return f"cores: {stages} stage{'s' * (stages != 1)} ready, {named} of {cores.available()}"
+
+
 class Waiting:
     """Tells why a run waits: at once when it begins and ends, and again while it lasts."""
 
@@ -589,8 +632,10 @@ class Watch(threading.Thread):
         if threading.current_thread() is threading.main_thread():
             # The C handler writes to the pipe at once, even while the main thread sits inside Ray.
             self._old_wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-                self._old[number] = signal.signal(number, lambda *_: None)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+                # Under nohup a hang-up is ignored, and stays so.
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, lambda *_: None)
         super().start()
 
     def finish(self) -> None:
@@ -614,6 +659,8 @@ class Watch(threading.Thread):
                     elif number == signal.SIGTERM and not self.state.machine.core_locks:
                         # SLURM ends the whole job: Ray's processes had the same signal.
                         self._end_now()
+                    elif number == signal.SIGHUP and signal.SIGHUP in self._old:
+                        self._hung_up()
                     elif number in (signal.SIGINT, signal.SIGTERM):
                         self._pressed()
             if not self.state.ended_early and self.run_folder.stop_file.exists():
@@ -645,6 +692,7 @@ class Watch(threading.Thread):
             if not self.driver.is_mine():
                 self.say("Another process drives this run now; this one leaves.")
                 self._end_now(code=1)
+            self.guard.watch()
             if time.monotonic() - self._told > 1.0:
                 self._told = time.monotonic()
                 self.guard.tell()
@@ -660,6 +708,8 @@ class Watch(threading.Thread):
             news, state.news = state.news, []
             ready = state.graph.counts["ready"] and not state.ended_early
             state.waits = f"memory: {why}" if ready and (why := state.memory.why_closed()) else ""
+            if not state.waits and state.core_waits and not state.ended_early:
+                state.waits = _waits_for_cores(len(state.core_waits), self.run_folder.id)
         for line in news:
             self.say(line)
         self._waiting.tell(state.waits)
@@ -681,6 +731,12 @@ class Watch(threading.Thread):
             self.run_folder.stop_file.write_text('{"warned": true}')
         self.state.warned = self.state.draining = True
         self.say(f"Warned: {len(self.state.running)} running stages finish their epoch and save.")
+
+    def _hung_up(self) -> None:
+        """The terminal was closed: drain. Shell and kernel may both say so, and neither means "at once"."""
+        self.state.hung_up = True
+        if not self.state.draining:
+            self._pressed()
 
     def _pressed(self) -> None:
         self._presses += 1

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 THRESHOLD = 0.95  # Ray's default.
+OF_THRESHOLD, OF_MONITOR = "RAY_memory_usage_threshold", "RAY_memory_monitor_refresh_ms"  # As Ray reads them.
 OWN_SHARE = 0.5  # Of the used memory: who holds more than this caused the loss.
 LEAST_NEED = 256 << 20  # Bytes: a process that trains takes this before its first batch.
 SPARE = 128 << 20  # Bytes left below the threshold when a stage is started after a loss.
@@ -87,12 +88,12 @@ def kill_in(text: str) -> MemoryKill | None:
 def threshold() -> float | None:
     """The share of used memory above which Ray ends stages; None when its monitor is switched off."""
     try:
-        if int(os.environ.get("RAY_memory_monitor_refresh_ms", "1")) <= 0:
+        if int(os.environ.get(OF_MONITOR, "1")) <= 0:
             return None
     except ValueError:
         pass
     try:
-        share = float(os.environ.get("RAY_memory_usage_threshold", THRESHOLD))
+        share = float(os.environ.get(OF_THRESHOLD, THRESHOLD))
     except ValueError:
         return THRESHOLD
     return share if 0.0 <= share <= 1.0 else THRESHOLD

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sweeps.runs import RunFolder
-from trainables.artifacts import Lease, LeaseObserver, Store, read_json
+from trainables.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS, shown_role
 from trainables.stages.base import verdict
@@ -31,7 +31,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
     for trial in content.get("trials", ()):
         for role, key in trial["stages"].items():
             roles[key] = shown_role(role)
-    observer = LeaseObserver()
+    observer = OneLook()
     jobs, queue_error = _jobs(run)
     # A lease on a node that was lost looks alive to who sees it for the first time; the queue knows better.
     asked = (run.path / "slurm" / "submissions.json").exists() and not queue_error

@@ -33,6 +33,7 @@ MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
 LEASE_REWRITE_SECONDS = 10.0
 LEASE_SILENCE_SECONDS = 60.0
+LEASE_LONG_SILENCE_SECONDS = 600.0
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt\Z")
 
@@ -105,6 +106,23 @@ class LeaseObserver:
         return now - known[1] >= self.silence
 
 
+class OneLook(LeaseObserver):
+    """Judges for who cannot wait: an owner that cannot be asked from here and wrote nothing for ten minutes is dead.
+
+    By the clock of the file system, so for looking and tidying only; who takes a lease over watches it with its own.
+    """
+
+    def is_dead(self, path: Path) -> bool:
+        """Whether the lease is dead by what can be seen at once."""
+        if super().is_dead(path):
+            return True
+        if process_is_gone(read_json(path) or {}) is not None:
+            return False
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime > LEASE_LONG_SILENCE_SECONDS
+        return False
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None when it is missing, half-written or something else."""
     try:
@@ -136,7 +154,8 @@ class Lease:
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
                 head, _, tail = name.rpartition(".")
-                if head == prefix and tail.isascii() and tail.isdecimal():
+                # As we write them: no other digits, no leading zeros, no number too long for a name of a file.
+                if head == prefix and re.fullmatch(r"[1-9][0-9]{0,17}", tail):
                     found.append(int(tail))
         return sorted(found)
 

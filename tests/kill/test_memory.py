@@ -68,10 +68,9 @@ def test_stages_ended_because_others_filled_the_node_wait_and_go_on(
     run = start("run", harness.STUDY, *LONG)
     run.until(lambda v: any((r["epoch"] or 0) >= 1 for r in v["running"]))
     hog = fill()
-    view = run.until(lambda v: bool(v["waits"]) and not v["running"], 40)
+    view = run.until(lambda v: f"process {hog.pid}," in v["waits"] and not v["running"], 60)
     assert view["state"] == "running"
     assert view["waits"].startswith("memory: ")
-    assert f"process {hog.pid}" in view["waits"]
     time.sleep(5)  # Long enough for three losses, were it given out again and again.
     assert not run.status()["failed"]
     end(hog)
@@ -79,7 +78,7 @@ def test_stages_ended_because_others_filled_the_node_wait_and_go_on(
     assert code == 0, err
     lost = re.findall(r"(\w+ [0-9a-f]{16}) was ended by Ray's memory monitor: ([\d.]+) of", err)
     assert lost and all(float(used) > 3 for _, used in lost), err
-    assert "Waiting for memory: " in err and f"process {hog.pid}" in err
+    assert "Waiting for memory: " in err
     assert "Traceback" not in err
     view = harness.status(tmp_path)
     assert view["state"] == "finished" and not view["failed"]
