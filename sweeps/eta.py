@@ -105,7 +105,6 @@ class TimeLeft:
 
     def __init__(self, pace: Pace, seconds_of: Callable[[StageNode], float], total: float = 0.0) -> None:
         self.pace, self._seconds_of, self._total = pace, seconds_of, total
-        self._began = pace.clock()
         self._looked = -LOOK_SECONDS
         self._end: float | None = None
 
@@ -150,8 +149,8 @@ class TimeLeft:
             left += max(0.0, self._total - plain - sum(map(self._seconds_of, self._ended(graph)))) * overall
         if spent < EVIDENCE_SHARE * (spent + left):
             return None
-        together = min(float(slots), max(1.0, spent / max(1e-9, self.pace.clock() - self._began)))
-        return max(left / together, longest)
+        # What others take of the machine is in the seconds that epochs took.
+        return max(left / max(1, slots), longest)
 
     def _open(self, graph: StageGraph, ratio: Callable[[StageNode], float]) -> tuple[float, float, float]:
         """Seconds of the open stages, of their longest chain, and of all of them as first estimated."""

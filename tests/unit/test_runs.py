@@ -463,6 +463,25 @@ def test_taking_twice_takes_once_and_releasing_twice_does_no_harm(machine: Path)
     assert CoreLocks(3).try_take()
 
 
+def test_the_locks_say_which_run_holds_how_many_cores(machine: Path) -> None:
+    assert cores.holders() == {}
+    first, second = CoreLocks(1), CoreLocks(2)
+    assert first.try_take("a-1") and second.try_take("b-2")
+    assert cores.holders() == {"a-1": 1, "b-2": 2}
+    second.release()
+    assert cores.holders() == {"a-1": 1}
+    killed = this_process() | {"run": "c-3", "started": "1"}
+    for name, words in (("core-1", json.dumps(killed)), ("core-2", "{half")):
+        (machine / name).write_text(words)
+    assert cores.holders() == {"a-1": 1}
+    (machine / "core-1").write_text(json.dumps(killed | {"namespace": "pid:[1]"}))
+    assert cores.holders() == {"a-1": 1, "c-3": 1}, "who cannot be judged counts as living"
+    (machine / "core-2").unlink()
+    os.mkfifo(machine / "core-2")
+    assert cores.holders() == {"a-1": 1, "c-3": 1}
+    first.release()
+
+
 def test_more_threads_than_cores_wait_for_all_cores(machine: Path) -> None:
     assert CoreLocks(64).wanted == 3
 
