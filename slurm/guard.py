@@ -144,14 +144,17 @@ class Guard:
                 pass
 
     def close(self) -> None:
-        """Let it clean up, and wait for that."""
-        self.watch()
-        self._release()
-        try:
-            self._process.wait(timeout=LONGEST_SECONDS + 15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Let it clean up, and wait for that; one that is killed meanwhile is followed by another."""
+        for _ in range(3):
+            self.watch()
+            self._release()
+            try:
+                if self._process.wait(timeout=LONGEST_SECONDS + 15) == 0:
+                    return
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+                return
 
     def _release(self) -> None:
         if self._process.stdin is not None:

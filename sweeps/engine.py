@@ -19,7 +19,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,7 +33,7 @@ from sweeps.machines import LocalMachine, Machine
 from sweeps.memory_pressure import MemoryGate, MemoryKill, kill_in
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
-from trainables import cores
+from sweeps.waiting import Waiting, waits_for_cores
 from trainables.artifacts import Lease, LeaseObserver, Store
 from trainables.errors import MachineError, is_disk_full
 from trainables.liveness import process_start
@@ -42,8 +42,6 @@ from trainables.stages.base import LOST, verdict
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
-WAITING_SECONDS = 300.0  # How often a run that waits says so again,
-WAITING_AGAIN_SECONDS = 10.0  # and how soon when it waits once more.
 
 
 class Listener(Protocol):
@@ -97,7 +95,6 @@ class EngineState:
     memory: MemoryGate = field(default_factory=MemoryGate)
     pace: Pace = field(default_factory=Pace)
     core_waits: set[str] = field(default_factory=set)  # Trials whose worker waits for cores that others hold.
-    hung_up: bool = False  # The terminal was closed.
     news: list[str] = field(default_factory=list)  # What a person should be told once; whoever displays takes it.
     waits: str = ""  # Why nothing more starts although stages are ready.
 
@@ -480,8 +477,7 @@ def execute(
                 state.guard = guard
             else:
                 guard.close()
-    if state.hung_up:
-        _leave_closed_terminal()
+    _leave_closed_terminal()
     return state
 
 
@@ -564,40 +560,6 @@ def _tuner(queue: StageQueue, folder: Path) -> Any:
             verbose=0,
         ),
     )
-
-
-def _waits_for_cores(stages: int, run: str) -> str:
-    """Which other runs hold the cores that stages of this one wait for; "" when none does."""
-    held = cores.holders()
-    others = {name: count for name, count in held.items() if name != run}
-    if not others:
-        return ""
-    named = ", ".join(f"{name} holds {count}" for name, count in sorted(others.items()))
-    return f"cores: {stages} stage{'s' * (stages != 1)} ready, {named} of {cores.available()}"
-
-
-class Waiting:
-    """Tells why a run waits: at once when it begins and ends, and again while it lasts."""
-
-    def __init__(
-        self, say: Callable[[str], None], write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._say, self._write, self._clock = say, write, clock
-        self._said = self._written = -math.inf
-        self._for = ""
-
-    def tell(self, text: str) -> None:
-        """`text` says what is waited for and why, or nothing."""
-        now = self._clock()
-        what = text.partition(":")[0]
-        began = bool(text) and what != self._for
-        if (began and now - self._said >= WAITING_AGAIN_SECONDS) or (text and now - self._said >= WAITING_SECONDS):
-            self._said = now
-            self._say(f"Waiting for {text}.")
-        if what != self._for or (text and now - self._written >= WAITING_AGAIN_SECONDS):
-            self._written = now
-            self._write(text)
-        self._for = what
 
 
 class Watch(threading.Thread):
@@ -709,7 +671,7 @@ class Watch(threading.Thread):
             ready = state.graph.counts["ready"] and not state.ended_early
             state.waits = f"memory: {why}" if ready and (why := state.memory.why_closed()) else ""
             if not state.waits and state.core_waits and not state.ended_early:
-                state.waits = _waits_for_cores(len(state.core_waits), self.run_folder.id)
+                state.waits = waits_for_cores(len(state.core_waits), self.run_folder.id)
         for line in news:
             self.say(line)
         self._waiting.tell(state.waits)
@@ -734,7 +696,6 @@ class Watch(threading.Thread):
 
     def _hung_up(self) -> None:
         """The terminal was closed: drain. Shell and kernel may both say so, and neither means "at once"."""
-        self.state.hung_up = True
         if not self.state.draining:
             self._pressed()
 
@@ -786,4 +747,5 @@ def _quiet(log: Path) -> Iterator[Any]:
         os.close(keep_out)
         os.close(keep_err)
         sys.stdout, sys.stderr = old
-        terminal.close()
+        with contextlib.suppress(OSError):  # It may have been closed under us.
+            terminal.close()

@@ -17,6 +17,7 @@ from sweeps.machines import ClusterMachine, LocalMachine
 from sweeps.memory_pressure import MemoryGate, NodeMemory
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder
+from sweeps.waiting import Waiting
 from trainables.artifacts import Lease, Store
 from trainables.errors import MachineError
 from trainables.spec import SleepSpec, TeacherSpec
@@ -455,7 +456,7 @@ def test_a_loss_is_written_into_the_stages_log(world: Callable[..., World]) -> N
 
 def test_waiting_is_told_when_it_begins_and_again_while_it_lasts() -> None:
     now, said, written = [0.0], [], []
-    waiting = engine.Waiting(said.append, written.append, lambda: now[0])
+    waiting = Waiting(said.append, written.append, lambda: now[0])
     waiting.tell("")
     assert (said, written) == ([], [])
     for second in range(0, 660, 5):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import pytest
 
+from sweeps.engine import EngineState
 from sweeps.eta import Pace, TimeLeft
 from sweeps.graph import StageGraph, StageNode
+from sweeps.machines import LocalMachine
+from sweeps.progress import Progress
 from trainables.spec import EvaluationSpec, StageSpec, TeacherSpec
 
 EPOCHS = 10
@@ -132,3 +136,20 @@ def test_cells_that_are_still_to_be_drawn_count() -> None:
     more = run.left.seconds(run.graph, 1, more=True)
     assert alone is not None and more is not None
     assert more > 5 * alone
+
+
+def test_the_line_of_progress_has_an_eta_only_with_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, now = plan(1), [0.0]
+    state = EngineState(graph, LocalMachine(1))
+    state.pace = Pace(lambda: now[0])
+    progress = Progress("a run", lambda: None, True, lambda node: ESTIMATED[node.role])
+    progress.start(state, io.StringIO())
+    assert "ETA" not in progress.line(state)
+    state.pace.heard("0" * 16, 0, EPOCHS)
+    now[0] = 60.0
+    state.pace.heard("0" * 16, 5, EPOCHS)
+    # 60 of 120 s of the teacher are left, and 4 students and evaluations at the same 4 times of what was estimated.
+    assert "ETA 3:41" in progress.line(state) or "ETA 3:42" in progress.line(state)
+    state.waits = "memory: 22.9 of 23.5 GB are in use"
+    assert "waits for memory: 22.9" in progress.line(state)
+    assert "ETA" not in progress.line(state)

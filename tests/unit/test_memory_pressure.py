@@ -25,9 +25,7 @@ Top 10 memory users: PID\tMEM(GB)\tCOMMAND
 
 def test_the_numbers_of_rays_message_are_read() -> None:
     kill = kill_in(SAID)
-    assert kill == MemoryKill(
-        24172847104, 25276502016, 24012676915, {11496: round(0.25 * GB), 11497: round(12.5 * GB)}
-    )
+    assert kill == MemoryKill(24172847104, 25276502016, 24012676915, {11496: round(0.25 * GB), 11497: round(12.5 * GB)})
     assert kill.words(11496) == "22.5 of 23.5 GB were in use, 0.2 by this stage"
 
 
