@@ -56,7 +56,7 @@ class MemoryKill:
     def held_by(self, pid: int | None) -> int:
         """Bytes that a stage's process held; without its pid the most that any of the ended ones held."""
         if pid in self.victims:
-            return self.victims[pid]  # type: ignore[index]
+            return self.victims[pid]
         return max(self.victims.values(), default=0)
 
     def is_own_growth(self, pid: int | None) -> bool:

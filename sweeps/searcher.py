@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray.air.execution._internal.actor_manager import RayActorManager
@@ -103,7 +104,8 @@ class PruningScheduler(FIFOScheduler):
         """Hand on what Ray said of a lost process; Tune tells the searcher of its end right after."""
         assert self._queue is not None
         with contextlib.suppress(Exception):
-            self._queue.cause(trial.trial_id, str(trial.get_error() or ""))
+            # Tune has just written it there; where `get_error` looks it comes with the next snapshot only.
+            self._queue.cause(trial.trial_id, Path(trial.error_file).read_text(errors="replace"))
         super().on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
