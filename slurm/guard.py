@@ -128,12 +128,13 @@ class Guard:
     def watch(self) -> None:
         """Start another guard if ours was killed; called a few times a second."""
         if self._process.poll() is not None:
-            self._release()
-            self._process = self._begin()
             self.tell()
 
     def tell(self) -> None:
-        """Name all descendants of this process."""
+        """Name all descendants of this process, to another guard if ours was killed."""
+        if self._process.poll() is not None:
+            self._release()
+            self._process = self._begin()
         table = processes()
         mine = descendants({os.getpid()}, table) - {self._process.pid}
         if self._process.stdin is not None and not self._process.stdin.closed:

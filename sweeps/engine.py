@@ -42,6 +42,7 @@ from trainables.stages.base import LOST, verdict
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
+BIRTH_SECONDS = 3.0
 
 
 class Listener(Protocol):
@@ -90,6 +91,7 @@ class EngineState:
     halted: str = ""  # Why everything must end now, e.g. a full disk.
     lock: threading.RLock = field(default_factory=threading.RLock)
     pids: dict[str, int] = field(default_factory=dict)
+    starting: bool = False  # Ray is being started: its processes are looked for, and one that vanishes ends the run.
     trained: int = 0
     guard: Guard | None = None  # Kept open when the run ended early.
     memory: MemoryGate = field(default_factory=MemoryGate)
@@ -503,9 +505,11 @@ def _look_at_file_limit() -> None:
 @contextlib.contextmanager
 def _ray(temp: Path, state: EngineState, driver: Lease) -> Iterator[None]:
     """The machine's Ray, its pids known to `status`."""
+    state.starting = True
     with state.machine.start(temp):
         try:
             state.pids = machines.ray_pids()
+            state.starting = False
             driver.update(pids=state.pids)
             yield
         finally:
@@ -584,6 +588,8 @@ class Watch(threading.Thread):
         self._waiting = Waiting(self.say, lambda text: driver.update(waits=text))
         self._finished = threading.Event()
         self._presses = 0
+        self._born: dict[str, int] = {}
+        self._gone: dict[str, float] = {}
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[0], False)
         os.set_blocking(self._pipe[1], False)
@@ -647,7 +653,7 @@ class Watch(threading.Thread):
             if self.state.pids:
                 with contextlib.suppress(Exception):
                     self.state.machine.look()
-            for name, pid in dict(self.state.pids).items():
+            for name, pid in (self._lost_at_birth() if self.state.starting else dict(self.state.pids)).items():
                 if not process_start(pid):
                     self.say(f"Ray's {name} was killed; this run ends here and loses nothing but the epochs in flight.")
                     self._end_now(code=self.state.machine.lost_code)
@@ -675,6 +681,17 @@ class Watch(threading.Thread):
         for line in news:
             self.say(line)
         self._waiting.tell(state.waits)
+
+    def _lost_at_birth(self) -> dict[str, int]:
+        """Ray's processes that vanished while it starts: it would wait a minute and more for them.
+
+        A start that fails for a reason of its own ends them too, and says it a moment later.
+        """
+        self._born |= machines.ray_pids()
+        now = time.monotonic()
+        gone = {name: pid for name, pid in self._born.items() if not process_start(pid)}
+        self._gone = {name: self._gone.get(name, now) for name in gone}
+        return {name: pid for name, pid in gone.items() if now - self._gone[name] > BIRTH_SECONDS}
 
     def say(self, line: str) -> None:
         """A line for the person, whatever happens to stdout."""
