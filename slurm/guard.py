@@ -107,6 +107,7 @@ class Guard:
     def __init__(self, temp: Path) -> None:
         self._temp = temp
         self._process = self._begin()
+        self._closed = False
 
     def _begin(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -127,11 +128,13 @@ class Guard:
 
     def watch(self) -> None:
         """Start another guard if ours was killed; called a few times a second."""
-        if self._process.poll() is not None:
+        if not self._closed and self._process.poll() is not None:
             self.tell()
 
     def tell(self) -> None:
         """Name all descendants of this process, to another guard if ours was killed."""
+        if self._closed:
+            return
         if self._process.poll() is not None:
             self._release()
             self._process = self._begin()
@@ -147,15 +150,16 @@ class Guard:
     def close(self) -> None:
         """Let it clean up, and wait for that; one that is killed meanwhile is followed by another."""
         for _ in range(3):
+            if self._closed:
+                return
             self.watch()
             self._release()
             try:
-                if self._process.wait(timeout=LONGEST_SECONDS + 15) == 0:
-                    return
+                self._closed = self._process.wait(timeout=LONGEST_SECONDS + 15) == 0
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-                return
+                self._closed = True
 
     def _release(self) -> None:
         if self._process.stdin is not None:

@@ -106,6 +106,11 @@ def test_a_killed_guard_is_followed_by_another_that_knows_as_much(
     guard.tell()
     os.kill(guard.pid, signal.SIGKILL)
     guard.close()  # Once more, at the very end.
+    last = guard.pid
+    guard.close()
+    guard.tell()
+    guard.watch()
+    assert guard.pid == last, "what is closed stays so"
     assert not temp.exists()
     assert left(temp) == []
     assert child.poll() in (None, -signal.SIGKILL)
