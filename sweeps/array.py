@@ -27,8 +27,9 @@ from sweeps.graph import OPEN, StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, ROOT, LocalMachine, fitting
 from sweeps.needs import Needs, parse
 from sweeps.runs import Place, RunFolder
-from trainables.artifacts import LEASE_SILENCE_SECONDS, Lease, LeaseObserver, Store, process_is_gone, read_json
+from trainables.artifacts import LEASE_SILENCE_SECONDS, Lease, LeaseObserver, Store, read_json
 from trainables.errors import ArtifactError, UsageError
+from trainables.liveness import process_is_gone
 from trainables.stages.base import begin, tidy, verdict
 
 if TYPE_CHECKING:

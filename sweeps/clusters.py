@@ -254,7 +254,7 @@ def submit_run(
         mine(run.path)
         _refuse_a_second_submission(run, meeting)
     found.orders = _orders(found.ready.request, place, run.path, chosen_profiles(request))
-    driver = run.drive(known_dead=dead_driver(run))
+    driver = run.drive(known_dead=dead_driver(run), say=say)
     try:
         found.finished = conduct.write_plan(found.ready, run, retry_failed=retry_failed, say=say)
         if found.finished:

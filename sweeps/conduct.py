@@ -448,7 +448,7 @@ def conduct(
     run = run_folder(ready, place, run_id)
     # On a cluster the last driver may have died on another machine, which only its silence tells.
     patience = machine.lock_patience if machine is not None else (0.0 if train else LATE_FILES_SECONDS)
-    driver = run.drive(patience=patience, slots=_slots(request), job=os.environ.get("SLURM_JOB_ID", ""))
+    driver = run.drive(patience=patience, say=say, slots=_slots(request), job=os.environ.get("SLURM_JOB_ID", ""))
     try:
         return _conduct(
             ready,
@@ -550,6 +550,7 @@ def _conduct(
     unfinished = not (graph.finished and listener.exhausted())
     if unfinished and train:
         from sweeps import engine, temp_room
+        from sweeps.eta import StageSeconds
         from sweeps.progress import Progress
 
         temp_room.check()
@@ -562,7 +563,9 @@ def _conduct(
             f"{study.name} · {resolved.preset_name}: {resolved.cell_count} cells x {len(resolved.seeds)} seeds on "
             f"{data['name']}, {where}"
         )
-        show = Progress(title, ready.survey.seconds / slots, lambda: listener.leader, quiet)
+        packed = open_packed(ready.info.path) if ready.info is not None else None
+        work = StageSeconds(graph, data, packed, cost.measured_rates(store, store.keys()))
+        show = Progress(title, lambda: listener.leader, quiet, work, ready.survey.seconds, listener.exhausted)
         share = request.gpu_share if gpus else 0.0
         state = engine.execute(
             graph,

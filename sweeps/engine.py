@@ -7,13 +7,17 @@ Failures are answered here: Tune never retries, the searcher gives the stage aga
 from __future__ import annotations
 
 import contextlib
+import datetime
+import itertools
 import json
 import logging
 import math
 import os
 import resource
 import signal
+import stat
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -24,19 +28,24 @@ from typing import Any, Protocol
 from slurm.guard import Guard
 from slurm.temp import private_temp
 from sweeps import machines, own
+from sweeps.eta import Pace
 from sweeps.failures import FailureLedger
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
+from sweeps.memory_pressure import MemoryGate, MemoryKill, kill_in
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
-from trainables.artifacts import Lease, LeaseObserver, Store, process_start
+from sweeps.waiting import Waiting, waits_for_cores
+from trainables.artifacts import Lease, LeaseObserver, Store
 from trainables.errors import MachineError, is_disk_full, is_refused
+from trainables.liveness import process_start
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
 from trainables.writable_files import opened_to_append
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 IDLE_DRAINED_SECONDS = 0.6
+BIRTH_SECONDS = 3.0
 
 
 class Listener(Protocol):
@@ -85,10 +94,18 @@ class EngineState:
     halted: str = ""  # Why everything must end now, e.g. a full disk.
     lock: threading.RLock = field(default_factory=threading.RLock)
     pids: dict[str, int] = field(default_factory=dict)
+    starting: bool = False  # Ray is being started: its processes are looked for, and one that vanishes ends the run.
     trained: int = 0
     guard: Guard | None = None  # Kept open when the run ended early.
+    memory: MemoryGate = field(default_factory=MemoryGate)
+    pace: Pace = field(default_factory=Pace)
+    core_waits: set[str] = field(default_factory=set)  # Trials whose worker waits for cores that others hold.
+    news: list[str] = field(default_factory=list)  # What a person should be told once; whoever displays takes it.
+    waits: str = ""  # Why nothing more starts although stages are ready.
 
     def __post_init__(self) -> None:
+        if not isinstance(self.machine, LocalMachine):
+            self.memory = MemoryGate(lambda: None)  # Stages run on other nodes, whose memory is not seen from here.
         self.graph.regroup(lambda node: tuple(sorted(self.needs.of(node).items())))
 
     @property
@@ -133,6 +150,9 @@ class StageQueue:
         self._dead: dict[str, int] = {}  # Key -> number of the lease whose owner we saw go silent.
         self._moved: set[str] = set()  # Trials whose worker left in order.
         self._finished = False
+        self._since: dict[str, float] = {}  # Trial id -> when it was handed out.
+        self._causes: dict[str, str] = {}  # Trial id -> what Ray said of its end.
+        self._resting: dict[str, float] = {}  # Ended for the node's memory -> not to be given again before.
         self._plugins = own.carried(run)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -142,21 +162,32 @@ class StageQueue:
             if self._finished or state.draining or state.halted:
                 self._finished = True
                 return "FINISHED"
-            node = state.graph.next_ready(state.has_room)
+            node = self._next()
             idle = node is None and not state.graph.counts["ready"] and len(state.running) < state.slots
             if idle and self.listener.more():
-                node = state.graph.next_ready(state.has_room)
+                node = self._next()
             if node is None:
                 self._look_elsewhere()
-                node = state.graph.next_ready(state.has_room)
+                node = self._next()
             if node is None:
                 if state.graph.finished and self.listener.exhausted():
                     self._finished = True
                     return "FINISHED"
                 return None
             state.graph.hand_out(node.key)
+            state.memory.handed_out()
             state.running[trial_id] = node.key
+            self._since[trial_id] = state.pace.clock()
             return self.order(node)
+
+    def _next(self) -> StageNode | None:
+        """The next stage that may be handed out, if this node has the memory for another one."""
+        if self.state.memory.why_closed():
+            return None
+        now = time.monotonic()
+        return self.state.graph.next_ready(
+            lambda node: now >= self._resting.get(node.key, 0.0) and self.state.has_room(node)
+        )
 
     def broke(self, error: Exception) -> None:
         """A hook raised: end the run rather than let Tune spin; what is published stays."""
@@ -234,12 +265,56 @@ class StageQueue:
     def _write_failure(self, key: str, failure: dict[str, Any]) -> None:
         self.failures.write(key, failure)
 
-    def _lost(self, node: StageNode, error: bool) -> None:
+    def cause(self, trial_id: str, text: str) -> None:
+        """What Ray says of the end of a trial; `complete` is called next."""
+        self._causes[trial_id] = text
+
+    def interrupted(self, text: str) -> bool:
+        """Tune itself ended with this error: true when that was for memory, so that it may be started again."""
+        if kill_in(text) is None:
+            return False
+        for trial_id in list(self.state.running):
+            self.cause(trial_id, text)
+            self.complete(trial_id, None, True)
+        return True
+
+    def _ended_for_memory(self, node: StageNode, kill: MemoryKill) -> str:
+        """Let a stage go again when there is room; or say why it is to blame itself."""
+        pid = (self.store.lease_holder(node.key) or {}).get("pid")
+        what = f"ended by Ray's memory monitor: {kill.words(pid)}"
+        self._note(node, what)
+        if kill.is_own_growth(pid):
+            self.state.news.append(f"{node.role} {node.key} was {what}. A smaller batch or fewer --jobs takes less.")
+            return what
+        pause = self.state.memory.lost(kill, kill.held_by(pid))
+        if not isinstance(self.state.machine, LocalMachine):
+            self._resting[node.key] = time.monotonic() + pause
+        self.state.news.append(
+            f"{node.role} {node.key} was {what}. The stage is not to blame: it goes on from its last checkpoint when "
+            "there is room."
+        )
+        return ""
+
+    def _note(self, node: StageNode, line: str) -> None:
+        """A line in the stage's log, which its own process can write no more."""
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.suppress(OSError), opened_to_append(self.run.stage_log(node.role, node.key)) as file:
+            file.write(f"{now} [engine] {line}\n".encode())
+
+    def _lost(self, node: StageNode, error: bool, cause: str) -> None:
         """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
+        message = "the process training it was killed" if error else "the trial ended early"
+        if (kill := kill_in(cause)) is not None:
+            message = self._ended_for_memory(node, kill)
+            if not message:
+                self.state.graph.set(node.key, "ready")
+                return
+        else:
+            self._note(node, message)
         newest = next(iter(self.store.checkpoints(node.key)), None)
         failure = {
             "type": LOST,
-            "message": "the process training it was killed" if error else "the trial ended early",
+            "message": message,
             "epoch": newest[1] if newest else 0,
             "time": time.time(),
         }
@@ -254,6 +329,7 @@ class StageQueue:
 
     def _done(self, node: StageNode) -> None:
         self.failures.finished()
+        self.state.memory.relieved()
         self.state.graph.set(node.key, "done")
         self.listener.stage_done(node)
 
@@ -275,6 +351,7 @@ class StageQueue:
             if key is None:
                 return False
             state.started.add(trial_id)
+            self._hear(trial_id, key, result)
             if result.get("outcome") == "moved":
                 self._moved.add(trial_id)
             if result.get("done"):
@@ -286,14 +363,24 @@ class StageQueue:
                     return True
             return False
 
+    def _hear(self, trial_id: str, key: str, result: dict[str, Any]) -> None:
+        """Keep how far a stage is, and whether it waits for cores."""
+        waiting = bool(result.get("waiting"))
+        (self.state.core_waits.add if waiting else self.state.core_waits.discard)(trial_id)
+        epoch, epochs = result.get("epoch_of_stage") or 0, result.get("epochs_of_stage") or 0
+        self.state.pace.heard(key, int(epoch), int(epochs), waiting=waiting)
+
     def complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         """A trial ended: by its outcome, by pruning or by the loss of its process."""
         state = self.state
         with state.lock:
             key = state.running.pop(trial_id, None)
             state.started.discard(trial_id)
+            state.core_waits.discard(trial_id)
+            cause, since = self._causes.pop(trial_id, ""), self._since.pop(trial_id, 0.0)
             if key is None:
                 return
+            state.pace.ended(key, done=self.store.has(key), since=since)
             node = state.graph.nodes[key]
             if node.state == "pruned":
                 return
@@ -320,7 +407,7 @@ class StageQueue:
                 self._moved.discard(trial_id)
                 state.graph.set(key, "ready")
             else:
-                self._lost(node, error)
+                self._lost(node, error, cause)
 
 
 def _umask() -> int:
@@ -391,7 +478,8 @@ def execute(
         finally:
             watch.finish()
             if display:
-                display.stop()
+                with contextlib.suppress(OSError):  # The terminal may be gone.
+                    display.stop()
             if state.ended_early:
                 # Somebody waits for the prompt. Closing Ray in order takes seconds and saves nothing: the guard ends
                 # it when this process does.
@@ -399,7 +487,18 @@ def execute(
                 state.guard = guard
             else:
                 guard.close()
+    _leave_closed_terminal()
     return state
+
+
+def _leave_closed_terminal() -> None:
+    """Write to nowhere what would go to a terminal that was closed; files and pipes still get it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for end in (1, 2):
+        # A terminal that was hung up is still a character device, but is no terminal any more.
+        if stat.S_ISCHR(os.fstat(end).st_mode) and not os.isatty(end):
+            os.dup2(nowhere, end)
+    os.close(nowhere)
 
 
 def _look_at_file_limit() -> None:
@@ -414,9 +513,11 @@ def _look_at_file_limit() -> None:
 @contextlib.contextmanager
 def _ray(temp: Path, state: EngineState, driver: Lease) -> Iterator[None]:
     """The machine's Ray, its pids known to `status`."""
+    state.starting = True
     with state.machine.start(temp):
         try:
             state.pids = machines.ray_pids()
+            state.starting = False
             driver.update(pids=state.pids)
             yield
         finally:
@@ -427,13 +528,33 @@ def _ray(temp: Path, state: EngineState, driver: Lease) -> Iterator[None]:
 
 
 def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
+    from sweeps.searcher import take_memory_kills_as_losses
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    take_memory_kills_as_losses()
+    for number in itertools.count():
+        try:
+            _tuner(queue, temp / f"tune{number}").fit()
+            return
+        except Exception as error:
+            if state.draining or state.halted:
+                return
+            # Ray may end a process of Tune's own for memory; what ran is given again by a fresh Tune.
+            if not queue.interrupted(str(error)):
+                said = textwrap.shorten(str(error), 400, placeholder=" ...")
+                raise MachineError(
+                    f"Ray Tune must run to its end, but: {said} The whole message is in logs/driver.log of the run; "
+                    "what is finished is kept and `python -m sweeps resume` goes on from there."
+                ) from error
+
+
+def _tuner(queue: StageQueue, folder: Path) -> Any:
     from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
     from sweeps.searcher import GraphSearcher, PruningScheduler
     from trainables.tune import StageTrainable
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    tuner = Tuner(
+    return Tuner(
         StageTrainable,
         tune_config=TuneConfig(
             search_alg=GraphSearcher(queue),
@@ -445,18 +566,12 @@ def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
         ),
         run_config=RunConfig(
             name="t",
-            storage_path=str(temp / "tune"),
+            storage_path=str(folder),
             failure_config=FailureConfig(max_failures=0),
             checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    except Exception as error:
-        if state.draining or state.halted:
-            return
-        raise MachineError(f"Ray Tune must run to its end, but: {str(error)[:500]}") from error
 
 
 class Watch(threading.Thread):
@@ -478,8 +593,11 @@ class Watch(threading.Thread):
         self._idle_since = time.monotonic()
         self.state, self.run_folder, self.terminal = state, run, terminal
         self.display, self.resume_line, self.driver = display, resume_line, driver
+        self._waiting = Waiting(self.say, lambda text: driver.update(waits=text))
         self._finished = threading.Event()
         self._presses = 0
+        self._born: dict[str, int] = {}
+        self._gone: dict[str, float] = {}
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[0], False)
         os.set_blocking(self._pipe[1], False)
@@ -490,8 +608,10 @@ class Watch(threading.Thread):
         if threading.current_thread() is threading.main_thread():
             # The C handler writes to the pipe at once, even while the main thread sits inside Ray.
             self._old_wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-                self._old[number] = signal.signal(number, lambda *_: None)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+                # Under nohup a hang-up is ignored, and stays so.
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, lambda *_: None)
         super().start()
 
     def finish(self) -> None:
@@ -515,6 +635,8 @@ class Watch(threading.Thread):
                     elif number == signal.SIGTERM and not self.state.machine.core_locks:
                         # SLURM ends the whole job: Ray's processes had the same signal.
                         self._end_now()
+                    elif number == signal.SIGHUP and signal.SIGHUP in self._old:
+                        self._hung_up()
                     elif number in (signal.SIGINT, signal.SIGTERM):
                         self._pressed()
             if not self.state.ended_early and self.run_folder.stop_file.exists():
@@ -539,19 +661,45 @@ class Watch(threading.Thread):
             if self.state.pids:
                 with contextlib.suppress(Exception):
                     self.state.machine.look()
-            for name, pid in dict(self.state.pids).items():
+            for name, pid in (self._lost_at_birth() if self.state.starting else dict(self.state.pids)).items():
                 if not process_start(pid):
                     self.say(f"Ray's {name} was killed; this run ends here and loses nothing but the epochs in flight.")
                     self._end_now(code=self.state.machine.lost_code)
             if not self.driver.is_mine():
                 self.say("Another process drives this run now; this one leaves.")
                 self._end_now(code=1)
+            self.guard.watch()
             if time.monotonic() - self._told > 1.0:
                 self._told = time.monotonic()
                 self.guard.tell()
+            self._tell_waiting()
             if self.display:
                 with contextlib.suppress(Exception):
                     self.display.tick(self.state)
+
+    def _tell_waiting(self) -> None:
+        """Say what the engine has to tell, and why nothing starts: here, and in the lock for `status`."""
+        state = self.state
+        with state.lock:
+            news, state.news = state.news, []
+            ready = state.graph.counts["ready"] and not state.ended_early
+            state.waits = f"memory: {why}" if ready and (why := state.memory.why_closed()) else ""
+            if not state.waits and state.core_waits and not state.ended_early:
+                state.waits = waits_for_cores(len(state.core_waits), self.run_folder.id)
+        for line in news:
+            self.say(line)
+        self._waiting.tell(state.waits)
+
+    def _lost_at_birth(self) -> dict[str, int]:
+        """Ray's processes that vanished while it starts: it would wait a minute and more for them.
+
+        A start that fails for a reason of its own ends them too, and says it a moment later.
+        """
+        self._born |= machines.ray_pids()
+        now = time.monotonic()
+        gone = {name: pid for name, pid in self._born.items() if not process_start(pid)}
+        self._gone = {name: self._gone.get(name, now) for name in gone}
+        return {name: pid for name, pid in gone.items() if now - self._gone[name] > BIRTH_SECONDS}
 
     def say(self, line: str) -> None:
         """A line for the person, whatever happens to stdout."""
@@ -570,6 +718,11 @@ class Watch(threading.Thread):
             self.run_folder.stop_file.write_text('{"warned": true}')
         self.state.warned = self.state.draining = True
         self.say(f"Warned: {len(self.state.running)} running stages finish their epoch and save.")
+
+    def _hung_up(self) -> None:
+        """The terminal was closed: drain. Shell and kernel may both say so, and neither means "at once"."""
+        if not self.state.draining:
+            self._pressed()
 
     def _pressed(self) -> None:
         self._presses += 1
@@ -623,4 +776,5 @@ def _quiet(log: Path) -> Iterator[Any]:
         os.close(keep_out)
         os.close(keep_err)
         sys.stdout, sys.stderr = old
-        terminal.close()
+        with contextlib.suppress(OSError):  # It may have been closed under us.
+            terminal.close()

@@ -124,7 +124,7 @@ class StageGraph:
         """
         heads = []
         for queue in self._ready.values():
-            while queue and self.nodes[queue[0][-1]].state != "ready":
+            while queue and not self._counts(queue[0]):
                 heapq.heappop(queue)
             if queue:
                 heads.append(queue[0])
@@ -132,6 +132,11 @@ class StageGraph:
             if has_room is None or has_room(self.nodes[key]):
                 return self.nodes[key]
         return None
+
+    def _counts(self, entry: tuple[int, int, str]) -> bool:
+        """Whether an entry is the stage's present one: a stage that was given back has an older one before it."""
+        times, _, key = entry
+        return self.nodes[key].state == "ready" and times == self._given_back[key]
 
     def hand_out(self, key: str) -> None:
         """The stage goes to a worker."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.runs import Place, RunFolder, list_runs
-from trainables.artifacts import KEY, Lease, LeaseObserver, Store, explained, read_json
+from trainables.artifacts import KEY, Lease, OneLook, Store, explained, read_json
 from trainables.errors import ArtifactError, DataError, UsageError
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
@@ -67,7 +67,7 @@ def discard(store: Store, keys: Sequence[str]) -> list[str]:
     present = store.keys()
     in_work = {name for name in _listed(store.work) if KEY.match(name)}
     chosen = []
-    observer = LeaseObserver()
+    observer = OneLook()
     for text in keys:
         near = [key for key in present | in_work if key == text or key.startswith(text)] if text else []
         if len(near) != 1:
@@ -179,7 +179,7 @@ def collect(store: Store, place: Place, *, dry_run: bool) -> dict[str, Any]:
         UsageError: If a run.json cannot be read; nothing is removed then.
     """
     keys, data, runs = roots(store, place)
-    observer = LeaseObserver()
+    observer = OneLook()
     artifacts, packed, work = [], [], []
     megabytes = 0.0
     # A key is only garbage when its work folder has no living lease either.

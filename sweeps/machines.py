@@ -115,7 +115,9 @@ class LocalMachine:
         folder.mkdir(mode=0o700)
         token_file(folder)
         _export(environment(Meeting(folder, ""), temp))
-        _init(temp, "127.0.0.1", self.has)
+        # A terminal that closes tells every process of its group, and Ray's would die of it before they could save.
+        with _ignoring(signal.SIGHUP):
+            _init(temp, "127.0.0.1", self.has)
         yield
 
 
@@ -160,16 +162,28 @@ class ClusterMachine:
         self.meeting.check()
         _export(environment(self.meeting, temp))
         # SLURM's warning goes to every process of the job, and Ray's would die of it.
-        old = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGUSR1, signal.SIGUSR2)}
-        _init(temp, node_address(self.interface), {"CPU": 0.0, "GPU": 0.0})
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        with _ignoring(signal.SIGUSR1, signal.SIGUSR2):
+            _init(temp, node_address(self.interface), {"CPU": 0.0, "GPU": 0.0})
         import ray
 
         address = ray.get_runtime_context().gcs_address
         show_proof(self.meeting, address, self.attempt)
         self.meeting.publish(address, self.attempt)
         yield
+
+
+@contextlib.contextmanager
+def _ignoring(*numbers: int) -> Iterator[None]:
+    """Start processes that ignore these signals: that is inherited. We ourselves answer them again afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _init(temp: Path, address: str, has: Mapping[str, float]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sweeps.engine import EngineState
+from sweeps.eta import TimeLeft
+from sweeps.graph import StageNode
 
 PLAIN_SECONDS = 60.0
 
@@ -24,11 +26,18 @@ class Progress:
     """Shows stages by kind, running, failed, the leader and the time left."""
 
     def __init__(
-        self, title: str, estimate: float, leader: Callable[[], tuple[float, str] | None], quiet: bool
+        self,
+        title: str,
+        leader: Callable[[], tuple[float, str] | None],
+        quiet: bool,
+        seconds_of: Callable[[StageNode], float] = lambda node: 1.0,
+        total: float = 0.0,
+        exhausted: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.title, self.estimate, self.leader, self.quiet = title, estimate, leader, quiet
+        self.title, self.leader, self.quiet = title, leader, quiet
+        self._seconds_of, self._total, self._exhausted = seconds_of, total, exhausted
+        self._left: TimeLeft | None = None
         self._began = time.monotonic()
-        self._first = 0
         self._last_line = 0.0
         self._live: Any = None
         self._terminal: Any = None
@@ -38,7 +47,7 @@ class Progress:
         """Begin to draw; `terminal` is where people look, whatever stdout is now."""
         self._terminal = terminal
         self._began = time.monotonic()
-        self._first = state.graph.counts["done"]
+        self._left = TimeLeft(state.pace, self._seconds_of, self._total)
         if self.quiet:
             return
         if terminal.isatty() and os.environ.get("TERM") != "dumb":
@@ -79,14 +88,11 @@ class Progress:
             self._live = None
 
     def eta(self, state: EngineState) -> float | None:
-        """Seconds left: by the pace so far once a few stages ended, by the estimate before."""
-        counts = state.graph.counts
-        left = counts["waiting"] + counts["ready"] + counts["out"] + counts["elsewhere"]
-        ended = counts["done"] - self._first
-        elapsed = time.monotonic() - self._began
-        if ended >= 5:
-            return elapsed / ended * left
-        return self.estimate - elapsed if self.estimate > elapsed else None
+        """Seconds left by the work that is left and the pace of this run; None until there is evidence of it."""
+        if self._left is None or state.ended_early or state.waits:
+            return None
+        with state.lock:
+            return self._left.seconds(state.graph, state.slots, more=not self._exhausted())
 
     def line(self, state: EngineState) -> str:
         """One line that says where the run is."""
@@ -94,7 +100,7 @@ class Progress:
         total = len(state.graph.nodes)
         parts = [
             f"{counts['done']}/{total} stages",
-            f"{min(len(state.running), state.slots)} running",
+            f"{max(0, min(len(state.running), state.slots) - len(state.core_waits))} running",
             f"{counts['failed']} failed",
         ]
         if counts["unrunnable"]:
@@ -103,6 +109,8 @@ class Progress:
             parts.append(f"{counts['pruned']} pruned")
         if counts["elsewhere"]:
             parts.append(f"{counts['elsewhere']} trained by another run")
+        if state.waits:
+            parts.append(f"waits for {state.waits}")
         leader = self.leader()
         if leader is not None:
             parts.append(f"leader {leader[1]} {100 * leader[0]:.1f} % (validation)")

@@ -9,16 +9,18 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeps import run_file, whereabouts
-from trainables.artifacts import KEY, Lease, LeaseObserver, Store, make_folder, read_json, write_atomically
+from trainables.artifacts import KEY, Lease, LeaseObserver, OneLook, Store, make_folder, read_json, write_atomically
 from trainables.errors import MachineError, UsageError, did_you_mean
+from trainables.liveness import process_is_gone
 
 RUN_SCHEMA = 1
+DRIVER_LOOK_SECONDS = 5.0  # Beyond a driver's silence, so that the last look falls after it.
 
 
 def now() -> str:
@@ -132,30 +134,51 @@ class RunFolder:
         numbers = Lease.numbers(self.path, "driver")
         if not numbers:
             return False
-        return not (observer or LeaseObserver()).is_dead(self.path / f"driver.{numbers[-1]}")
+        return not (observer or OneLook()).is_dead(self.path / f"driver.{numbers[-1]}")
 
-    def drive(self, *, patience: float = 0.0, known_dead: int = 0, **more: Any) -> Lease:
+    def drive(
+        self,
+        *,
+        patience: float = 0.0,
+        known_dead: int = 0,
+        say: Callable[[str], None] = lambda line: None,
+        observer: LeaseObserver | None = None,
+        **more: Any,
+    ) -> Lease:
         """Become the one driver of the run.
 
+        A driver of another boot, machine or container, and a lock that cannot be read, can be judged by silence alone: it is
+        watched for as long as leases are, and taken over when nothing was written meanwhile.
+
         Args:
-            patience: Seconds to wait for a silent driver on another machine to prove dead.
+            patience: Seconds to wait for a driver that is alive.
             known_dead: Number of a lock whose owner is known to be gone.
+            say: Told when it takes a while.
+            observer: Who watches; tests shorten its patience.
             more: Written into the lock.
 
         Raises:
             UsageError: If another process drives it.
         """
-        observer = LeaseObserver()
+        observer = observer or LeaseObserver()
         until = time.monotonic() + patience
+        first: dict[str, Any] | None = None
         while True:
             lease = Lease.take(
                 self.path, run=self.id, prefix="driver", observer=observer, more=more, known_dead=known_dead
             )
             if lease is not None:
                 break
+            who = self.driver() or {}
+            if first is None and process_is_gone(who) is None:
+                first = who
+                until = max(until, time.monotonic() + observer.silence + DRIVER_LOOK_SECONDS)
+                say(f"{self._last_driver(who)} Watching for {observer.silence:.0f} s whether it lives ...")
+            elif first is not None and not patience and who.get("counter") != first.get("counter"):
+                break  # It writes.
             if time.monotonic() >= until:
                 break
-            time.sleep(1.0)
+            time.sleep(min(1.0, observer.silence + 0.01))
         if lease is None:
             who = self.driver() or {}
             raise UsageError(
@@ -166,6 +189,14 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 (self.path / f"driver.{number}").unlink()
         return lease.keep_alive()
+
+    def _last_driver(self, who: Mapping[str, Any]) -> str:
+        if not who:
+            return f"The lock of {self.id}'s driver cannot be read, as after a power cut."
+        return (
+            f"{self.id} was last driven by process {who.get('pid')} on {who.get('host')}, of another boot, machine or "
+            "container than this one."
+        )
 
 
 def stop_content(run: RunFolder) -> dict[str, Any]:

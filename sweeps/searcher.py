@@ -6,9 +6,13 @@ Tune pickles them for a restore that never happens here.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from pathlib import Path
 from typing import Any, Protocol
 
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -22,7 +26,28 @@ class Queue(Protocol):
 
     def complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None: ...
 
+    def cause(self, trial_id: str, text: str) -> None: ...
+
     def broke(self, error: Exception) -> None: ...
+
+
+def take_memory_kills_as_losses() -> None:
+    """Let Tune answer a process that Ray's memory monitor ended like any other lost one.
+
+    Ray 2.60 raises `OutOfMemoryError` for it, which Tune's actor manager does not know: it ends the whole experiment with
+    "Caught unexpected exception". We hand it the error it does know, with the same words.
+    """
+    known = RayActorManager._actor_task_failed
+    if getattr(known, "takes_memory_kills", False):
+        return
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        known(self, tracked_actor_task, exception)
+
+    failed.takes_memory_kills = True  # type: ignore[attr-defined]
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
 
 
 class GraphSearcher(Searcher):
@@ -74,6 +99,14 @@ class PruningScheduler(FIFOScheduler):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Hand on what Ray said of a lost process; Tune tells the searcher of its end right after."""
+        assert self._queue is not None
+        with contextlib.suppress(Exception):
+            # Tune has just written it there; where `get_error` looks it comes with the next snapshot only.
+            self._queue.cause(trial.trial_id, Path(trial.error_file).read_text(errors="replace"))
+        super().on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         """STOP for a pruned scout, CONTINUE for everything else."""

@@ -12,7 +12,7 @@ import click
 
 from sweeps import journal, whereabouts
 from sweeps.runs import RunFolder
-from trainables.artifacts import Lease, LeaseObserver, Store, read_json
+from trainables.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS, shown_role
 from trainables.stages.base import verdict
@@ -33,7 +33,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
     for trial in content.get("trials", ()):
         for role, key in trial["stages"].items():
             roles[key] = shown_role(role)
-    observer = LeaseObserver()
+    observer = OneLook()
     jobs, queue_error = _jobs(run)
     # A lease on a node that was lost looks alive to who sees it for the first time; the queue knows better.
     asked = (run.path / "slurm" / "submissions.json").exists() and not queue_error
@@ -76,6 +76,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         "driver": {"pid": driver.get("pid"), "host": driver.get("host"), **(driver.get("pids") or {})}
         if driven
         else None,
+        "waits": str(driver.get("waits") or "") if driven else "",
         "trials": {name: states.count(name) for name in MARKS},
         "stages": by_role,
         "running": running,
@@ -203,6 +204,8 @@ def say(view: dict[str, Any], only_failed: bool) -> None:
         if view["driver"]:
             pids = "  ".join(f"{name} {pid}" for name, pid in view["driver"].items() if name != "host")
             click.echo(f"  driver      {pids}  on {view['driver']['host']}")
+        if view["waits"]:
+            click.echo(f"  waits       for {view['waits']}")
         if view["jobs"] or view["queue_error"]:
             _say_jobs(view)
         for row in view["running"]:

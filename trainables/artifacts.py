@@ -18,7 +18,6 @@ import re
 import secrets
 import shlex
 import shutil
-import socket
 import stat
 import threading
 import time
@@ -30,6 +29,7 @@ from typing import Any
 
 from trainables import regular_files
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full, is_refused
+from trainables.liveness import process_is_gone, this_process
 from trainables.writable_files import opened_to_change
 
 MANIFEST_SCHEMA = 1
@@ -37,6 +37,7 @@ KEY = re.compile(r"^[0-9a-f]{16}\Z")
 LEASE_REWRITE_SECONDS = 10.0
 LEASE_SILENCE_SECONDS = 60.0
 CHECKPOINT_BYTES = 16 << 30  # Larger ones are not ours: weights, momentum and averages of a billion numbers.
+LEASE_LONG_SILENCE_SECONDS = 600.0
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)-(\d+)-([0-9a-f]{8})\.pt\Z")
 
@@ -86,53 +87,6 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def boot_id() -> str:
-    """What changes when the machine restarts."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()}-unknown"
-
-
-def pid_namespace() -> str:
-    """Process numbers mean something only inside one of these."""
-    with contextlib.suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
-    return "unknown"
-
-
-def process_start(pid: int) -> str:
-    """When a process began, in clock ticks since boot; "" when it is gone. Tells a reused pid apart."""
-    with contextlib.suppress(OSError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_text()
-        fields = text.rsplit(")", 1)[1].split()
-        return "" if fields[0] in ("Z", "X") else fields[19]
-    return ""
-
-
-def this_process() -> dict[str, Any]:
-    """Who we are, as leases and locks write it."""
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "boot": boot_id(),
-        "namespace": pid_namespace(),
-        "pid": pid,
-        "started": process_start(pid),
-    }
-
-
-def process_is_gone(owner: Mapping[str, Any]) -> bool | None:
-    """True or False for a process of this machine and namespace; None when that cannot be told from here."""
-    if owner.get("boot") != boot_id() or owner.get("namespace") != pid_namespace():
-        return None
-    try:
-        pid = int(owner["pid"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    started = process_start(pid)
-    return not started or (bool(owner.get("started")) and started != owner["started"])
-
-
 class LeaseObserver:
     """Judges leases by what it saw itself: a counter unchanged for 60 s on its own monotonic clock is dead."""
 
@@ -156,6 +110,23 @@ class LeaseObserver:
             self._seen[str(path)] = (counter, now)
             return False
         return now - known[1] >= self.silence
+
+
+class OneLook(LeaseObserver):
+    """Judges for who cannot wait: an owner that cannot be asked from here and wrote nothing for ten minutes is dead.
+
+    By the clock of the file system, so for looking and tidying only; who takes a lease over watches it with its own.
+    """
+
+    def is_dead(self, path: Path) -> bool:
+        """Whether the lease is dead by what can be seen at once."""
+        if super().is_dead(path):
+            return True
+        if process_is_gone(read_json(path) or {}) is not None:
+            return False
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime > LEASE_LONG_SILENCE_SECONDS
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -189,7 +160,8 @@ class Lease:
         with contextlib.suppress(OSError):
             for name in os.listdir(folder):
                 head, _, tail = name.rpartition(".")
-                if head == prefix and tail.isascii() and tail.isdigit() and len(tail) < 16:
+                # As we write them: no other digits, no leading zeros, no number too long for a name of a file.
+                if head == prefix and re.fullmatch(r"[1-9][0-9]{0,17}", tail):
                     found.append(int(tail))
         return sorted(found)
 

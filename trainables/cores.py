@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import stat
 import tempfile
 from pathlib import Path
 
 from trainables.errors import MachineError
+from trainables.liveness import process_is_gone, this_process
+
+LARGEST_SIGN = 4096
 
 
 def numbers() -> list[int]:
@@ -45,6 +49,23 @@ def _unusable(place: Path, error: OSError) -> MachineError:
     )
 
 
+def holders() -> dict[str, int]:
+    """Run -> how many cores of this machine its living stages hold; what cannot be read is left out."""
+    found: dict[str, int] = {}
+    for core in numbers():
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            # A killed process leaves its words; only its pid tells. Looking by taking the lock would be in the way.
+            handle = os.open(folder() / f"core-{core}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                owner = json.loads(os.read(handle, LARGEST_SIGN))
+            finally:
+                os.close(handle)
+            if isinstance(owner, dict) and owner.get("run") and process_is_gone(owner) is not True:
+                name = str(owner["run"])
+                found[name] = found.get(name, 0) + 1
+    return found
+
+
 class CoreLocks:
     """Holds as many cores as a stage has threads."""
 
@@ -52,8 +73,11 @@ class CoreLocks:
         self.wanted = min(threads, available())
         self._held: list[int] = []
 
-    def try_take(self) -> bool:
+    def try_take(self, run: str = "") -> bool:
         """Take all the cores wanted, or none.
+
+        Args:
+            run: Written into the locks, for who waits for them.
 
         Raises:
             MachineError: If the folder of the locks belongs to somebody else, or cannot be written.
@@ -81,13 +105,24 @@ class CoreLocks:
             except OSError:
                 os.close(handle)
             if len(self._held) == self.wanted:
+                self._sign(run)
                 return True
         self.release()
         return False
 
+    def _sign(self, run: str) -> None:
+        """Write who we are; a full disk is no reason not to work."""
+        words = json.dumps(this_process() | {"run": run}).encode()
+        for handle in self._held:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, words, 0)
+
     def release(self) -> None:
         """Give the cores back."""
         for handle in self._held:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
             with contextlib.suppress(OSError):
                 os.close(handle)
         self._held = []

@@ -79,6 +79,8 @@ class StageTrainable(tune.Trainable):
         return {
             "key": order["key"],
             "epoch_of_stage": latest.get("epoch", 0),
+            "epochs_of_stage": latest.get("epochs", 0),
+            "waiting": bool(latest.get("waiting")),
             "values": values,
             "outcome": outcome,
             "message": str(latest.get("message", ""))[:500],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +56,7 @@ def test_a_run_shows_its_stages_live_and_ends_with_the_answer(tmp_path: Path) ->
     )
     assert code == 0, seen
     assert "Traceback" not in seen
-    assert "assistant" in seen and "0/1" in seen and "ETA" in seen
+    assert "assistant" in seen and "0/1" in seen
     assert "Done: 2/2 trials" in seen and "Report:" in seen
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor stayed hidden"
 
@@ -65,3 +68,41 @@ def test_ctrl_c_is_answered_above_the_live_display(tmp_path: Path) -> None:
     assert "Traceback" not in seen
     assert "Draining" in seen and "Resume: python -m sweeps resume" in seen
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l"), "the cursor stayed hidden"
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["a terminal", "under nohup"])
+def test_a_terminal_that_closes_drains_the_run_unless_hang_ups_are_ignored(ignored: bool, tmp_path: Path) -> None:
+    epochs = "20" if ignored else "2000"
+    words = [
+        "run",
+        "horkd_order_ablation",
+        "--preset",
+        "tiny",
+        "--seeds",
+        "1",
+        "--no-report",
+        "--set",
+        f"epochs={epochs}",
+    ]
+    child, master = pty.fork()  # The command leads the session, as a shell's does: it is told, and so is its group.
+    if child == 0:
+        os.environ.update({"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TERM": "xterm"})
+        if ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "sweeps", *words, "--out", str(tmp_path)])
+    os.set_blocking(master, False)
+    end = time.monotonic() + 120
+    while time.monotonic() < end and not list(tmp_path.glob("store/.work/*/checkpoint-*")):
+        with contextlib.suppress(BlockingIOError):
+            os.read(master, 65536)
+        time.sleep(0.05)
+    os.close(master)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ignored:
+        assert code == 0
+        assert len(list(tmp_path.glob("store/*/manifest.json"))) == 5
+        return
+    assert code == 130
+    (log,) = tmp_path.glob("runs/*/logs/teacher-*.log")
+    assert "stopped: saved at epoch" in log.read_text()

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from trainables import artifacts
-from trainables.artifacts import Artifact, Lease, LeaseObserver, Store, make_folder, this_process, write_atomically
+from trainables.artifacts import Artifact, Lease, LeaseObserver, Store, make_folder, write_atomically
 from trainables.errors import (
     ArtifactError,
     LeaseLostError,
     MachineError,
     is_disk_full,
 )
+from trainables.liveness import process_start, this_process
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 Publish = Callable[..., Artifact]
@@ -562,7 +563,7 @@ def test_a_pid_that_was_given_to_another_process_counts_as_dead(tmp_path: Path) 
 
 def test_a_zombie_counts_as_dead(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    path = foreign(tmp_path, pid=child.pid, started=artifacts.process_start(child.pid))
+    path = foreign(tmp_path, pid=child.pid, started=process_start(child.pid))
     assert Lease.take(tmp_path) is None
     assert child.stdin is not None
     child.stdin.close()
@@ -676,7 +677,8 @@ def test_a_vanished_folder_does_not_disturb_who_held_it(store: Store, lease: Lea
 RACE = """
 import json, multiprocessing, os, random, sys, time
 from pathlib import Path
-from trainables.artifacts import Lease, this_process
+from trainables.artifacts import Lease
+from trainables.liveness import this_process
 root, rounds, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 child = os.fork()
 if child == 0:

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from slurm.ray_cluster import Meeting
 from sweeps import engine
 from sweeps.engine import EngineState, StageQueue, resources_fit
 from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import LocalMachine
+from sweeps.machines import ClusterMachine, LocalMachine
+from sweeps.memory_pressure import MemoryGate, NodeMemory
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder
+from sweeps.waiting import Waiting
 from trainables.artifacts import Lease, Store
 from trainables.errors import MachineError
 from trainables.spec import SleepSpec, TeacherSpec
@@ -367,6 +370,105 @@ def test_the_store_is_asked_about_elsewhere_at_most_once_a_second(
     for _ in range(100):
         assert at.next() is None
     assert len(looks) == 1
+
+
+# The node's memory.
+
+FULL = (
+    "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 1, ID: 2) was 22.51GB used / "
+    "23.54GB limit (0.956)\nOOM kill reason: Memory usage 24172847104B exceeded threshold of 24012676915B (95.0% of "
+    "25276502016B limit)\nSelected to kill: (Task: x, pid=1, actual memory used={held}GB, worker ID=b2e5)"
+)
+
+
+def lose_for_memory(at: World, key: str, held: str) -> None:
+    trial = next(t for t, k in at.state.running.items() if k == key)
+    at.queue.cause(trial, FULL.format(held=held))
+    at.queue.complete(trial, None, True)
+
+
+def test_a_stage_ended_for_others_memory_is_never_charged_and_goes_again_when_there_is_room(
+    world: Callable[..., World],
+) -> None:
+    at = world(node(A), node(B, A))
+    now = [1000.0]
+    used = [23 * 2**30]
+    at.state.memory = MemoryGate(lambda: NodeMemory(used[0], 24 * 2**30, 22 * 2**30), lambda: now[0])
+    assert at.next() is None  # Full from the start.
+    for _ in range(5):
+        used[0], now[0] = 2**30, now[0] + 1000
+        assert at.next() == A
+        lose_for_memory(at, A, "0.30")
+        used[0], now[0] = 23 * 2**30, now[0] + 1000
+        assert at.next() is None
+        assert at.graph.nodes[A].state == "ready"
+    assert at.store.failures(A) == []
+    assert at.listener.failed == []
+    assert len(at.state.news) == 5
+    assert all(f"teacher {A}" in line and "22.5 of 23.5 GB" in line for line in at.state.news)
+    log = at.run.stage_log("teacher", A).read_text()
+    assert log.count("ended by Ray's memory monitor: 22.5 of 23.5 GB were in use, 0.3 by this stage") == 5
+
+
+def test_a_stage_that_filled_the_memory_itself_is_ended_after_three_losses(world: Callable[..., World]) -> None:
+    at = world(node(A), node(B, A))
+    for _ in range(3):
+        assert at.next() == A
+        lose_for_memory(at, A, "21.00")
+    assert at.graph.nodes[A].state == "failed"
+    assert "memory" in at.graph.nodes[A].why
+    assert [f["type"] for f in at.store.failures(A)] == [LOST] * 3
+    assert all("21.0 by this stage" in f["message"] for f in at.store.failures(A))
+    assert at.graph.nodes[B].state == "unrunnable"
+    assert at.next() == "FINISHED"
+
+
+def test_a_tune_that_ends_for_memory_is_started_again_and_any_other_end_is_not(world: Callable[..., World]) -> None:
+    at = world(node(A), node(B))
+    assert [at.next(), at.next()] == [A, B]
+    assert not at.queue.interrupted("RuntimeError: something else")
+    assert len(at.state.running) == 2
+    assert at.queue.interrupted("Caught unexpected exception: " + FULL.format(held="0.30"))
+    assert at.state.running == {}
+    assert [at.graph.nodes[key].state for key in (A, B)] == ["ready", "ready"]
+    assert at.store.failures(A) == at.store.failures(B) == []
+
+
+def test_on_a_cluster_a_stage_ended_for_memory_rests_and_the_others_go_on(world: Callable[..., World]) -> None:
+    at = world(node(A), node(B))
+    at.state.machine = ClusterMachine(Meeting(at.run.path, "r"), "1")
+    at.state.machine._nodes = {"w1": {"CPU": 1.0}}
+    at.state.memory = MemoryGate(lambda: None)
+    assert at.next() == A
+    lose_for_memory(at, A, "0.30")
+    assert at.next() == B
+    assert at.next() is None, "A rests"
+    at.queue._resting[A] = 0.0
+    assert at.next() == A
+
+
+def test_a_loss_is_written_into_the_stages_log(world: Callable[..., World]) -> None:
+    at = world(node(A))
+    at.next()
+    at.end(A, error=True)
+    assert "the process training it was killed" in at.run.stage_log("teacher", A).read_text()
+
+
+def test_waiting_is_told_when_it_begins_and_again_while_it_lasts() -> None:
+    now, said, written = [0.0], [], []
+    waiting = Waiting(said.append, written.append, lambda: now[0])
+    waiting.tell("")
+    assert (said, written) == ([], [])
+    for second in range(0, 660, 5):
+        now[0] = float(second)
+        waiting.tell(f"memory: {second}")
+    assert [line.split(": ")[1] for line in said] == ["0.", "300.", "600."]
+    assert len(written) == 66
+    waiting.tell("")
+    assert written[-1] == ""
+    now[0] += 1
+    waiting.tell("cores: 2 stages")
+    assert written[-1] == "cores: 2 stages"
 
 
 # Pruning.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from slurm import temp
 from slurm.temp import private_temp, sweep_stale_temp
 from sweeps.runs import Place, RunFolder, find_run, list_runs
 from trainables import cores
-from trainables.artifacts import Lease, LeaseObserver, this_process
+from trainables.artifacts import Lease, LeaseObserver, write_atomically
 from trainables.cores import CoreLocks
 from trainables.errors import MachineError, UsageError
+from trainables.liveness import this_process
 
 
 @pytest.fixture
@@ -203,15 +206,75 @@ def test_a_released_run_can_be_driven_again_in_the_same_process(place: Place) ->
         lease.release()
 
 
-def test_a_driver_on_another_machine_is_believed_until_it_is_silent(place: Place) -> None:
+FOREIGN = {"boot": "another", "host": "node7", "pid": 4242, "counter": 0, "released": False}
+# What a power cut, another machine or another container leave of a driver's lock.
+LEFT = {
+    "another boot": json.dumps(this_process() | FOREIGN),
+    "another container": json.dumps(this_process() | {"namespace": "pid:[1]", "counter": 3, "released": False}),
+    "empty": "",
+    "half a line": json.dumps(this_process() | FOREIGN)[:40],
+    "zeros": "\0" * 512,
+    "a list": "[]",
+    "no pid": json.dumps(this_process() | {"pid": None, "counter": 0}),
+}
+
+
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT.keys())
+def test_a_driver_that_cannot_be_asked_is_watched_and_taken_over_when_silent(place: Place, left: str) -> None:
     run = make_run(place, "a-1")
-    content = this_process() | {"boot": "another", "host": "node7", "counter": 0, "released": False}
-    (run.path / "driver.1").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="on node7"):
-        run.drive()
-    observer = LeaseObserver(silence=0.0)
-    assert run.is_driven(observer)
-    assert not run.is_driven(observer)
+    (run.path / "driver.1").write_text(left)
+    said: list[str] = []
+    lease = run.drive(observer=LeaseObserver(silence=0.2), say=said.append)
+    assert lease.number == 2
+    assert len(said) == 1 and "Watching" in said[0]
+    lease.release()
+
+
+def test_a_driver_on_another_machine_that_writes_is_believed(place: Place) -> None:
+    run = make_run(place, "a-1")
+    path = run.path / "driver.1"
+    path.write_text(json.dumps(this_process() | FOREIGN))
+    ended = threading.Event()
+
+    def beat() -> None:
+        counter = 0
+        while not ended.wait(0.05):
+            counter += 1
+            write_atomically(path, json.dumps(this_process() | FOREIGN | {"counter": counter}), sync=False)
+
+    writer = threading.Thread(target=beat)
+    writer.start()
+    try:
+        with pytest.raises(UsageError, match="process 4242 on node7"):
+            run.drive(observer=LeaseObserver(silence=30.0))
+    finally:
+        ended.set()
+        writer.join()
+    assert Lease.numbers(run.path, "driver") == [1]
+
+
+def test_files_that_are_only_named_like_a_drivers_lock_are_no_locks(place: Place) -> None:
+    run = make_run(place, "a-1")
+    for name in ("driver.²", "driver.٣", "driver.007", "driver.0", f"driver.{'9' * 200}", "driver.-1", "driver.1e3"):
+        (run.path / name).write_text(json.dumps(this_process() | FOREIGN))
+    (run.path / "driver.3").mkdir()
+    assert Lease.numbers(run.path, "driver") == [3]
+    lease = run.drive(observer=LeaseObserver(silence=0.2))
+    assert lease.number == 4
+    lease.release()
+
+
+def test_a_lock_from_before_a_power_cut_is_no_running_run(place: Place) -> None:
+    run = make_run(place, "a-1")
+    path = run.path / "driver.1"
+    path.write_text(json.dumps(this_process() | FOREIGN))
+    assert run.is_driven()
+    old = time.time() - 3600
+    os.utime(path, (old, old))
+    assert not run.is_driven()
+    path.write_text(json.dumps(this_process() | {"counter": 0, "released": False}))
+    os.utime(path, (old, old))
+    assert run.is_driven()  # A process that can be asked is never judged by its silence.
 
 
 # Temporary folders.
@@ -259,6 +322,113 @@ def test_what_a_killed_driver_left_is_swept_and_nothing_else(temp_root: Path, mo
     assert (temp_root / "other" / "inside").is_dir()
 
 
+USE = """
+import sys, time
+from slurm import temp
+temp._temp_root = lambda asked: sys.argv[1]
+with temp.private_temp() as path:
+    print(path, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def using(temp_root: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], Path]]]:
+    """Starts processes that each hold a temporary folder."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*before: str) -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-c", USE, str(temp_root)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def test_the_folder_of_a_living_process_in_another_pid_namespace_stays(
+    using: Callable[..., tuple[subprocess.Popen[str], Path]],
+) -> None:
+    if subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("pid namespaces cannot be made here")
+    process, path = using(*UNSHARE)
+    # In there it has a small pid, which out here is another process or none.
+    claim = path / temp.OWNER
+    assert json.loads(claim.read_text())["namespace"] != this_process()["namespace"]
+    old = time.time() - 86_400
+    os.utime(claim, (old, old))
+    sweep_stale_temp()
+    assert path.is_dir()
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not locked(claim))
+    os.utime(claim, (old, old))
+    sweep_stale_temp()
+    assert not path.exists()
+
+
+def test_the_folder_of_a_killed_process_goes_at_once_and_so_does_what_it_left_running(
+    using: Callable[..., tuple[subprocess.Popen[str], Path]],
+) -> None:
+    living, kept = using()
+    killed, path = using()
+    with open(path / "a.log", "w") as log:
+        left = subprocess.Popen(["sleep", "60"], stdout=log, env={"RAY_TMPDIR": "elsewhere"})
+    marked = subprocess.Popen(["sleep", "60"], env={"RAY_TMPDIR": f"{path}/r"})
+    with open(path / "a.log") as reading:
+        reader = subprocess.Popen(["sleep", "60"], stdin=reading)
+        killed.kill()
+        killed.wait()
+        sweep_stale_temp()
+        assert left.wait(5) == marked.wait(5) == -signal.SIGKILL
+        assert reader.poll() is None, "who only reads a log is no part of the run"
+        reader.kill()
+        reader.wait()
+    assert not path.exists()
+    assert kept.is_dir() and living.poll() is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\0" * 100, '{"boot": 3, "pid": [1]}', "[" * 5000])
+def test_a_folder_whose_owner_cannot_be_read_stays_until_it_is_silent(temp_root: Path, content: str) -> None:
+    path = temp_root / "swp4242-x"
+    path.mkdir()
+    (path / temp.OWNER).write_text(content)
+    sweep_stale_temp()
+    assert path.is_dir()
+    old = time.time() - 2 * temp.SILENCE_SECONDS
+    os.utime(path / temp.OWNER, (old, old))
+    sweep_stale_temp()
+    assert not path.exists()
+
+
+def locked(path: Path) -> bool:
+    with open(path) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def wait_until(reached: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while time.monotonic() < end and not reached():
+        time.sleep(0.05)
+    return reached()
+
+
 # Cores.
 
 HOLD_CORES = """
@@ -297,6 +467,25 @@ def test_taking_twice_takes_once_and_releasing_twice_does_no_harm(machine: Path)
     locks.release()
     locks.release()
     assert CoreLocks(3).try_take()
+
+
+def test_the_locks_say_which_run_holds_how_many_cores(machine: Path) -> None:
+    assert cores.holders() == {}
+    first, second = CoreLocks(1), CoreLocks(2)
+    assert first.try_take("a-1") and second.try_take("b-2")
+    assert cores.holders() == {"a-1": 1, "b-2": 2}
+    second.release()
+    assert cores.holders() == {"a-1": 1}
+    killed = this_process() | {"run": "c-3", "started": "1"}
+    for name, words in (("core-1", json.dumps(killed)), ("core-2", "{half")):
+        (machine / name).write_text(words)
+    assert cores.holders() == {"a-1": 1}
+    (machine / "core-1").write_text(json.dumps(killed | {"namespace": "pid:[1]"}))
+    assert cores.holders() == {"a-1": 1, "c-3": 1}, "who cannot be judged counts as living"
+    (machine / "core-2").unlink()
+    os.mkfifo(machine / "core-2")
+    assert cores.holders() == {"a-1": 1, "c-3": 1}
+    first.release()
 
 
 def test_more_threads_than_cores_wait_for_all_cores(machine: Path) -> None:

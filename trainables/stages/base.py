@@ -240,7 +240,7 @@ def attempt(
         if store.has(key):
             yield {"outcome": "done"}
             return
-        while context.core_locks and not cores.try_take():
+        while context.core_locks and not cores.try_take(context.run):
             if context.stop_asked():
                 yield {"outcome": "stopped"}
                 return
