@@ -133,9 +133,10 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
     if listing is not None:
         assert source.path is not None and source.size is not None
         found, side = survey(listing), source.size
+        usual = stored_side(listing) or side
         if source.kind != "folder":
             # A named set is not enlarged: pixels that are not there teach nothing and cost room.
-            side = min(side, stored_side(listing) or side)
+            side = min(side, usual)
         # Once as blocks, once as the packed file; what an earlier packing left of the blocks is there already.
         _check_room(source, folder, 2 * len(listing.files) * found.channels * side * side - blocks.size_of(work))
         items = read_images(
@@ -148,7 +149,12 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
             progress=progress,
         )
         said = [*sentences(listing.passed), *found.said, *dark(items.images)]
-        return items, [*listing.notes, *(row.text for row in said if row.warning)]
+        notes = [*listing.notes, *(row.text for row in said if row.warning)]
+        if usual < side:
+            notes.append(
+                f"the usual image has {usual} pixels and is enlarged to {side}; --data-size {usual} packs it as it is"
+            )
+        return items, notes
     _check_room(source, folder, source.bytes or 0)
     if plugged.find("dataset", source.kind) is not None:
         items = from_plugins.read(source.kind, source.path)
