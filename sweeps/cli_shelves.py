@@ -134,7 +134,10 @@ def data_check(
     info = catalog.find_packed(source, Place.of(out, store).store / "data")
     if info is not None:
         rows += catalog.check(packed.open_packed(info.path, verify=True))
-    content = {"data": name, "checks": [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows]}
+    content: dict[str, Any] = {
+        "data": name,
+        "checks": [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows],
+    }
     if as_json:
         content["passed_over"] = catalog.passed_over(source)
 
