@@ -27,8 +27,7 @@ from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
-from trainables.regular_files import TEXT_BYTES, read_text
-from trainables.regular_files import check as check_regular
+from trainables.regular_files import read_text
 
 __all__ = [
     "DATASETS",
@@ -180,10 +179,7 @@ def _check_room(source: Source, folder: Path, needed: int) -> None:
 
 @contextmanager
 def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
-    lock = folder / _LOCK
-    if lock.exists():
-        check_regular(lock)  # Opening a FIFO would wait for ever.
-    with open(lock, "a") as file:
+    with open(folder / _LOCK, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Given back by the system when the holder dies.
         except BlockingIOError:
@@ -196,7 +192,7 @@ def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
 def _index(folder: Path) -> Any:
     # It only saves work: whatever it lacks is packed again and gets the same fingerprint.
     try:
-        return json.loads(read_text(folder / _INDEX, most=TEXT_BYTES))
+        return json.loads(read_text(folder / _INDEX))
     except (OSError, ValueError, RecursionError):
         return {}
 
