@@ -28,7 +28,7 @@ from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
-from trainables.regular_files import TEXT_BYTES, read_text
+from trainables.regular_files import read_text
 from trainables.writable_files import opened_to_append
 
 __all__ = [
@@ -160,9 +160,10 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
     if listing is not None:
         assert source.path is not None and source.size is not None
         found, side = survey(listing), source.size
+        usual = stored_side(listing) or side
         if source.kind != "folder":
             # A named set is not enlarged: pixels that are not there teach nothing and cost room.
-            side = min(side, stored_side(listing) or side)
+            side = min(side, usual)
         # Once as blocks, once as the packed file; what an earlier packing left of the blocks is there already.
         _check_room(source, folder, 2 * len(listing.files) * found.channels * side * side - blocks.size_of(work))
         items = read_images(
@@ -175,7 +176,12 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
             progress=progress,
         )
         said = [*sentences(listing.passed), *found.said, *dark(items.images)]
-        return items, [*listing.notes, *(row.text for row in said if row.warning)]
+        notes = [*listing.notes, *(row.text for row in said if row.warning)]
+        if usual < side:
+            notes.append(
+                f"the usual image has {usual} pixels and is enlarged to {side}; --data-size {usual} packs it as it is"
+            )
+        return items, notes
     _check_room(source, folder, source.bytes or 0)
     if plugged.find("dataset", source.kind) is not None:
         items = from_plugins.read(source.kind, source.path)
@@ -215,7 +221,7 @@ def _locked(folder: Path, waiting: Callable[[], None] | None) -> Iterator[None]:
 def _index(folder: Path) -> Any:
     # It only saves work: whatever it lacks is packed again and gets the same fingerprint.
     try:
-        return json.loads(read_text(folder / _INDEX, most=TEXT_BYTES))
+        return json.loads(read_text(folder / _INDEX))
     except (OSError, ValueError, RecursionError):
         return {}
 

@@ -148,6 +148,12 @@ def test_ordinary_images_say_nothing(tmp_path, make_images):
     assert (found.channels, found.scale, found.said) == (3, None, ())
 
 
+def test_images_that_are_enlarged_are_told(tmp_path, make_images):
+    make_images(tmp_path / "in", size=(12, 9))
+    (note,) = packed_of(tmp_path / "in", tmp_path, side=16)[1]
+    assert "usual image has 9 pixels and is enlarged to 16; --data-size 9" in note
+
+
 def test_kinds_that_lose_something_are_counted(tmp_path, make_images):
     make_images(tmp_path, count=9, modes=("RGB",))
     cat = tmp_path / "cat"
