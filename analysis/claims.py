@@ -18,6 +18,7 @@ SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclu
 NOT_CHECKED, NOT_TESTED = "not checked", "not tested yet"
 OPEN = (NOT_CHECKED, NOT_TESTED)  # Nothing was asked of the data, so no data are named.
 SOURCE = "HORKD, section 4.4"
+MOST_NAMED = 5  # Of what has no result, in an estimate.
 PAPER_DATA = ("umdfaces", "uccs")  # What the ablation of HORKD, section 4.4, was made on.
 
 
@@ -69,7 +70,8 @@ def check(trials: pl.DataFrame, data_name: str, asked: Sequence[Any] = ()) -> li
             on += ", across different teachers"
     names = scores_by_cell(trials)
     known = dict(trials.filter(pl.col("orders").is_not_null()).select("cell", "orders").unique().iter_rows())
-    scores = {split_orders(known[cell]): by_seed for cell, by_seed in names.items() if cell in known}
+    # A set without a result is asked for, too: the claims say what they were checked without.
+    scores = {split_orders(orders): names.get(cell, {}) for cell, orders in known.items()}
     rows: list[Claim] = []
     wanted = [read_asked(item) for item in asked] or [(name, "", "") for name in KNOWN]
     for name, text, source in wanted:
@@ -209,8 +211,8 @@ def _rank(cell: tuple[str, ...]) -> int:
 
 def _slopes(
     scores: Scores, *, x: Callable[[tuple[str, ...]], float], by_size: bool = False
-) -> tuple[list[float], list[str]]:
-    """Slope per seed over the non-empty sets with a result, from seeds that have them all; and those sets."""
+) -> tuple[list[float], list[str], list[str]]:
+    """Slope per seed over the non-empty sets with a result, from seeds that have them all; those sets, and those without."""
     cells = [cell for cell in sorted(scores) if cell and scores[cell]]
     seeds = sorted(set.intersection(*(set(scores[cell]) for cell in cells))) if cells else []
     found = []
@@ -219,20 +221,26 @@ def _slopes(
         value = statistics.slope(values, [len(cell) for cell in cells] if by_size else None)
         if value is not None:
             found.append(value)
-    return found, ["+".join(cell) for cell in cells]
+    lacking = [cell for cell in sorted(scores) if cell and not scores[cell]]
+    return found, ["+".join(cell) for cell in cells], ["+".join(cell) for cell in lacking]
 
 
 def _from_slopes(
-    slopes: tuple[list[float], list[str]], *, name: str, claim: str, test: str, unit: str, on: str
+    slopes: tuple[list[float], list[str], list[str]], *, name: str, claim: str, test: str, unit: str, on: str
 ) -> Claim:
-    values, cells = slopes
+    values, cells, lacking = slopes
     s = statistics.summarise(values)
     row = partial(Claim, name=name, claim=claim, test=test, source=SOURCE, on=on, n=s.n)
     if s.mean is None:
-        why = "no seed has all order sets" if len(cells) > 1 else "too few order sets have a result"
-        return row(estimate=why, verdict=NOT_TESTED)
-    estimate = spread_words(s, unit) + (f", {len(cells)} order sets" if s.low is not None else "")
+        why = f"no seed has all {len(cells)} order sets" if len(cells) > 1 else "too few order sets have a result"
+        return row(estimate=why + _without(lacking), verdict=NOT_TESTED)
+    estimate = spread_words(s, unit) + (f", {len(cells)} order sets" if s.low is not None else "") + _without(lacking)
     return row(estimate=estimate, verdict=judged(s), value=s.mean, low=s.low, high=s.high, p=statistics.mean_p(s))
+
+
+def _without(sets: Sequence[str]) -> str:
+    more = f" and {len(sets) - MOST_NAMED} more" if len(sets) > MOST_NAMED else ""
+    return f", without {', '.join(sets[:MOST_NAMED])}{more}: no result yet" if sets else ""
 
 
 KNOWN: dict[str, Callable[[Scores, str], Claim]] = {

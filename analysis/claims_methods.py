@@ -46,9 +46,8 @@ class Evidence:
 
     @property
     def ours(self) -> str | None:
-        """The arm that stands for the paper's method."""
-        present = [name for name in self.arms if any(setting.scores(name) for setting in self.settings)]
-        return our_arm(self.arms, present)
+        """The arm that stands for the paper's method, whether or not it has a result yet."""
+        return our_arm(self.arms, list(self.arms))
 
     def title(self, arm: str) -> str:
         return self.arms[arm].title if arm in self.arms else arm
@@ -104,10 +103,19 @@ def _pair(evidence: Evidence, row: Found, ours: str | None, theirs: str | None) 
     by_seed, settings = differences(evidence, ours, theirs)
     s = statistics.summarise(by_seed.values())
     if s.mean is None:
-        return row(estimate="no pair under the same seed", verdict=NOT_TESTED, n=0)
+        return row(
+            estimate=f"no pair under the same seed yet: {_seeds(evidence, ours, theirs)}", verdict=NOT_TESTED, n=0
+        )
     estimate = f"{evidence.title(ours)} − {evidence.title(theirs)}: {spread_words(s)}{_over(settings)}"
     p = statistics.mean_p(s)
     return row(estimate=estimate, verdict=_verdict(s), n=s.n, value=s.mean, low=s.low, high=s.high, p=p)
+
+
+def _seeds(evidence: Evidence, *names: str) -> str:
+    """'HORKD has 0 seeds, KD 5': how many seeds have a result, in the setting that has most."""
+    counts = [max((len(setting.scores(name)) for setting in evidence.settings), default=0) for name in names]
+    words = [f"{evidence.title(name)} {n}" for name, n in zip(names, counts, strict=True)]
+    return f"seeds with a result: {', '.join(words)}"
 
 
 PAIRED = "paired difference by seed; t-interval"
@@ -206,7 +214,7 @@ def little_above_a_quarter(evidence: Evidence) -> Claim:
         if found is not None and found["resolution"]:
             by_side.setdefault(found["resolution"], []).append(setting.scores(ours or ""))
     if len(by_side) < 2 or ours is None:
-        return row(estimate="ours was not read at two resolutions", verdict=NOT_TESTED, n=0)
+        return row(estimate="ours has no result at two resolutions", verdict=NOT_TESTED, n=0)
     full = max(by_side)
     quarter = (evidence.native or full) / 4
     low = [side for side in sorted(by_side, reverse=True) if quarter <= side < full]
@@ -221,7 +229,7 @@ def little_above_a_quarter(evidence: Evidence) -> Claim:
     elif much is not None and much < statistics.ALPHA:
         verdict = NOT_SUPPORTED
     known = [p for p in (little, much) if p is not None]
-    words = [f"{side}×{side} {'no pair' if s.mean is None else spread_words(s)}" for side, s in results]
+    words = [f"{side}×{side} {'no pair yet' if s.mean is None else spread_words(s)}" for side, s in results]
     worst = min((s for *_, s in results if s.mean is not None), key=lambda s: s.mean or 0.0, default=Summary(n=0))
     estimate = f"{evidence.title(ours)} against {full}×{full}: {'; '.join(words)}"
     n = min(s.n for *_, s in results)
@@ -308,7 +316,7 @@ def _many(
     """
     words = []
     for name, s, p in rated:
-        shown = "no pair" if s.mean is None else spread_words(s) + ("" if p is None else f", {by} p {p_value(p)}")
+        shown = "no pair yet" if s.mean is None else spread_words(s) + ("" if p is None else f", {by} p {p_value(p)}")
         words.append(shape.format(name, shown))
     means = [s for _, s, _ in rated if s.mean is not None]
     if not means:
@@ -320,7 +328,12 @@ def _many(
         for_it = max(up) if up and len(up) == len(rated) else 1.0
     verdict = INCONCLUSIVE
     told = min(for_it, against) if up or down else None
-    if max(for_it, against) < statistics.ALPHA:
+    if all_needed and against >= statistics.ALPHA and any(p is None for *_, p in rated):
+        # All are needed and some are still to come; one proven worse would settle it.
+        told = None
+        if any(s.mean is None for _, s, _ in rated):
+            verdict = NOT_TESTED
+    elif max(for_it, against) < statistics.ALPHA:
         # Not one finding, so no p of it.
         words.append("better in some, worse in others")
         told = None

@@ -9,8 +9,8 @@ from analysis import measures
 
 DUNNETT = (
     "Its p answers Dunnett's question, whether any of several differs from one reference: t = mean · √n / s of the paired "
-    "differences, s the larger of the cell's own SD and the pooled one, against the largest |t| of null studies drawn with "
-    "these seeds; never below the paired t-test's own p."
+    "differences, s the larger of the cell's own SD and the pooled one (wild cells cut), against the largest |t| of null "
+    "studies drawn with these seeds; never below the paired t-test's own p."
 )
 
 

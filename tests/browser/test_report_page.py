@@ -88,6 +88,19 @@ def test_the_page_reads_without_script_request_or_sideways_scrolling(
     context.close()
 
 
+def test_a_phone_shows_the_numbers_of_a_forest_without_scrolling_its_box(browser: Any, page_file: Path) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 900})
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#findings figure')].filter(f => f.querySelector('source[media*=max-width]'))"
+        ".map(f => { const box = f.querySelector('.scroll'); return [box.scrollWidth, box.clientWidth]; })"
+    )
+    if "forest" in page_file.read_text(encoding="utf-8"):
+        assert boxes and all(inner <= outer for inner, outer in boxes), boxes
+    context.close()
+
+
 def test_the_page_has_no_script(page_file: Path) -> None:
     text = page_file.read_text(encoding="utf-8")
     assert "<script" not in text and "javascript:" not in text

@@ -157,6 +157,27 @@ def test_ours_must_beat_every_baseline():
     assert check(evidence(planted(), arms=["ce", "horkd"])).verdict == "not tested yet"
 
 
+def test_a_baseline_without_a_result_leaves_the_claim_open_unless_another_is_better():
+    check = claims_methods.ours_beats_baselines
+    without = evidence(planted(horkd=0.03), arms=["ce", "kd", "horkd"])
+    arms = arms_of(
+        {"arms": {n: {"kind": KINDS[n], "title": n.upper()} for n in ("ce", "kd", "at", "horkd")}},
+        without.settings[0].trials,
+    )
+    claim = check(replace(without, arms=arms))
+    assert (claim.verdict, claim.p) == ("not tested yet", None) and "− AT: no pair yet" in claim.estimate
+    worse = replace(evidence(planted(kd=0.03), arms=["ce", "kd", "horkd"]), arms=arms)
+    assert check(worse).verdict == "not supported"
+
+
+def test_a_claim_about_ours_waits_for_ours_and_takes_no_other_arm():
+    without = evidence(planted(horkd_direct=0.03), arms=["ce", "ce_long", "kd", "horkd_direct"])
+    arms = arms_of({"arms": {n: {"kind": kind} for n, kind in KINDS.items()}}, without.settings[0].trials)
+    for name in ("ours_beats_baselines", "student_above_teacher", "distillation_survives_equal_compute"):
+        claim = claims_methods.KNOWN[name](replace(without, arms=arms))
+        assert claim.verdict == "not tested yet" and claim.n == 0, name
+
+
 def test_a_variant_of_ours_is_no_rival(monkeypatch):
     monkeypatch.setitem(KINDS, "horkd_direct", "method")
     claim = claims_methods.ours_beats_baselines(evidence(planted(horkd=0.03, horkd_direct=0.09)))

@@ -51,6 +51,20 @@ def test_one_wild_cell_fools_nobody():
     assert found(np.random.default_rng(2), 2000, 15, 5, spreads=[8, *[1] * 14]) <= 0.06
 
 
+@pytest.mark.parametrize("cells", [2, 15])
+def test_one_wild_cell_hides_no_other(cells):
+    generator, hits = np.random.default_rng(9), 0
+    for _ in range(200):
+        given = null(generator, cells, 5, spreads=[20, *[1] * (cells - 1)])
+        given[-1] = {seed: x + 5 for seed, x in given[-1].items()}
+        hits += many_to_one.adjusted(given)[-1] < 0.05
+    assert hits / 200 > 0.8
+
+
+def test_half_of_the_cells_wild_fools_few():
+    assert found(np.random.default_rng(10), 1000, 15, 5, spreads=[3] * 7 + [1] * 8) <= 0.1
+
+
 def test_one_cell_alone_is_the_paired_t_test():
     ours, base = [0.81, 0.84, 0.80, 0.86, 0.83], [0.80, 0.81, 0.80, 0.82, 0.82]
     (p,) = many_to_one.adjusted(differences([ours], base))

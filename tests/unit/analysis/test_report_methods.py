@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -127,6 +128,84 @@ def test_every_task_is_told_in_its_own_words(tmp_path, task, metric, words, othe
     if task == "identification":
         errors = {(r["arm"], r["name"]): r["mean"] for r in numbers["measures"]}
         assert errors["kd", "top1_error"] == pytest.approx(1 - errors["kd", "top1"])
+
+
+def verification(tmp_path, name="run", **numbers):
+    told = {"tpr_at_fpr_0.1": 0.8, "tpr_at_fpr_0.01": 0.3, "tpr_at_fpr_0.001": 0.0667} | numbers
+    options = {"sides": (16,), "seeds": (0, 1, 2), "arms": ["ce", "kd"]}
+    folder = synthetic.methods(
+        tmp_path / name, task="verification", metric="verification_accuracy", numbers=told, **options
+    )
+    for number, path in enumerate(sorted((folder / "records").glob("evaluation-*.parquet"))):
+        row = {n: v for n, v in pl.read_parquet(path).row(0, named=True).items() if n != "schema"}
+        metrics = json.loads(row["metrics"]) | {"tpr_at_fpr_0.1": 0.02 + 0.1 * (number % 3 == 0)}
+        synthetic.write_record(path, row | {"metrics": json.dumps(metrics)})
+    write_report(folder, tmp_path / f"{name} out")
+    table = (tmp_path / f"{name} out" / "tables" / "measures.md").read_text()
+    numbers = json.loads((tmp_path / f"{name} out" / "report.json").read_text())["measures"]
+    return table, {(row["arm"], row["name"]): row for row in numbers}
+
+
+def test_a_rate_that_the_pairs_cannot_show_is_not_printed(tmp_path):
+    # 360 pairs are drawn half and half: 180 of two people show 1 in 100, not 1 in 1,000.
+    table, numbers = verification(tmp_path)
+    assert table.count("not measurable with 180") == 2 and "below 1 / n" in table
+    hidden, shown = numbers["kd", "tpr_at_fpr_0.001"], numbers["kd", "tpr_at_fpr_0.01"]
+    assert (
+        hidden["mean"] is None and hidden["note"] == "not measurable with 180" and shown["mean"] == pytest.approx(0.3)
+    )
+    # An evaluation that tells how many there were is believed.
+    table, numbers = verification(tmp_path, "few", different_pairs=90)
+    assert table.count("not measurable with 90") == 4 and numbers["ce", "tpr_at_fpr_0.01"]["mean"] is None
+    table, numbers = verification(tmp_path, "many", different_pairs=1000)
+    assert "not measurable" not in table and numbers["ce", "tpr_at_fpr_0.001"]["mean"] == pytest.approx(0.0667)
+
+
+def test_intervals_of_rates_stay_rates_and_equal_ones_have_none(tmp_path):
+    table, numbers = verification(tmp_path)
+    low = numbers["kd", "tpr_at_fpr_0.1"]
+    assert low["low"] == 0.0 < low["mean"] < low["high"] <= 1.0 and f"[0.00, {100 * low['high']:.2f}" in table.replace(
+        "\\", ""
+    )
+    equal = numbers["kd", "tpr_at_fpr_0.01"]
+    assert (equal["mean"], equal["low"], equal["high"], equal["n"]) == (pytest.approx(0.3), None, None, 3)
+    assert "30.00" in table and "30.00 [" not in table.replace("\\", "")
+
+
+def test_equal_scores_of_several_seeds_have_no_interval_of_zero_width(tmp_path):
+    def score(arm, side, noise):
+        return 0.94 if arm == "kd" else 0.9 + noise
+
+    _, text, numbers = report(tmp_path, arms=["ce", "kd"], sides=(16,), seeds=(0, 1, 2), score=score)
+    told = next(row for row in numbers["settings"][0]["rows"] if row["arm"] == "kd")
+    assert (told["mean"], told["low"], told["high"]) == (pytest.approx(0.94), None, None)
+    assert "n=3, all equal" in text and "[94.00, 94.00]" not in text
+
+
+def test_filled_means_the_same_in_every_figure_and_each_has_a_key(tmp_path):
+    report(tmp_path, seeds=(0, 1, 2), sides=(32, 16, 8), tests=(None, 8))
+    figures = tmp_path / "out" / "figures"
+    for name in ("forest_1", "resolution"):
+        svg = (figures / f"{name}.svg").read_text()
+        assert all(word in svg for word in ("● differs from 0", "○ not shown to", "× not tested")), name
+    assert "Nothing is tested here" in (figures / "pareto.svg").read_text()
+    assert "Empty: not run" in (figures / "cross_evaluation.svg").read_text()
+    drawn = pl.read_csv(figures / "resolution.csv").filter(pl.col("kind") == "ours")
+    kept = pl.read_parquet(tmp_path / "out" / "data" / "cells.parquet")
+    for row in drawn.iter_rows(named=True):
+        own = kept.filter(arm=row["arm"], resolution=row["resolution"])
+        assert row["p_dunnett"] == pytest.approx(own["p_dunnett"][0])
+
+
+def test_a_phone_gets_a_forest_whose_numbers_are_in_sight(tmp_path):
+    _, text, numbers = report(tmp_path, sides=(16,), seeds=(0, 1, 2))
+    (slim,) = re.findall(r'media="\(max-width:640px\)" srcset="data:image/svg\+xml;base64,([^"]+)"', text)
+    svg = base64.b64decode(slim).decode()
+    width = float(re.search(r'width="([0-9.]+)pt"', svg)[1])
+    assert width <= 300  # Points, 400 pixels.
+    for row in numbers["settings"][0]["rows"]:
+        if row["kind"] != "floor":
+            assert f"{100 * row['mean']:.2f}" in svg and (row["reference"] or f"{100 * row['gain']:+.2f} [" in svg)
 
 
 def test_floors_and_chance_stand_below_the_table_and_outside_the_forest(tmp_path):
