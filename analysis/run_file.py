@@ -36,14 +36,14 @@ def read(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise NothingToReport(f"{RUN_FILE} of '{folder.name}' cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' cannot be read: {error}.{_MEND}") from error
+        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' cannot be read: {error}.{MEND}") from error
     if found := problem(run):
-        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' is damaged: {found}.{_MEND}")
+        raise NothingToReport(f"{RUN_FILE} of '{folder.name}' is damaged: {found}.{MEND}")
     assert isinstance(run, dict)
     return run
 
 
-_MEND = " Give the run's command again: it writes the file anew, and takes what is trained from the store."
+MEND = " Give the run's command again: it writes the file anew, and takes what is trained from the store."
 
 
 def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -209,21 +209,36 @@ def store_list(out: str | None, store: str | None, as_json: bool) -> None:
 @place_flags
 @json_flag
 def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Read every file of the artifacts and compare its digest."""
-    from sweeps.runs import Place
+    """Read every file of the artifacts and compare its digest; without KEYS the records of the runs too."""
+    from sweeps import record_checks
+    from sweeps.runs import Place, list_runs
     from trainables.artifacts import Store
 
-    shelf = Store(Place.of(out, store).store)
+    place = Place.of(out, store)
+    shelf = Store(place.store)
     chosen = sorted(keys or shelf.keys())
     bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
+    uncovered = [key for key in chosen if key not in bad and not shelf.get(key).is_covered]
+    runs = [] if keys else list_runs(place)
+    records, wrong = record_checks.of_runs((run.path for run in runs), shelf)
 
     def text() -> None:
         for key, problem in bad.items():
             click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
+        for path, problem in wrong.items():
+            click.echo(f"FAIL  {near(Path(path))}  {problem}. Make it again: python -m sweeps resume {Path(path).parts[-3]}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
+        if uncovered:
+            click.echo(
+                f"Not covered: the manifests of {len(uncovered)} of them, which earlier versions wrote without a checksum; "
+                "their files were compared, what they say was not."
+            )
+        if records:
+            click.echo(f"{records - len(wrong)} of {records} records are as written and say what their artifacts say.")
 
-    answer({"checked": len(chosen), "damaged": bad}, as_json, text)
-    if bad:
+    content = {"checked": len(chosen), "damaged": bad, "not_covered": uncovered}
+    answer(content | {"records_checked": records, "records_wrong": wrong}, as_json, text)
+    if bad or wrong:
         raise click.exceptions.Exit(1)
 
 

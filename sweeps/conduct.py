@@ -24,10 +24,10 @@ from sweeps import forecast, needs, own, plan, provenance, teachers
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
-from sweeps.reporting import fresh_report
+from sweeps.reporting import fresh_report, record_lines
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
-from trainables.artifacts import Store, make_folder, read_json, write_atomically
+from trainables.artifacts import Store, make_folder, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
@@ -424,7 +424,7 @@ def _conduct(
     from sweeps.projection import Projector
     from sweeps.sampling import GridCells, SampledCells
 
-    before = read_json(run.path / "run.json") or {}
+    before = run.before()
     revision = provenance.revision()
     if machine is None:
         run.stop_file.unlink(
@@ -489,7 +489,14 @@ def _conduct(
         projector.write_missing()
     except OSError as error:
         halted = halted or str(error)
-    failures = [(n.role, n.key, n.why, f"{run.path}/logs/{n.role}-{n.key}.log") for n in graph.in_state("failed")]
+    for line in record_lines(projector):
+        say(line)
+    whys = {node.key: node.why for node in graph.in_state("failed")} | projector.damaged
+    failures = [
+        (n.role, n.key, whys[n.key], f"{run.path}/logs/{n.role}-{n.key}.log")
+        for n in graph.nodes.values()
+        if n.key in whys
+    ]
     outcome = Outcome(
         run=run,
         code=0,
@@ -521,7 +528,7 @@ def _conduct(
 
 def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool) -> bool:
     """Write what will be done into the run's folder, for jobs that begin later; true when nothing is left to do."""
-    before = read_json(run.path / "run.json") or {}
+    before = run.before()
     content = describe(ready, run, before, provenance.revision())
     if ready.study.sampled:
         run.write(content)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis import run_file
 from sweeps.runs import Place, RunFolder, list_runs
 from trainables.artifacts import KEY, Lease, LeaseObserver, Store, read_json
 from trainables.errors import ArtifactError, UsageError
@@ -120,9 +121,10 @@ def _is_gone(path: Path) -> bool:
 
 def _read(run: RunFolder) -> dict[str, Any]:
     content = read_json(run.path / "run.json")
-    if content is None:
+    problem = "cannot be read" if content is None else run_file.problem(content)
+    if content is None or problem:
         raise UsageError(
-            f"{run.path}/run.json cannot be read, so nobody knows what it rests on and nothing was removed. "
+            f"{run.path}/run.json is damaged ({problem}), so nobody knows what it rests on and nothing was removed. "
             "Mend or delete that run folder first."
         )
     return content

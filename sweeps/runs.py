@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis import run_file
 from trainables.artifacts import Lease, LeaseObserver, Store, make_folder, read_json, write_atomically
 from trainables.errors import MachineError, UsageError, did_you_mean
 
@@ -100,11 +101,18 @@ class RunFolder:
                 f"{self.path} has no readable run.json, so it cannot be read as a run. "
                 "`python -m sweeps run STUDY` makes one; the store keeps what was trained."
             )
+        if problem := run_file.problem(found):
+            raise MachineError(f"run.json of {self.path} is damaged: {problem}.{run_file.MEND}")
         return found
+
+    def before(self) -> dict[str, Any]:
+        """What an earlier request wrote into run.json; nothing where that is missing or damaged."""
+        found = read_json(self.path / "run.json")
+        return {} if found is None or run_file.problem(found) else found
 
     def is_readable(self) -> bool:
         """Whether run.json can be read."""
-        return read_json(self.path / "run.json") is not None
+        return bool(self.before())
 
     def exists(self) -> bool:
         """Whether there is a run here."""
@@ -112,7 +120,7 @@ class RunFolder:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_atomically(self.path / "run.json", json.dumps(dict(content), indent=1))
+        write_atomically(self.path / "run.json", json.dumps(run_file.with_checksum(content), indent=1))
 
     def driver(self) -> dict[str, Any] | None:
         """Who drives the run: content of the highest driver lock, or None."""
