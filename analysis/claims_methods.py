@@ -156,11 +156,12 @@ def _times(settings: Sequence[Setting], ours: str, theirs: str) -> str:
     """', mean training 12.0 s against 14.0 s': what was measured, over the settings that the records tell it of."""
     rows = [(setting.row(ours), setting.row(theirs)) for setting in settings]
     pairs = [(a["train_seconds"], b["train_seconds"]) for a, b in rows if a is not None and b is not None]
+    clock = next((f" ({a['train_clock']} time)" for a, _ in rows if a is not None and a["train_clock"]), "")
     known = [pair for pair in pairs if None not in pair]
     if not known:
         return ""
     left, right = (math.fsum(column) / len(known) for column in zip(*known, strict=True))
-    return f", mean training {duration(left)} against {duration(right)}"
+    return f", mean training {duration(left)} against {duration(right)}{clock}"
 
 
 def accuracy_falls_with_resolution(evidence: Evidence) -> Claim:

@@ -19,6 +19,8 @@ from analysis import record_files, run_file
 from analysis.errors import NothingToReport
 from analysis.records import RECORDS_FOLDER, STAGES
 
+CPU_TIME, WALL_TIME = "CPU", "wall"  # Values of `train_clock`.
+
 TRIAL_SCHEMA: dict[str, Any] = {
     "cell": pl.String,
     "label": pl.String,
@@ -39,7 +41,8 @@ TRIAL_SCHEMA: dict[str, Any] = {
     "teacher_validation_score": pl.Float64,
     "macs": pl.Int64,
     "parameters_count": pl.Int64,
-    "train_seconds": pl.Float64,  # Of the measured network, without its guides.
+    "train_seconds": pl.Float64,  # Of the measured network, without its guides, by `train_clock`.
+    "train_clock": pl.String,  # "CPU", or "wall" on GPUs and where the records of a run do not tell CPU time.
     "epochs": pl.Int64,
     "data": pl.String,
     "numerics": pl.String,
@@ -135,7 +138,8 @@ def trial_table(data: RunData) -> pl.DataFrame:
     cells = {
         row["cell"]: row | {"point": as_object(row["parameters"])} for row in cell_table(data.run).iter_rows(named=True)
     }
-    rows = [_trial_row(trial, records, cells, data.run) for trial in _trials(data)]
+    clock = train_clock(data.records)
+    rows = [_trial_row(trial, records, cells, data.run, clock) for trial in _trials(data)]
     # The other seeds of a pruned cell never start; they are not still to come.
     pruned = {row["cell"] for row in rows if row["status"] == "pruned"}
     for row in rows:
@@ -183,7 +187,19 @@ def _trials(data: RunData) -> list[dict[str, Any]]:
 _PLACE = {stage: place for place, stage in enumerate(STAGES)}
 
 
-def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row], run: Row) -> dict[str, Any]:
+def train_clock(records: pl.DataFrame) -> str:
+    """By which time trainings are told, one for all of a run: wall time grows with what else a machine does.
+
+    CPU time says nothing of a GPU, and records of the first releases lack it.
+    """
+    trained = records.filter(pl.col("status") == "completed", pl.col("seconds").is_not_null())
+    on_gpu = trained["device"].str.starts_with("cuda").any()
+    return WALL_TIME if on_gpu or trained["cpu_seconds"].has_nulls() or trained.is_empty() else CPU_TIME
+
+
+def _trial_row(
+    trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row], run: Row, clock: str
+) -> dict[str, Any]:
     stages: Mapping[str, str] = trial.get("stages") or {}
     cell = str(trial["cell"])
     known = cells.get(cell, {})
@@ -202,7 +218,9 @@ def _trial_row(trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row],
     row["key"], row["network"] = stages.get("evaluation"), measured.get("key")
     for name in ("macs", "parameters_count"):
         row[name] = evaluation.get(name) if evaluation.get(name) is not None else measured.get(name)
-    row["train_seconds"], row["epochs"] = _finite(measured.get("seconds")), measured.get("epochs")
+    row["epochs"] = measured.get("epochs")
+    row["train_clock"] = clock
+    row["train_seconds"] = _finite(measured.get("cpu_seconds" if clock == CPU_TIME else "seconds"))
     # By the record's own word: several parts of kept outputs are one kind of stage.
     known_stages = (records[key] for key in stages.values() if key in records)
     chain = sorted(known_stages, key=lambda row: _PLACE.get(row["stage"], len(_PLACE)))

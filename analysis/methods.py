@@ -62,6 +62,7 @@ ROW_SCHEMA: dict[str, Any] = {
     "macs": pl.Int64,
     "epochs": pl.Int64,
     "train_seconds": pl.Float64,
+    "train_clock": pl.String,
     "apart": pl.Boolean,  # Beside the tests: teachers, floors, and what reads another side than the setting is about.
     "reference": pl.Boolean,
     "best": pl.Boolean,
@@ -339,6 +340,7 @@ def _about(frame: pl.DataFrame) -> dict[str, Any]:
         "macs": first("macs"),
         "epochs": first("epochs"),
         "train_seconds": _train_seconds(frame),
+        "train_clock": first("train_clock"),
         "orders": None,
     }
 

@@ -81,11 +81,13 @@ def read_one(path: Path) -> dict[str, Any]:
     """
     try:
         row = seal.summary(regular_files.read_bytes(path, most=RECORD_BYTES))
-        frame = _read_as_parquet(path)[0] if row is None else _frame([_required(row)])
-    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        if row is None:
+            frame, _ = _read_as_parquet(path)
+            row = {name: value for name, value in frame.row(0, named=True).items() if value is not None}
+        problem = contradiction(_required(row))
+    except (TypeError, OverflowError) as error:
         raise ValueError(_first_line(error)) from error
-    row = {name: value for name, value in frame.row(0, named=True).items() if value is not None}
-    if problem := contradiction(row):
+    if problem:
         raise ValueError(problem)
     return row
 

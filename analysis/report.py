@@ -41,6 +41,8 @@ class ReportSummary:
     pruned: int
     score: str = "test"  # Of which split `mean` is: drawn cells are compared on validation.
     cautions: list[str] = field(default_factory=list)
+    records: int = 0  # Files there are.
+    unreadable: dict[str, str] = field(default_factory=dict)  # Of these, those left out, and why.
 
 
 def write_report(run_folder: Path, out_folder: Path) -> ReportSummary:
@@ -71,6 +73,8 @@ def write_report(run_folder: Path, out_folder: Path) -> ReportSummary:
         pruned=count["pruned"],
         score=report.score,
         cautions=report.cautions,
+        records=data.files_listed,
+        unreadable=data.unreadable,
     )
 
 
@@ -86,7 +90,8 @@ def _nothing(data: RunData, trials: pl.DataFrame, count: dict[str, int]) -> str:
     states = f"{trials.height} asked, {count['failed']} failed, {count['missing']} missing"
     words = f"{name} has no finished trial yet ({states})."
     if data.unreadable:
-        words += f" {len(data.unreadable)} of {data.files_listed} record files could not be read."
+        name, why = next(iter(data.unreadable.items()))
+        words += f" {len(data.unreadable)} of {data.files_listed} record files could not be read, as {name}: {why}."
     failed = trials.filter(pl.col("status") == "failed", pl.col("error").is_not_null())
     if failed.height:
         row = failed.row(0, named=True)

@@ -209,7 +209,7 @@ class ReportPage:
 
     def cost_section(self) -> None:
         columns = [Column(heading="stage", number=False), Column(heading="count")]
-        columns += [Column(heading=h, show=wording.duration) for h in ("time", "CPU time", "mean time")]
+        columns += [Column(heading=h, show=wording.duration) for h in ("wall time", "CPU time", "mean wall time")]
         rows = [
             tuple(row)
             for row in self.cost.select("stage", "count", "seconds", "cpu_seconds", "mean_seconds").iter_rows()

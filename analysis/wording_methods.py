@@ -86,7 +86,8 @@ def _at_equal_compute(row: Mapping[str, Any]) -> str:
     words = f"{points(row['compute_gain'])} points ({span}, {n_words(row['compute_pairs'])})"
     times = ""
     if row["train_seconds"] is not None and row["compute_seconds"] is not None:
-        times = f", which trained {duration(row['compute_seconds'])} where it trained {duration(row['train_seconds'])}"
+        clock = f" ({row['train_clock']} time)" if row["train_clock"] else ""
+        times = f", which trained {duration(row['compute_seconds'])} where it trained {duration(row['train_seconds'])}{clock}"
     return f"At equal multiply-adds it is {words} over {row['compute_against']}{times}."
 
 

@@ -518,7 +518,7 @@ def logs(run: str | None, what: str | None, lines: int, out: str | None, store: 
 @json_flag
 def report(run: str | None, out: str | None, store: str | None, as_json: bool) -> None:
     """Write the report of a run from its records: page, figures, tables."""
-    from sweeps.reporting import fresh_report
+    from sweeps.reporting import fresh_report, left_out_lines
     from sweeps.runs import Place, find_run
 
     folder = find_run(Place.of(out, store), run)
@@ -530,8 +530,11 @@ def report(run: str | None, out: str | None, store: str | None, as_json: bool) -
         say_rows(summary)
         click.echo()
         click.echo(f"Report: {near(summary.index)}")
+        for line in left_out_lines(summary, f"python -m sweeps resume {folder.id}"):
+            narrate(line)
 
     content = {"run": folder.id, "sentence": summary.sentence, "rows": summary.rows, "report": str(summary.index)}
+    content["records"] = {"listed": summary.records, "left_out": summary.unreadable}
     answer(content, as_json, text)
 
 

@@ -16,6 +16,7 @@ WIDTH = 110  # Columns that a block of methods keeps to.
 def say_outcome(outcome: Any, seconds: float) -> None:
     """What became of a run, for people."""
     from sweeps.progress import duration
+    from sweeps.reporting import left_out_lines
 
     summary = outcome.summary
     store = outcome.store
@@ -49,6 +50,8 @@ def say_outcome(outcome: Any, seconds: float) -> None:
         say_rows(summary)
         click.echo()
         click.echo(f"Report: {near(summary.index)}")
+        for line in left_out_lines(summary, resume):
+            narrate(line)
     for role, key, why, log in outcome.failures[:10]:
         narrate(f"failed  {role} {key}: {why.splitlines()[0][:200]}  log: {near(Path(log))}")
     if len(outcome.failures) > 10:

@@ -239,9 +239,10 @@ def store_list(out: str | None, store: str | None, as_json: bool) -> None:
 @json_flag
 def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
     """Read every file of the artifacts, or of those a run rests on, and compare its digest; without KEYS the packed data
-    sets too."""
+    sets and the records of the runs too."""
+    from sweeps import record_checks
     from sweeps.housekeeping import verify_data
-    from sweeps.runs import Place, artifacts_of
+    from sweeps.runs import Place, artifacts_of, list_runs
     from sweeps.whereabouts import place_words
     from trainables.artifacts import Store
 
@@ -249,22 +250,41 @@ def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_j
     shelf = Store(place.store)
     chosen = sorted(chosen if keys else shelf.keys())
     bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
+    uncovered = [key for key in chosen if key not in bad and not shelf.get(key).is_covered]
+    runs = [] if keys else list_runs(place)
+    records, wrong = record_checks.of_runs((run.path for run in runs), shelf)
     packed = {} if keys else verify_data(shelf)
     altered = {name: problem for name, problem in packed.items() if problem is not None}
 
     def text() -> None:
+        where = place_words(place.runs, place.store)
         for key, problem in bad.items():
-            remove = shlex.join(["store", "discard", key, *place_words(place.runs, place.store)])
-            click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps {remove}")
+            click.echo(
+                f"FAIL  {key}  {problem}. Remove it: python -m sweeps {shlex.join(['store', 'discard', key, *where])}"
+            )
+        for path, problem in wrong.items():
+            again = shlex.join(["resume", Path(path).parts[-3], *where])
+            click.echo(f"FAIL  {near(Path(path))}  {problem}. Make it again: python -m sweeps {again}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
+        if uncovered:
+            click.echo(
+                f"Not covered: the manifests of {len(uncovered)} of them, which earlier versions wrote without a checksum; "
+                "their files were compared, what they say was not."
+            )
+        if records:
+            click.echo(f"{records - len(wrong)} of {records} records are as written and say what their artifacts say.")
         for problem in altered.values():
             click.echo(f"FAIL  {problem}")
         if packed:
             click.echo(f"{len(packed) - len(altered)} of {len(packed)} packed data sets are as packed.")
 
-    content = {"checked": len(chosen), "damaged": bad, "data_checked": len(packed), "data_damaged": altered}
+    content = {
+        **{"checked": len(chosen), "damaged": bad, "not_covered": uncovered},
+        **{"records_checked": records, "records_wrong": wrong},
+        **{"data_checked": len(packed), "data_damaged": altered},
+    }
     answer(content, as_json, text)
-    if bad or altered:
+    if bad or wrong or altered:
         raise click.exceptions.Exit(1)
 
 

@@ -28,7 +28,7 @@ from sweeps.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.packing import PackingLine
 from sweeps.progress import duration
 from sweeps.remarks import without_reference
-from sweeps.reporting import fresh_report
+from sweeps.reporting import fresh_report, record_lines
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from trainables.artifacts import Store, make_folder, write_atomically
@@ -587,7 +587,14 @@ def _conduct(
         projector.write_missing()
     except (OSError, SweepsError) as error:
         halted = halted or str(error)
-    failures = [(n.role, n.key, n.why, f"{run.path}/logs/{n.role}-{n.key}.log") for n in graph.in_state("failed")]
+    for line in record_lines(projector):
+        say(line)
+    whys = {node.key: node.why for node in graph.in_state("failed")} | projector.damaged
+    failures = [
+        (n.role, n.key, whys[n.key], f"{run.path}/logs/{n.role}-{n.key}.log")
+        for n in graph.nodes.values()
+        if n.key in whys
+    ]
     outcome = Outcome(
         run=run,
         code=0,

@@ -13,7 +13,7 @@ from typing import Any
 
 from sweeps.runs import Place, RunFolder, list_runs
 from trainables.artifacts import KEY, Lease, OneLook, Store, explained, read_json
-from trainables.errors import ArtifactError, DataError, UsageError
+from trainables.errors import ArtifactError, DataError, MachineError, UsageError
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
 
@@ -159,10 +159,10 @@ def _is_gone(path: Path) -> bool:
 
 
 def _read(run: RunFolder) -> dict[str, Any]:
-    content = read_json(run.path / "run.json")
-    if content is None:
-        raise _unknown(run)
-    return content
+    try:
+        return run.read()
+    except MachineError as error:
+        raise _unknown(run) from error
 
 
 def _unknown(run: RunFolder) -> UsageError:

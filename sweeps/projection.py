@@ -1,9 +1,12 @@
-"""Records are a projection of the artifacts: one Parquet file per finished stage, rebuilt whenever it is missing."""
+"""Records are a projection of the artifacts: one Parquet file per finished stage.
+
+One is made again when it is missing, damaged, or says other numbers than its artifact.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.records import write_record
+from sweeps import record_checks
 from sweeps.graph import StageGraph, StageNode
 from sweeps.runs import RunFolder
 from trainables import spec as specs
@@ -40,9 +44,15 @@ class Projector:
     def __init__(self, run: RunFolder, study: str, data_name: str, store: Store, graph: StageGraph) -> None:
         self.run, self.study, self.data_name = run, study, data_name
         self.store, self.graph = store, graph
+        self.made_again: dict[str, str] = {}  # Key -> what was wrong with the record that was there.
+        self.damaged: dict[str, str] = {}  # Key -> what is wrong with the artifact.
 
     def write(self, node: StageNode) -> None:
-        """The record of a stage that is done, failed, pruned or unrunnable."""
+        """The record of a stage that is done, failed, pruned or unrunnable.
+
+        Raises:
+            ArtifactError: If its artifact is damaged, or holds what no record can.
+        """
         if node.role not in IN_RECORDS or node.state not in STATUS:
             return
         artifact = self.store.get(node.key) if node.state == "done" else None
@@ -67,17 +77,31 @@ class Projector:
         return self.run.records / f"{node.key}.parquet"
 
     def write_missing(self) -> int:
-        """Write the records that are not there, and those whose stage changed its state; returns how many."""
-        listed = {path.stem for path in self.run.records.glob("*.parquet") if _is_whole(path)}
+        """Write the records that are missing or wrong; returns how many.
+
+        What was wrong is in `made_again` afterwards, and artifacts of which no record can be made in `damaged`; they
+        stop nothing.
+        """
+        try:
+            listed = set(os.listdir(self.run.records))
+        except FileNotFoundError:
+            listed = set()
         written = 0
         for node in self.graph.in_state(*STATUS):
-            if node.key not in listed or node.state != "done":
-                try:
-                    self.write(node)
-                except ArtifactError as error:
-                    sys.stderr.write(f"{error}\n")  # One damaged stage must not keep the others from the page.
-                    continue
-                written += 1
+            if node.role not in IN_RECORDS:
+                continue
+            try:
+                if self.path(node).name in listed and node.state == "done":
+                    wrong = record_checks.wrong(self.path(node), self.store.get(node.key))
+                    if not wrong:
+                        continue
+                    self.made_again[node.key] = wrong
+                self.write(node)
+            except ArtifactError as error:
+                self.made_again.pop(node.key, None)
+                self.damaged[node.key] = str(error)
+                continue
+            written += 1
         return written
 
     def row(self, node: StageNode, artifact: Artifact | None) -> dict[str, Any]:
@@ -110,7 +134,7 @@ class Projector:
             return row
         manifest, metrics = artifact.manifest, artifact.metrics
         row |= {
-            "epochs": int(manifest.get("epochs") or 0),
+            "epochs": manifest.get("epochs") or 0,
             "seconds": manifest.get("seconds"),
             "cpu_seconds": manifest.get("cpu_seconds"),
             "device": manifest.get("device"),
@@ -133,7 +157,7 @@ class Projector:
             row["task"] = getattr(spec, "task", None)
             row["validation_score"] = metrics.get("validation_score", metrics.get("validation_top1"))
         if "outputs.arrow" in manifest["files"]:
-            with pa.memory_map(str(artifact.file("outputs.arrow"))) as source:
+            with pa.memory_map(str(artifact.file("outputs.arrow", verify=True))) as source:
                 right = pa.ipc.open_file(source).read_all()["correct"].to_numpy(zero_copy_only=False)
             row["correct_bits"] = np.packbits(right.astype(bool)).tobytes()
         if "history.arrow" in manifest["files"]:
@@ -141,7 +165,7 @@ class Projector:
         return row
 
     def _history(self, artifact: Artifact) -> list[dict[str, Any]]:
-        with pa.memory_map(str(artifact.file("history.arrow"))) as source:
+        with pa.memory_map(str(artifact.file("history.arrow", verify=True))) as source:
             table = pa.ipc.open_file(source).read_all().to_pydict()
         return [
             {"epoch": epoch, "name": name, "value": value}
@@ -163,13 +187,3 @@ class Projector:
         while at is not None and at.role != "teacher":
             at = next((self.graph.nodes[k] for k in at.parents.values() if k in self.graph.nodes), None)
         return at.key if at is not None else None
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a Parquet file ends as one does; a cut one is written again."""
-    try:
-        with open(path, "rb") as handle:
-            handle.seek(-4, 2)
-            return handle.read() == b"PAR1"
-    except OSError:
-        return False

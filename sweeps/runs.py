@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.run_file import text_of
 from sweeps import run_file, whereabouts
 from trainables.artifacts import KEY, Lease, LeaseObserver, OneLook, Store, make_folder, read_json, write_atomically
 from trainables.errors import MachineError, UsageError, did_you_mean
@@ -122,7 +123,7 @@ class RunFolder:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        write_atomically(self.path / "run.json", run_file.text_of(content))
+        write_atomically(self.path / "run.json", text_of(content))
 
     def driver(self) -> dict[str, Any] | None:
         """Who drives the run: content of the highest driver lock, or None."""

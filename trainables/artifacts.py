@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables import regular_files
+from trainables import manifest_checksum, regular_files
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full, is_refused
 from trainables.liveness import process_is_gone, this_process
 from trainables.writable_files import opened_to_change
@@ -329,6 +329,11 @@ class Artifact:
         """SHA-256 over the content files: equal for equal numbers."""
         return str(self.manifest["digest"])
 
+    @property
+    def is_covered(self) -> bool:
+        """Whether what the manifest says is under a checksum; those of earlier versions have none."""
+        return manifest_checksum.is_covered(self.manifest)
+
     def file(self, name: str, *, verify: bool = False) -> Path:
         """Path of one of its files.
 
@@ -456,6 +461,10 @@ class Store:
             # Longer names than a file system takes would make every look at them an error.
             if "/" in name or name.startswith(".") or len(name.encode(errors="replace")) > 255:
                 raise ArtifactError(f"The manifest of artifact {key} lists a file {name!r} outside it.{_discard(path)}")
+        if not manifest_checksum.holds(manifest):
+            raise ArtifactError(
+                f"The manifest of artifact {key} is not what was published: its checksum differs.{_discard(path)}"
+            )
         return Artifact(key, path, manifest)
 
     def publish(self, key: str, manifest: dict[str, Any], write: Callable[[Path], None]) -> Artifact:
@@ -480,6 +489,7 @@ class Store:
             }
             digest = content_digest({name: str(entry["sha256"]) for name, entry in files.items()})
             whole = {"schema": MANIFEST_SCHEMA, "key": key} | manifest | {"files": files, "digest": digest}
+            whole = manifest_checksum.with_checksum(whole)
             (aside / "manifest.json").write_text(json.dumps(whole, indent=1, sort_keys=True))
             # Some libraries write files that their owner alone may read; the umask says who may.
             allowed = stat.S_IMODE(aside.stat().st_mode) & 0o666

@@ -41,7 +41,7 @@ def run(nasty_path: Path) -> RunFolder:
 
 def test_what_is_written_is_read_and_its_last_key_is_a_checksum(run: RunFolder) -> None:
     assert run.read() == CONTENT
-    assert list(json.loads((run.path / "run.json").read_text())) == [*CONTENT, "digest"]
+    assert list(json.loads((run.path / "run.json").read_text())) == [*CONTENT, "checksum"]
     run.write(run.read() | {"started": "now"})
     assert run.read() == CONTENT | {"started": "now"}
 
@@ -130,9 +130,9 @@ def test_one_edited_by_hand_is_read_without_its_checksum(run: RunFolder) -> None
     path = run.path / "run.json"
     edited = json.loads(path.read_text()) | {"started": "then"}
     path.write_text(json.dumps(edited))
-    with pytest.raises(MachineError, match="removes `digest`"):
+    with pytest.raises(MachineError, match="removes `checksum`"):
         run.read()
-    del edited["digest"]
+    del edited["checksum"]
     path.write_text(json.dumps(edited))
     assert run.read()["started"] == "then"
 
