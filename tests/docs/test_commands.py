@@ -24,6 +24,7 @@ STAND_FOR = {
     "check PATH": "check mine.py",
     "show <name> --cells": "show horkd_order_ablation --cells",
     "run <name> --preset tiny": "run horkd_order_ablation --preset tiny",
+    "run NAME": "run horkd_architectures",
     "params STUDY": "params horkd_classification",
 }
 # Commands that cannot be carried out on this desk, and what they must say: exit code and words.
