@@ -14,6 +14,7 @@ import polars as pl
 from analysis import curves, figures_curves, measures, page, statistics, wording
 from analysis.arms import UNTESTED, arms_of
 from analysis.claims import Claim
+from analysis.commands import portable
 from analysis.figures import Drawn
 from analysis.load import RunData, cell_table
 from analysis.method import method
@@ -269,6 +270,7 @@ class ReportPage:
     def reproduce_section(self) -> None:
         run = self.run
         commands = [str(c.get("command") if isinstance(c, dict) else c) for c in run.get("commands") or []]
+        commands = [portable(command) for command in commands]
         seeds = run.get("seeds") or sorted(set(self.trials["seed"]))
         facts = [
             f"Seeds: {', '.join(map(str, seeds))}.",

@@ -254,7 +254,8 @@ def _only_with_slurm(request: Any, wait: bool) -> None:
     }
     wrong = [flag for flag, said in given.items() if said]
     if wrong:
-        raise UsageError(f"{', '.join(wrong)} need --on slurm, slurm-gang or slurm-array.")
+        verb = "needs" if len(wrong) == 1 else "need"
+        raise UsageError(f"{', '.join(wrong)} {verb} --on slurm, slurm-gang or slurm-array.")
 
 
 def _dry_run(request: Any, place: Any, as_json: bool) -> None:

@@ -52,6 +52,35 @@ def _number(text: str) -> bool:
     )
 
 
+# What people type for our commands.
+ELSEWHERE = {
+    **dict.fromkeys(("train", "start", "launch", "submit", "sweep"), "run"),
+    **dict.fromkeys(("continue", "restart", "retry"), "resume"),
+    **dict.fromkeys(("kill", "cancel", "abort"), "stop"),
+    **dict.fromkeys(("log", "tail"), "logs"),
+    **dict.fromkeys(("ls", "studies"), "list"),
+    **dict.fromkeys(("plan", "describe", "info"), "show"),
+    **dict.fromkeys(("parameters", "options"), "params"),
+    **dict.fromkeys(("results", "plot"), "report"),
+    **dict.fromkeys(("datasets", "dataset"), "data"),
+    **dict.fromkeys(("rm", "remove", "delete"), "discard"),
+    "clean": "gc",
+}
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Which command somebody may have meant, with a space before it, or nothing."""
+    if ELSEWHERE.get(name) in known:
+        return f" Did you mean '{ELSEWHERE[name]}'?"
+    near = did_you_mean(name, known)
+    if not near and "run" in known:
+        import search_spaces
+
+        if name in search_spaces.names():
+            return f" It is a study: python -m sweeps run {name}, or show {name}."
+    return near
+
+
 class Commands(click.Group):
     """A group that answers a wrong command with the nearest one, and none at all with its help."""
 
@@ -60,6 +89,8 @@ class Commands(click.Group):
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit(0)
+        if args[:1] == ["help"] and self.get_command(ctx, "help") is None:
+            args = [*args[1:], "--help"]
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -67,7 +98,7 @@ class Commands(click.Group):
         name = args[0] if args else ""
         if name and self.get_command(ctx, name) is None and not name.startswith("-"):
             known = self.list_commands(ctx)
-            raise click.UsageError(f"There is no command '{name}'.{did_you_mean(name, known)} See --help.", ctx)
+            raise click.UsageError(f"There is no command '{name}'.{_meant(name, known)} See --help.", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -68,13 +68,13 @@ def runs(environment: dict[str, str]) -> list[str]:
 
 
 BAD_WORDS: list[Any] = [
-    ([*TINY, "--workers", "3"], "--workers need --on slurm, slurm-gang or slurm-array"),
+    ([*TINY, "--workers", "3"], "--workers needs --on slurm, slurm-gang or slurm-array"),
     pytest.param(
         [*DRY, "--workers", "0"],
-        "--workers need --on slurm",
+        "--workers needs --on slurm",
     ),
     ([*TINY, "--profile", "cpu", "--wait"], "--profile, --wait need --on slurm"),
-    ([*TINY, "--slurm", "cpus=2"], "--slurm need --on slurm"),
+    ([*TINY, "--slurm", "cpus=2"], "--slurm needs --on slurm"),
     ([*TINY, "--on", "slrum"], "slurm-gang"),
     ([*TINY, "--on", "slurm", "--jobs", "2"], "--jobs is for this machine; with --on slurm use --slurm cpus=N"),
     ([*TINY, "--on", "slurm-gang", "--gpus", "0"], "--gpus is for this machine; with --on slurm-gang use"),

@@ -44,6 +44,29 @@ def test_naming_no_command_prints_help_and_is_no_error(
     assert out == typed(capsys, *words, "--help")[1]
 
 
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(capsys, "help") == typed(capsys, "--help")
+    assert typed(capsys, "help", "run") == typed(capsys, "run", "--help")
+    assert typed(capsys, "store", "help", "gc") == typed(capsys, "store", "gc", "--help")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "horkd_order_ablation"), "Did you mean 'run'?"),
+        (("kill",), "Did you mean 'stop'?"),
+        (("store", "rm", "x"), "Did you mean 'discard'?"),
+        (("horkd_order_ablation",), "It is a study: python -m sweeps run horkd_order_ablation"),
+        (("rnu",), "Did you mean 'run'?"),
+    ],
+)
+def test_a_command_of_another_tool_is_led_to_ours(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = typed(capsys, *words)
+    assert code == 2 and said in err
+
+
 @pytest.mark.parametrize("command", ["run", "show", "params"])
 def test_naming_no_study_lists_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = typed(capsys, command)

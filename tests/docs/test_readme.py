@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import click
-import numpy as np
 import pytest
-from PIL import Image
+from desks import README, ROOT, Desk, own_study, sh_lines
 
 import search_spaces
 from sweeps.cli import EXIT_CODES, cli
@@ -26,91 +22,21 @@ from trainables import errors, recipes
 from trainables.losses import horkd
 from trainables.spec import SPECS
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-SECONDS = 300  # For one command, on a machine that is busy with other things.
 
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 
 
-def sh_lines(text: str) -> list[str]:
-    """Every command line of the sh blocks."""
-    found = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [line for block in found for line in block.splitlines() if line.strip()]
-
-
-def own_study() -> tuple[str, str]:
-    """Name and source of the README's own-study example."""
-    (source,) = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    named = re.search(r"`search_spaces/(\w+)\.py`", README)
-    assert named
-    return named[1], source
-
-
-class Desk:
-    """A place of one's own: a copy of the studies with the README's example, images, an empty store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.out = folder, folder / "out"
-        self.typed: dict[str, subprocess.CompletedProcess[str]] = {}
-        overlay = folder / "overlay"
-        shutil.copytree(ROOT / "search_spaces", overlay / "search_spaces", ignore=shutil.ignore_patterns("__pycache__"))
-        name, source = own_study()
-        (overlay / "search_spaces" / f"{name}.py").write_text(source, encoding="utf-8")
-        random = np.random.default_rng(0)
-        for shade, bird in enumerate(("blackbird", "wren")):
-            (folder / "my_images" / bird).mkdir(parents=True)
-            for number in range(80):
-                pixels = random.integers(0, 128, (16, 16), dtype=np.uint8) + np.uint8(100 * shade)
-                Image.fromarray(pixels).save(folder / "my_images" / bird / f"{number}.png")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SWEEPS_")}
-        self.environment = kept | {
-            "SWEEPS_OUT": str(self.out),
-            "SWEEPS_CORES_DIR": str(folder / "cores"),
-            "PYTHONPATH": os.pathsep.join([str(overlay), str(ROOT)]),
-            "OMP_NUM_THREADS": "1",
-            "NO_COLOR": "1",
-        }
-
-    def type(self, words: list[str]) -> subprocess.CompletedProcess[str]:
-        """Run a command of ours, each once; `run` and `show` get the preset that takes seconds."""
-        words = [sys.executable, *words[1:]]
-        if words[3] in ("run", "show") and "--preset" not in words:
-            words += ["--preset", "tiny"]
-        typed = shlex.join(words)
-        if typed not in self.typed:
-            self.typed[typed] = subprocess.run(
-                words,
-                cwd=self.folder,
-                env=self.environment,
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
-        return self.typed[typed]
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A desk on which the first study was run once; what comes later finds its stages."""
-    made = Desk(tmp_path_factory.mktemp("desk"))
-    first = made.type(["python", "-m", "sweeps", "run", "horkd_order_ablation"])
-    assert first.returncode == 0, first.stderr
-    (made.folder / "demo.log").write_text(first.stderr + first.stdout, encoding="utf-8")
-    return made
-
-
 @pytest.mark.parametrize("line", sh_lines(README), ids=lambda line: " ".join(shlex.split(line, comments=True)))
-def test_every_command_of_the_readme_works(line: str, request: pytest.FixtureRequest) -> None:
+def test_every_command_to_try_goes_to_its_end_in_seconds(line: str, request: pytest.FixtureRequest) -> None:
+    """Trainings are made small here; `test_commands.py` takes every command as it is written."""
     words = shlex.split(line, comments=True)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE), f"Makefile has no target {words[1]}"
     elif "sweeps" in words:
-        done = request.getfixturevalue("desk").type(words)
+        done = request.getfixturevalue("desk").type_small(words)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
     else:
@@ -126,7 +52,7 @@ def test_the_readmes_own_study_is_short_and_compares_two_cells(desk: Desk) -> No
     assert len(source.splitlines()) <= 25
     assert name not in search_spaces.names()
     assert f"python -m sweeps run {name}" in sh_lines(README)
-    desk.type(["python", "-m", "sweeps", "run", name])
+    desk.type_small(["python", "-m", "sweeps", "run", name])
     (report,) = desk.out.glob(f"runs/{name}-*/report/report.json")
     (panel,) = json.loads(report.read_text())["panels"]
     assert [row["pairs"] for row in panel["rows"] if not row["reference"]] == [2]
