@@ -380,9 +380,9 @@ def prepared(packed_digits: Any, tmp_path: Path) -> Callable[..., conduct.Prepar
     at.prepare()
     (at.store / "data").symlink_to(packed_digits.path.parent)
 
-    def make(*settings: str, study: str = STUDY, pack: bool = True) -> conduct.Prepared:
+    def make(*settings: str, study: str = STUDY, pack: bool = True, preset: str = "tiny") -> conduct.Prepared:
         words = [text for setting in settings for text in ("--set", setting)][1::2]
-        request = Request(study=study, preset="tiny", settings=words)
+        request = Request(study=study, preset=preset, settings=words)
         return conduct.prepare(request, at, lambda line: None, pack=pack)
 
     return make
@@ -411,6 +411,17 @@ def test_a_plan_names_weights_by_their_digits_and_needs_the_path_once(
     assert again.survey.distinct["teacher"] == 1
     # Whatever stage of the study had been trained before has the keys it had.
     assert prepared("arm=horkd").survey.distinct["teacher"] == len(again.resolved.seeds)
+
+
+def test_a_teacher_from_a_file_joins_settings_that_are_made_from_the_data(
+    prepared: Callable[..., conduct.Prepared], thin: Path
+) -> None:
+    ready = prepared(f"teacher.weights={thin}", "arm=horkd", preset="own")
+    made = plan.Planner(ready.resolved, ready.data["fingerprint"]).specs(next(plan.examples(ready.resolved)))
+    assert (made["teacher"].kind, made["teacher"].width) == ("pretrained", 0.5)  # type: ignore[attr-defined]
+    assert (made["assistant"].width, made["student"].resolution) == (1.0, 4)  # type: ignore[attr-defined]
+    again = prepared(*ready.request.settings, preset="own")
+    assert again.resolved.run_id(again.data["fingerprint"]) == ready.resolved.run_id(ready.data["fingerprint"])
 
 
 def test_teachers_from_several_files_are_an_axis(
