@@ -20,9 +20,9 @@ LEAST_SIDE = 4  # What the networks accept.
 SEEDS = 3  # The fewest that give a verdict.
 # Images seen by one network in all its epochs, by the side of the teacher: three seeds of a study of methods then take two
 # cores some five to ten minutes. Larger sets get up to three times as many, and of still larger ones a part is used.
-IMAGES_SEEN = ((8, 80_000), (16, 50_000), (32, 45_000), (48, 24_000), (64, 14_000))
-EPOCHS = (12, 60)  # Fewer teach nothing, more overfit what is small.
-BATCHES = ((2000, 64), (400, 32), (100, 16), (0, 8))  # Least number of training images, images of a batch.
+IMAGES_SEEN = ((8, 80_000), (16, 50_000), (32, 45_000), (48, 20_000), (64, 11_000))
+EPOCHS = (10, 60)  # Fewer teach nothing, more overfit what is small.
+BATCHES = ((4000, 64), (1500, 32), (100, 16), (0, 8))  # Least number of training images, images of a batch.
 LEAST_PER_CLASS = 8  # Training images that each class keeps where a part of the data is used.
 WIDE_SIDE = 16  # Up to it networks are twice as wide, and cost less nevertheless.
 

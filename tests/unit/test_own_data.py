@@ -94,7 +94,7 @@ def test_epochs_fall_with_the_number_of_images_and_large_sets_are_used_in_part()
     epochs = [found.epochs for found in chosen]
     assert epochs == sorted(epochs, reverse=True) and (epochs[0], epochs[-1]) == own_data.EPOCHS[::-1]
     assert [found.train_images for found in chosen[:4]] == [0, 0, 0, 0]  # All.
-    assert chosen[-1].train_images == chosen[-2].train_images == chosen[-1].images == 3 * 45_000 // 12
+    assert chosen[-1].train_images == chosen[-2].train_images == chosen[-1].images == 3 * 45_000 // 10
     assert all(found.images * found.epochs <= 3 * 45_000 for found in chosen)
     batches = [found.batch for found in chosen]
     assert batches == sorted(batches) and batches[0] == 8 and batches[-1] == 64
