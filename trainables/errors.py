@@ -115,8 +115,13 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_any(wrong: str, known: Iterable[str], most: int = 3) -> str:
-    """` Did you mean 'x', 'y' or 'z'?`, the nearest first; names that hold a word of the wrong one count as near."""
+    """` Did you mean 'x', 'y' or 'z'?`, the nearest first, or one alone that is clearly meant.
+
+    Names that hold a word of the wrong one count as near.
+    """
     names = list(dict.fromkeys(known))
+    if clear := difflib.get_close_matches(str(wrong), names, n=1, cutoff=0.8):
+        return f" Did you mean '{clear[0]}'?"
     near = difflib.get_close_matches(str(wrong), names, n=most, cutoff=0.6)
     parts = [part for part in re.split(r"[._\-\s]+", str(wrong).lower()) if len(part) > 2]
     near += [name for part in parts for name in names if part in re.split(r"[._]", name)]

@@ -165,7 +165,7 @@ class Recipe:
         common = [n for n in self.parameters if n.split(".")[0] not in self.roles]
         raise UsageError(
             f"'{name}' is not a parameter of recipe {self.name}."
-            f"{did_you_mean_any(name, [*common, *self.short_names, *self.parameters])}"
+            f"{did_you_mean_any(name, self.parameters if '.' in name else [*common, *self.short_names])}"
         )
 
     def coerce(self, name: str, value: Any) -> Any:
