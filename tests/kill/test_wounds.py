@@ -204,7 +204,7 @@ def test_packed_data_hurt_in_mid_run_fail_their_stages_and_resume_packs_them_aga
     hurt(packed)
     code, _, err = run.finish()
     assert code == 1
-    assert "DataError" in err and "The next run packs it again" in err and "Traceback" not in err
+    assert "DataError" in err and "Traceback" not in err
     mended = harness.sweeps("resume", "--no-report", "--out", str(tmp_path))
     assert mended.returncode == 0, mended.stderr
     assert packed.read_bytes() == whole

@@ -76,8 +76,8 @@ class Packed:
     def pixels(self, indices: np.ndarray) -> np.ndarray:
         """Copies of images [n, C, H, W] uint8, the blocks of the file around them compared with their digests.
 
-        A block is compared once in a process for one state of the file. A file without digests is read whole for its
-        fingerprint, once too.
+        A block is compared once in a process for one state of the file, and again when the file was written to since.
+        A file without digests is read whole for its fingerprint instead.
 
         Raises:
             DataError: If the file holds other pixels than were packed.
@@ -96,10 +96,20 @@ class Packed:
         """Images that are compared at once: a block, or all."""
         return len(self.images) if self.digests is None else self.digests.rows
 
-    def _compare(self, numbers: Iterable[int]) -> None:
+    def _state_now(self) -> FileState:
+        """The state of the file that is mapped; what replaced it under its name since is another file."""
         assert self.state is not None
+        with suppress(OSError):
+            now = state_of(self.info.path)
+            if now[1] == self.state[1]:
+                if now[2] < self.info.bytes:  # To touch what is no longer there would kill the process.
+                    raise _cut(self.info.path, now[2], self.info.bytes)
+                return now
+        return self.state
+
+    def _compare(self, numbers: Iterable[int]) -> None:
         rows = self._rows()
-        compared = compared_blocks(self.state, -(-len(self.images) // rows))
+        compared = compared_blocks(self._state_now(), -(-len(self.images) // rows))
         for number in numbers:
             if compared[number]:
                 continue

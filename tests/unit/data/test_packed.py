@@ -132,6 +132,27 @@ def test_each_block_is_compared_once_for_one_state_of_the_file(make_packed, monk
     assert sorted(counted) == [0, *range(7)]
 
 
+def test_a_file_that_is_written_to_or_cut_while_it_is_mapped_is_compared_again(make_packed):
+    packed = make_packed()
+    images = packed.images.copy()
+    np.testing.assert_array_equal(packed.pixels(np.arange(70)), images)
+    altered(packed.info.path, packed.images[3].tobytes())
+    with pytest.raises(DataError, match="no longer matches"):
+        packed.pixels(np.array([60]))
+    os.truncate(packed.info.path, 600)
+    with pytest.raises(DataError, match="was cut: 600 of"):
+        packed.pixels(np.array([60]))
+
+
+def test_a_file_that_was_replaced_while_it_is_mapped_is_read_as_it_was(make_packed):
+    packed = make_packed()
+    images = packed.images.copy()
+    aside = packed.info.path.with_name("aside")
+    aside.write_bytes(b"another file")
+    aside.replace(packed.info.path)
+    np.testing.assert_array_equal(packed.pixels(np.arange(70)), images)
+
+
 def test_a_file_packed_before_there_were_digests_is_compared_by_its_fingerprint(make_packed, monkeypatch):
     monkeypatch.setattr(packed_module, "METADATA_KEY", b"unknown yet")
     packed = make_packed()
