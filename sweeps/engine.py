@@ -296,8 +296,11 @@ class StageQueue:
     def _note(self, node: StageNode, line: str) -> None:
         """A line in the stage's log, which its own process can write no more."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
-        with contextlib.suppress(OSError), open(self.run.stage_log(node.role, node.key), "a", encoding="utf-8") as file:
-            file.write(f"{now} [engine] {line}\n")
+        with contextlib.suppress(OSError):
+            # What is only named like a log, a FIFO for one, must not hold the engine up.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(self.run.stage_log(node.role, node.key), flags, 0o666), "a", encoding="utf-8") as file:
+                file.write(f"{now} [engine] {line}\n")
 
     def _lost(self, node: StageNode, error: bool, cause: str) -> None:
         """A stage's process is gone: at once its own fault on one machine, perhaps its node's on a cluster."""
