@@ -452,6 +452,11 @@ def test_a_loss_is_written_into_the_stages_log(world: Callable[..., World]) -> N
     at.next()
     at.end(A, error=True)
     assert "the process training it was killed" in at.run.stage_log("teacher", A).read_text()
+    at.run.stage_log("teacher", A).unlink()
+    os.mkfifo(at.run.stage_log("teacher", A))
+    assert at.next() == A
+    at.end(A, error=True)  # Nobody reads there, and nothing waits for a reader.
+    assert at.graph.nodes[A].state == "ready"
 
 
 def test_waiting_is_told_when_it_begins_and_again_while_it_lasts() -> None:
