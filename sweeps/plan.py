@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -223,6 +224,8 @@ def parse_seeds(text: str | int | None, default: int) -> list[int]:
     words = str(text).strip()
     try:
         if words.isdigit():
+            if int(words) > MOST_SEEDS:
+                raise UsageError(f"--seeds may name at most {MOST_SEEDS} seeds, got {words}.")
             seeds = list(range(int(words)))
         else:
             seeds = []
@@ -232,8 +235,9 @@ def parse_seeds(text: str | int | None, default: int) -> list[int]:
                     raise UsageError(f"--seeds may name at most {MOST_SEEDS} seeds, got {part}.")
                 seeds += range(int(low), int(high) + 1) if dash else [int(low)]
     except ValueError:
+        shown = f"{words[:40]}..." if len(words) > 40 else words
         raise UsageError(
-            f"--seeds must be a number (5 means 0 to 4), a range (100-104) or a list (0,3,7), got '{text}'."
+            f"--seeds must be a number (5 means 0 to 4), a range (100-104) or a list (0,3,7), got '{shown}'."
         ) from None
     if not seeds or min(seeds) < 0 or max(seeds) >= specs.SEED_MARK:
         raise UsageError(f"--seeds must name at least one seed, each from 0 to {specs.SEED_MARK - 1}, got '{text}'.")
@@ -426,8 +430,12 @@ def resolve(
     if cells > MOST_CELLS:
         mistakes.append(f"A grid may have at most {MOST_CELLS:,} cells, got {cells:,}. Leave out values.")
     if mistakes:
-        raise UsageError("\n".join(mistakes))
+        raise UsageError("\n".join(re.sub(r"\d{60,}", _digits, mistake) for mistake in mistakes))
     return Resolved(study, preset, chosen, parameters, axes, pinned, numbers, count, sources, arms, share=share)
+
+
+def _digits(match: re.Match[str]) -> str:
+    return f"{match[0][:20]}... ({len(match[0])} digits)"
 
 
 def _canonical_arm(arm: Arm, more: Mapping[str, Any], recipe: Recipe) -> Arm:

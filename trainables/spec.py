@@ -109,6 +109,10 @@ def version_of(component: str) -> int | str:
 ORDER_LOSS = {"1": "loss.point", "2": "loss.pair", "3": "loss.angle", "C": "loss.center"}
 
 
+MOST_WHOLE = 2**31 - 1
+MOST_FLOAT = 3.4e38  # Of float32.
+
+
 def bounded(default: Any, low: float | None = None, high: float | None = None, **more: Any) -> Any:
     """A field with limits (both included), checked when the spec is made."""
     return field(default=default, metadata={"low": low, "high": high, **more})
@@ -279,6 +283,7 @@ def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
             f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
         )
     low, high = metadata.get("low"), metadata.get("high")
+    _check_size(value, high, name)
     if isinstance(value, (int, float)) and not isinstance(value, bool):  # noqa: SIM102
         if (low is not None and value < low) or (high is not None and value > high):
             kind = "a whole number" if isinstance(value, int) else "a number"
@@ -289,6 +294,15 @@ def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
             raise UsageError(f"{name} must be {kind} {span}, got {_shown(value)}.")
 
 
+def _check_size(value: Any, high: float | None, name: str) -> None:
+    """Refuse a number that tensors of float32 or sizes of 32 bits do not hold, where a field says no limit of its own."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if high is None and isinstance(number, (int, float)) and not isinstance(number, bool):
+            most = MOST_WHOLE if isinstance(number, int) else MOST_FLOAT
+            if abs(number) > most:
+                raise UsageError(f"{name} must be a number of at most {most:g}, got {_shown(number)}.")
+
+
 def _outside(value: Any, metadata: Mapping[str, Any]) -> bool:
     """Whether a name is one that another library knows: what follows the colon is looked up when it is built."""
     library, colon, name = str(value).partition(":")
@@ -296,8 +310,12 @@ def _outside(value: Any, metadata: Mapping[str, Any]) -> bool:
 
 
 def _shown(number: Any) -> str:
-    """All digits of whole numbers, however large; a few of others."""
-    return str(number) if isinstance(number, int) else f"{number:g}"
+    """The digits of whole numbers, of huge ones the first; a few of others."""
+    if not isinstance(number, int):
+        return f"{number:g}"
+    if abs(number).bit_length() > 4000:
+        return f"one of about {round(abs(number).bit_length() * 0.30103)} digits"  # Python itself refuses to write it.
+    return str(number)
 
 
 class Fields:

@@ -281,6 +281,26 @@ def test_seeds_are_a_number_a_range_or_a_list(text: Any, seeds: list[int] | None
 # Identity of a run.
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "99999999999999999999",
+        "9" * 5000,
+        "0-99999999999999999999",
+        "99999999999999999999",
+        "10001",
+        "1e9",
+        "²",
+        "-1",
+        "0,-1",
+    ],
+)
+def test_seeds_beyond_all_measure_are_refused_in_a_short_sentence(text: str) -> None:
+    with pytest.raises(UsageError, match="--seeds") as caught:
+        parse_seeds(text, 5)
+    assert len(str(caught.value)) < 300
+
+
 def test_a_run_is_the_same_for_other_seeds_and_another_one_for_other_parameters() -> None:
     name = asked().run_id("d")
     assert name.startswith("horkd_order_ablation-")

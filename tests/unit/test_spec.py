@@ -503,3 +503,21 @@ def test_a_key_does_not_depend_on_locale_hash_seed_or_process() -> None:
 def test_canonical_json_refuses_what_is_no_number() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"a": float("nan")})
+
+
+WHOLE = ["99999999999999999999", "9" * 5000, "1e400", str(2**31), "-1e30", "nan"]
+FLOATS = ["9" * 5000, "1e400", "-1e400", "1e300", "nan", "-inf"]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        *((name, word) for name in ("train_images", "crd.negatives", "folds", "outputs_per_shard") for word in WHOLE),
+        *((name, word) for name in ("horkd.alpha", "learning_rate", "milestones", "clip_norm") for word in FLOATS),
+    ],
+)
+def test_a_number_beyond_what_a_key_or_a_tensor_holds_is_refused_in_words(name: str, word: str) -> None:
+    from trainables.recipes import DISTILLATION
+
+    with pytest.raises(UsageError, match=f"{name} must be"):
+        DISTILLATION.coerce(name, word)
