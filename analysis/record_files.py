@@ -6,7 +6,6 @@ the columns that are asked for. Histories are read by those who draw them, a par
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,22 +111,16 @@ def contradiction(row: Mapping[str, Any]) -> str:
         if not 0 <= correct <= items:
             return f"its numbers contradict each other: {correct} of {items} items are correct"
         share = score if score is not None else row.get("top1")
-        if items and share is not None and row.get("metric") in (None, *_SHARES) and abs(share - correct / items) > 1e-6:
-            return f"its numbers contradict each other: the score is {share}, but {correct} of {items} items are correct"
-    if score is not None and (text := row.get("metrics")):
-        said = _score_in(text)
-        if said is not None and said != score and not (said != said and score != score):
-            return f"its numbers contradict each other: the score is {score}, but {said} among its metrics"
+        if (
+            items
+            and share is not None
+            and row.get("metric") in (None, *_SHARES)
+            and abs(share - correct / items) > 1e-6
+        ):
+            return (
+                f"its numbers contradict each other: the score is {share}, but {correct} of {items} items are correct"
+            )
     return ""
-
-
-def _score_in(text: str) -> float | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    said = found.get("score") if isinstance(found, dict) else None
-    return said if isinstance(said, int | float) else None
 
 
 class _Reading:
@@ -217,9 +210,7 @@ class _Reading:
             first = best.setdefault(keys[index], index)
             if first == index:
                 continue
-            self.odd[names[index]] = (
-                f"a second record of stage {keys[index]}; the completed one counts, else the first"
-            )
+            self.odd[names[index]] = f"a second record of stage {keys[index]}; the completed one counts, else the first"
             if status[index] == "completed" and status[first] != "completed":
                 best[keys[index]] = index
         return sorted(best.values())
@@ -244,7 +235,7 @@ def _empty(columns: Iterable[str]) -> pl.DataFrame:
 
 
 def _numbers(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    wanted = ("stage", "status", "metric", "score", "top1", "correct", "items", "metrics")
+    wanted = ("stage", "status", "metric", "score", "top1", "correct", "items")
     return frame.filter(pl.col("stage") == "evaluation").select(wanted).iter_rows(named=True)
 
 

@@ -55,7 +55,11 @@ def _p(row: Mapping[str, Any], name: str) -> str | None:
 def training_times(row: Mapping[str, Any]) -> str:
     """'12.0 s, 14.0 s CPU': mean training time of a method and of labels alone at equal compute; '' without both."""
     times = (row["train_seconds"], row["compute_seconds"])
-    return "" if row["compute_gain"] is None or None in times else f"{', '.join(map(duration, times))} {row['train_clock'] or ''}".strip()
+    return (
+        ""
+        if row["compute_gain"] is None or None in times
+        else f"{', '.join(map(duration, times))} {row['train_clock'] or ''}".strip()
+    )
 
 
 def methods_table(setting: Setting, name: str, *, chance: float | None) -> Table:
@@ -102,8 +106,13 @@ def networks_table(settings: Sequence[Setting], tuned: str) -> Table:
     columns = [Column(heading="setting", number=False)] if several else []
     columns += [Column(heading="method", number=False), Column(heading="reads, px")]
     columns += [Column(heading=h, show=big) for h in ("parameters", "multiply-adds an image")]
-    clock = next((row["train_clock"] for s in settings for row in s.rows.iter_rows(named=True) if row["train_clock"]), "")
-    columns += [Column(heading="epochs"), Column(heading=f"training, {clock} time" if clock else "training", show=duration)]
+    clock = next(
+        (row["train_clock"] for s in settings for row in s.rows.iter_rows(named=True) if row["train_clock"]), ""
+    )
+    columns += [
+        Column(heading="epochs"),
+        Column(heading=f"training, {clock} time" if clock else "training", show=duration),
+    ]
     columns += [Column(heading="validation %", show=percent)]
     if tuned:
         columns += [Column(heading=f"{tuned} chosen"), Column(heading="of")]

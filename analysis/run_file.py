@@ -69,7 +69,14 @@ def _checksum(run: Mapping[str, Any]) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
     return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
@@ -127,20 +134,20 @@ def _values_are(check: Check) -> Check:
 
 _TEXT, _TRUTH, _LIST, _OBJECT = _is(str), _is(bool), _is(list), _is(dict)
 _DATA = _object(
-    optional={name: _whole for name in ("classes", "channels", "height", "width", "train_images", "test_images")}
-    | {name: _TEXT for name in ("name", "fingerprint")}
+    optional=dict.fromkeys(("classes", "channels", "height", "width", "train_images", "test_images"), _whole)
+    | dict.fromkeys(("name", "fingerprint"), _TEXT)
 )
 _CELL = _object({"id": _TEXT}, {"parameters": _OBJECT, "label": _TEXT})
 _TRIAL = _object({"cell": _TEXT, "seed": _whole, "stages": _values_are(_TEXT)})
 _ARM = _object(
-    optional={name: _TEXT for name in ("title", "kind", "compute_of")}
-    | {name: _OBJECT for name in ("parameters", "compute_parameters")}
+    optional=dict.fromkeys(("title", "kind", "compute_of"), _TEXT)
+    | dict.fromkeys(("parameters", "compute_parameters"), _OBJECT)
 )
 _WORDS = ("run", "study", "title", "preset", "metric", "task", "report", "reference", "tuned", "started", "baseline")
 _ENTRIES: dict[str, Check] = {
-    **{name: _TEXT for name in _WORDS},
-    **{name: _OBJECT for name in ("parameters", "versions", "request")},
-    **{name: _DATA for name in ("data", "test_data")},
+    **dict.fromkeys(_WORDS, _TEXT),
+    **dict.fromkeys(("parameters", "versions", "request"), _OBJECT),
+    **dict.fromkeys(("data", "test_data"), _DATA),
     "cells": _list_of(_CELL),
     "trials": _list_of(_TRIAL),
     "seeds": _list_of(_whole),

@@ -19,7 +19,9 @@ _PRIVATE = re.compile(r"host|user|node|login|token|secret|password|path|folder|h
 
 def shareable(data: RunData) -> RunData:
     """The same run with paths cut to their last part, hosts masked, private entries of run.json dropped."""
-    hosts = sorted({host for host in data.records["host"].drop_nulls().unique() if len(host) > 2}, key=len, reverse=True)
+    hosts = sorted(
+        {host for host in data.records["host"].drop_nulls().unique() if len(host) > 2}, key=len, reverse=True
+    )
     masked = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, hosts))})(?![\w-])") if hosts else None
     folders = [name + "/" for name in (str(data.folder.resolve()), str(data.folder)) if len(name) > 1]
 
