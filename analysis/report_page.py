@@ -119,7 +119,9 @@ class ReportPage:
             return
         labels = dict(self.cells.select("cell", "label").iter_rows())
         label = label or labels.get(cell or "", cell or "")
-        words = measures.measure((logged.name or "").removeprefix("validation/").replace("score", self.measure.name)).words
+        words = measures.measure(
+            (logged.name or "").removeprefix("validation/").replace("score", self.measure.name)
+        ).words
         n = int(terms["n"].max() or 0)  # type: ignore[arg-type]
         caption = (
             f"Loss terms of {label}, mean of {n} seed{'' if n == 1 else 's'}, as computed and as weighted in the loss; "

@@ -692,8 +692,10 @@ def test_in_200_rounds_of_six_racing_processes_each_lease_finds_exactly_one_owne
         assert not [name for name in os.listdir(tmp_path / str(number)) if name.startswith(".")]
 
 
-def test_a_number_edited_in_a_manifest_is_refused_by_readers_and_found_by_verify(store: Store, publish: Publish) -> None:
-    artifact = publish()
+def test_a_number_edited_in_a_manifest_is_refused_by_readers_and_found_by_verify(
+    store: Store, publish: Publish
+) -> None:
+    artifact = publish(KEY)
     path = artifact.path / "manifest.json"
     whole = path.read_text()
     assert artifact.is_covered and store.verify(artifact.key) is None
