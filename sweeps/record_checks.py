@@ -87,7 +87,9 @@ def of_run(folder: Path, store: Store) -> tuple[int, dict[str, str]]:
                 problem = _difference(row, store.get(str(row["key"])))
         except ArtifactError:
             continue  # That is told of the artifact.
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            problem = error.strerror or str(error)
+        except ValueError as error:
             problem = (str(error).splitlines() or ["it is no record"])[0]
         if problem:
             found[str(path)] = problem

@@ -29,6 +29,7 @@ LEVELS = {
     "errors": 0,
     "plugged": 1,
     "regular_files": 1,
+    "manifest_checksum": 1,
     "spec": 2,
     "compute": 3,
     "recipes": 3,
