@@ -56,7 +56,7 @@ class Drawn:
 @contextmanager
 def style() -> Iterator[None]:
     """The one theme, for the time of a drawing; nothing stays changed for the caller."""
-    look = {
+    look: Any = {  # Its keys are checked when it is used.
         **figure_look.TICKS,
         **figure_look.NOTEBOOK,
         **theme.RC,

@@ -59,7 +59,8 @@ def make(folder: Path, trials: int, kind: str = "grid") -> int:
     from analysis.records import RUN_FILE
 
     random = np.random.default_rng(0)
-    cells, listed = [], []
+    cells: list[dict[str, Any]] = []
+    listed = []
     for seed in range(SEEDS):
         _write(folder, "teacher", f"teacher{seed}", seed=seed, validation_score=0.95)
     for number in range(trials // SEEDS):

@@ -226,9 +226,8 @@ def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_j
         for key, problem in bad.items():
             click.echo(f"FAIL  {key}  {problem}. Remove it: python -m sweeps store discard {key}")
         for path, problem in wrong.items():
-            click.echo(
-                f"FAIL  {near(Path(path))}  {problem}. If the run wrote it, make it again: python -m sweeps resume {Path(path).parts[-3]}"
-            )
+            again = f"If the run wrote it, make it again: python -m sweeps resume {Path(path).parts[-3]}"
+            click.echo(f"FAIL  {near(Path(path))}  {problem}. {again}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
         if uncovered:
             click.echo(

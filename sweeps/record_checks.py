@@ -98,7 +98,8 @@ def of_run(folder: Path, store: Store) -> tuple[int, dict[str, str]]:
 
 def of_runs(folders: Iterable[Path], store: Store) -> tuple[int, dict[str, str]]:
     """The same of several runs."""
-    count, bad = 0, {}
+    count = 0
+    bad: dict[str, str] = {}
     for folder in folders:
         records, found = of_run(folder, store)
         count += records
