@@ -75,7 +75,7 @@ def verdict(p: float | None) -> bool | None:
 @contextmanager
 def style() -> Iterator[None]:
     """The one theme on matplotlib's own defaults, for the time of a drawing; nothing stays changed for the caller."""
-    look = {
+    look: Any = {  # Its keys are checked when it is used.
         **figure_look.TICKS,
         **figure_look.NOTEBOOK,
         **theme.RC,

@@ -6,7 +6,6 @@ the columns that are asked for. Histories are read by those who draw them, a par
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,20 +120,7 @@ def contradiction(row: Mapping[str, Any]) -> str:
             return (
                 f"its numbers contradict each other: the score is {share}, but {correct} of {items} items are correct"
             )
-    if score is not None and (text := row.get("metrics")):
-        said = _score_in(text)
-        if said is not None and said != score and not (said != said and score != score):
-            return f"its numbers contradict each other: the score is {score}, but {said} among its metrics"
     return ""
-
-
-def _score_in(text: str) -> float | None:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    said = found.get("score") if isinstance(found, dict) else None
-    return said if isinstance(said, int | float) else None
 
 
 class _Reading:
@@ -249,7 +235,7 @@ def _empty(columns: Iterable[str]) -> pl.DataFrame:
 
 
 def _numbers(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    wanted = ("stage", "status", "metric", "score", "top1", "correct", "items", "metrics")
+    wanted = ("stage", "status", "metric", "score", "top1", "correct", "items")
     return frame.filter(pl.col("stage") == "evaluation").select(wanted).iter_rows(named=True)
 
 

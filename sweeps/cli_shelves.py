@@ -264,7 +264,9 @@ def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_j
             )
         for path, problem in wrong.items():
             again = shlex.join(["resume", Path(path).parts[-3], *where])
-            click.echo(f"FAIL  {near(Path(path))}  {problem}. Make it again: python -m sweeps {again}")
+            click.echo(
+                f"FAIL  {near(Path(path))}  {problem}. If the run wrote it, make it again: python -m sweeps {again}"
+            )
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
         if uncovered:
             click.echo(

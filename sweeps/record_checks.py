@@ -87,7 +87,9 @@ def of_run(folder: Path, store: Store) -> tuple[int, dict[str, str]]:
                 problem = _difference(row, store.get(str(row["key"])))
         except ArtifactError:
             continue  # That is told of the artifact.
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            problem = error.strerror or str(error)
+        except ValueError as error:
             problem = (str(error).splitlines() or ["it is no record"])[0]
         if problem:
             found[str(path)] = problem
@@ -96,7 +98,8 @@ def of_run(folder: Path, store: Store) -> tuple[int, dict[str, str]]:
 
 def of_runs(folders: Iterable[Path], store: Store) -> tuple[int, dict[str, str]]:
     """The same of several runs."""
-    count, bad = 0, dict[str, str]()
+    count = 0
+    bad: dict[str, str] = {}
     for folder in folders:
         records, found = of_run(folder, store)
         count += records

@@ -54,4 +54,4 @@ def left_out_lines(summary: Any, again: str, most: int = 3) -> list[str]:
     lines += [f"  {name}: {why}" for name, why in list(unreadable.items())[:most]]
     if len(unreadable) > most:
         lines.append(f"  and {len(unreadable) - most} more, in report.json")
-    return [*lines, f"Make them again from the store: {again}"]
+    return [*lines, f"Those that the run wrote are made again from the store by {again}; others may be removed."]

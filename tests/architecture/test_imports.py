@@ -31,6 +31,7 @@ LEVELS = {
     "regular_files": 1,
     "writable_files": 2,
     "liveness": 1,
+    "manifest_checksum": 1,
     "spec": 2,
     "compute": 3,
     "recipes": 3,

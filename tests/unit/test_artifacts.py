@@ -719,3 +719,22 @@ def test_in_200_rounds_of_six_racing_processes_each_lease_finds_exactly_one_owne
     assert owners == [[(2, 2, 4, 1)[number % 4]] for number in range(rounds)]
     for number in range(rounds):
         assert not [name for name in os.listdir(tmp_path / str(number)) if name.startswith(".")]
+
+
+def test_a_number_edited_in_a_manifest_is_refused_by_readers_and_found_by_verify(
+    store: Store, publish: Publish
+) -> None:
+    artifact = publish(KEY)
+    path = artifact.path / "manifest.json"
+    whole = path.read_text()
+    assert artifact.is_covered and store.verify(artifact.key) is None
+    content = json.loads(whole)
+    content["metrics"] = {**content["metrics"], "top1": 0.999}
+    path.write_text(json.dumps(content, indent=1, sort_keys=True))
+    assert "checksum" in str(store.verify(artifact.key))
+    with pytest.raises(ArtifactError, match=f"store discard {artifact.key}"):
+        store.get(artifact.key)
+    del content["manifest_sha256"]  # As earlier versions wrote them: readable, and said to be not covered.
+    path.write_text(json.dumps(content))
+    old = store.get(artifact.key)
+    assert old.metrics["top1"] == 0.999 and not old.is_covered and store.verify(artifact.key) is None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import search_spaces
+from analysis.records import write_record
 from sweeps.graph import StageGraph
 from sweeps.plan import build_graph, resolve
 from sweeps.projection import Projector
@@ -73,3 +76,90 @@ def test_an_evaluations_row_tells_of_the_network_it_read(project: Callable[..., 
     # Orders belong to HORKD alone; labels alone have none.
     students = rows.filter(pl.col("stage") == "student")
     assert sorted(students["orders"].to_list(), key=str) == ["1+2+3+C", None]
+
+
+@pytest.fixture
+def recorded(store: Store, nasty_path: Path) -> Callable[[], Projector]:
+    """Published stages with histories and outputs, and a new projector of their records each time."""
+    resolved = resolve(search_spaces.load("_engine_check"), preset="tiny", settings=(), seeds=1)
+    resolved.side = 8
+    planned, *_ = build_graph(resolved, "d", store)
+    for node in planned.nodes.values():
+        manifest = {"kind": node.spec.kind, "spec": to_plain(node.spec), "parents": dict(node.parents)}
+        metrics = {"score": 0.75, "metric": "top1", "correct": 3, "items": 4} if node.role == "evaluation" else {}
+
+        def write(folder: Path, role: str = node.role) -> None:
+            if role == "evaluation":
+                table = pa.table({"correct": [True, True, True, False]})
+                with (
+                    pa.OSFile(str(folder / "outputs.arrow"), "wb") as sink,
+                    pa.ipc.new_file(sink, table.schema) as file,
+                ):
+                    file.write_table(table)
+
+        store.publish(node.key, manifest | {"metrics": metrics, "seconds": 1.0}, write)
+    graph, *_ = build_graph(resolved, "d", store)
+    run = RunFolder(nasty_path / "run")
+    run.prepare()
+    return lambda: Projector(run, "_engine_check", "digits", store, graph)
+
+
+def evaluation_of(projector: Projector) -> Path:
+    return next(projector.path(n) for n in projector.graph.nodes.values() if n.role == "evaluation")
+
+
+def test_records_that_are_whole_are_left_alone_and_damaged_ones_made_again(recorded: Callable[[], Projector]) -> None:
+    first = recorded()
+    assert first.write_missing() == len(first.graph.nodes)
+    assert recorded().write_missing() == 0
+    path = evaluation_of(first)
+    whole = path.read_bytes()
+    at = whole.index(struct.pack("<d", 0.75))
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    second = recorded()
+    assert second.write_missing() == 1 and path.read_bytes() == whole
+    assert set(second.made_again) == {path.stem} and "checksum" in second.made_again[path.stem]
+    assert not second.damaged
+
+
+def test_a_record_that_says_another_number_than_its_artifact_is_made_again(recorded: Callable[[], Projector]) -> None:
+    first = recorded()
+    first.write_missing()
+    path = evaluation_of(first)
+    whole = path.read_bytes()
+    forged = pl.read_parquet(path, glob=False).row(0, named=True)
+    write_record(path, forged | {"score": 1.0, "correct": 4})  # Agrees with itself, and is signed.
+    second = recorded()
+    assert second.write_missing() == 1 and path.read_bytes() == whole
+    assert "correct 4" in second.made_again[path.stem] or "score 1.0" in second.made_again[path.stem]
+
+
+def test_a_cut_file_of_outputs_and_an_edited_manifest_are_told_and_stop_no_other_record(
+    recorded: Callable[[], Projector], store: Store
+) -> None:
+    first = recorded()
+    first.write_missing()
+    path = evaluation_of(first)
+    outputs = store.get(path.stem).file("outputs.arrow")
+    outputs.write_bytes(outputs.read_bytes()[:-40])
+    teacher = next(n.key for n in first.graph.nodes.values() if n.role == "teacher")
+    manifest = store.path(teacher) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seconds": 1.0', '"seconds": 2.0'))
+    for record in first.run.records.iterdir():
+        record.unlink()
+    second = recorded()
+    assert second.write_missing() == len(second.graph.nodes) - 2
+    assert set(second.damaged) == {path.stem, teacher}
+    assert all(f"store discard {key}" in why for key, why in second.damaged.items())
+
+
+def test_numbers_of_another_type_in_an_old_manifest_are_told(recorded: Callable[[], Projector], store: Store) -> None:
+    path = evaluation_of(recorded())
+    manifest = store.path(path.stem) / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["manifest_sha256"]  # As earlier versions wrote them.
+    content["metrics"]["score"] = "high"
+    manifest.write_text(json.dumps(content))
+    projector = recorded()
+    projector.write_missing()
+    assert set(projector.damaged) == {path.stem} and "do not fit" in projector.damaged[path.stem]

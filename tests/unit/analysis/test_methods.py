@@ -120,9 +120,10 @@ def test_the_training_times_of_both_sides_of_a_gain_at_equal_compute_are_means_o
     folder = synthetic.methods(tmp_path / "run", sides=(16,), arms=["ce", "ce_long", "horkd"])
     for seconds, arm in ((1.0, "horkd"), (2.0, "ce_long")):
         for seed, path in enumerate(sorted((folder / "records").glob(f"student-n-{arm}-16-*.parquet"))):
-            _rewrite(path, pl.read_parquet(path).with_columns(pl.lit(seconds * (seed + 1)).alias("seconds")))
+            _rewrite(path, pl.read_parquet(path).with_columns(pl.lit(seconds * (seed + 1)).alias("cpu_seconds")))
     _, _, (setting,) = read(folder)
     told = row(setting, "horkd")
+    assert told["train_clock"] == "CPU"
     assert (told["train_seconds"], told["compute_seconds"]) == (pytest.approx(3.0), pytest.approx(6.0))
     assert row(setting, "ce")["compute_seconds"] is None
 
