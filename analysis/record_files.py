@@ -6,6 +6,7 @@ the columns that are asked for. Histories are read by those who draw them, a par
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,8 +67,14 @@ def names_of(folder: Path) -> list[str]:
 def read_all(folder: Path, names: Sequence[str]) -> Found:
     """All records of these names, in the folder's order; none that cannot be read stops the reading."""
     reading = _Reading(folder)
-    for name in names:
-        reading.take(name)
+    collecting = gc.isenabled()
+    gc.disable()  # Rows hold no cycles; looking for some in all that is in memory takes as long as the reading.
+    try:
+        for name in names:
+            reading.take(name)
+    finally:
+        if collecting:
+            gc.enable()
     return reading.finish()
 
 
@@ -139,7 +146,7 @@ class _Reading:
     def take(self, name: str) -> None:
         """Read a file in short, or put it aside as one of an earlier version."""
         try:
-            row = seal.summary(regular_files.read_bytes(self.folder / name, most=RECORD_BYTES))
+            row = seal.summary(_bytes_of(os.path.join(self.folder, name)))
             if row is not None and (problem := contradiction(_required(row))):
                 raise ValueError(problem)
         except _UNREADABLE as error:
@@ -214,6 +221,18 @@ class _Reading:
             if status[index] == "completed" and status[first] != "completed":
                 best[keys[index]] = index
         return sorted(best.values())
+
+
+def _bytes_of(path: str) -> bytes:
+    """All bytes of a small regular file; a quarter of the time of a buffered reader, which counts for 40,000 files."""
+    size = regular_files.check(path, most=RECORD_BYTES).st_size
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        content = os.read(handle, size + 1)
+    finally:
+        os.close(handle)
+    # Another file by now, or one that the system gives in parts.
+    return content if len(content) == size else regular_files.read_bytes(path, most=RECORD_BYTES)
 
 
 def _required(row: dict[str, Any]) -> dict[str, Any]:
