@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sweeps import home_words
 from sweeps.cli_check import check
 from sweeps.cli_cluster import (
     cluster_flags,
@@ -640,6 +641,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
+        home_words.check(words)
         code = cli.main(args=words, prog_name="python -m sweeps", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as done:

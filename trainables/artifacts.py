@@ -408,6 +408,11 @@ class Store:
                 return {entry.name for entry in entries if KEY.match(entry.name)}
         except FileNotFoundError:
             return set()
+        except OSError as error:
+            raise MachineError(
+                f"The store {self.root} must be a folder that can be read, but: {error.strerror}. "
+                "Choose another with --store or --out."
+            ) from error
 
     def path(self, key: str) -> Path:
         """Where the artifact of `key` is or will be."""
