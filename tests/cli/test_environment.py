@@ -39,6 +39,7 @@ def sweeps(desk: Path, *words: str, **more: str | None) -> subprocess.CompletedP
         ({"SWEEPS_STORE": "~nobodyatall/x"}, 2),
         ({"SWEEPS_DATA_ROOT": "~nobodyatall"}, 2),
         ({"SWEEPS_PLUGINS": "/nonexistent.py"}, 2),
+        ({"SWEEPS_OUT": "x" * 5000}, 2),
         ({"SWEEPS_OUT": "/dev/null"}, 3),
         ({"SWEEPS_STORE": "/dev/null/x"}, 3),
     ],
@@ -50,7 +51,7 @@ def test_a_variable_with_garbage_is_passed_over_or_answered(
     result = sweeps(tmp_path, "show", ABLATION, **more)
     assert "Traceback" not in result.stderr, result.stderr
     assert result.returncode == code, result.stderr
-    assert code == 0 or next(iter(more.values())) in result.stderr.replace("/dev/null/store", "/dev/null")
+    assert code == 0 or str(next(iter(more.values())))[:50] in result.stderr.replace("/dev/null/store", "/dev/null")
 
 
 @pytest.mark.parametrize(
