@@ -104,7 +104,7 @@ _SHAPE: dict[str, tuple[_Check, str]] = {
         name: (_or_nothing(_is(str)), "text")
         for name in (
             *("run", "study", "title", "paper", "figure", "question", "preset", "preset_note", "task", "metric"),
-            *("report", "reference", "tuned", "revision", "started", "baseline"),
+            *("report", "reference", "tuned", "revision", "started", "baseline", "store"),
         )
     },
     "data": (_is_data, "an object with its fingerprint"),
@@ -119,8 +119,9 @@ _SHAPE: dict[str, tuple[_Check, str]] = {
     "objectives": (_or_nothing(_list_of(_is(str))), "a list of names"),
     "sampled": (_is(bool), "true or false"),
     "arms": (_or_nothing(_dict_of(_is_arm)), "objects by name, with `title` and `parameters`"),
-    "published": (_or_nothing(_list_of(_is(dict))), "a list of objects"),
-    "claims": (_or_nothing(_list_of(_is(dict))), "a list of objects"),
+    "published": (_or_nothing(_is(list)), "a list"),
+    "claims": (_or_nothing(_is(list)), "a list"),
+    "left_out": (_or_nothing(_dict_of(_is(str))), "sentences by name"),
     "cells": (_list_of(_is_cell), "a list of objects with `id`, `parameters` and `label`"),
     "trials": (_list_of(_is_trial), "a list of objects with `cell`, `seed` and `stages`"),
     "commands": (

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sweeps import completion
+from sweeps import completion, home_words
 from sweeps.cli_check import check
 from sweeps.cli_cluster import (
     cluster_flags,
@@ -576,6 +576,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
+        home_words.check(words)
         # Only the script `sweeps` has a name that a shell can complete.
         name = "sweeps" if completion.VARIABLE in os.environ else "python -m sweeps"
         code = cli.main(args=words, prog_name=name, complete_var=completion.VARIABLE, standalone_mode=False)

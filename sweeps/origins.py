@@ -12,6 +12,9 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NOWHERE = os.path.join(
+    ROOT, "sweeps", "no modules"
+)  # Stands first on the path, where Python has what it was started in.
 NAMES = ("search_spaces", "trainables", "analysis", "slurm")  # `sweeps` itself was found when this is read.
 
 
@@ -49,7 +52,7 @@ def forget_working_folder() -> None:
     parts = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     named = [os.path.realpath(part) for part in parts if part]
     if not sys.flags.safe_path and sys.path and _is(sys.path[0], here):
-        del sys.path[0]
+        sys.path[0] = NOWHERE
     if "PYTHONPATH" in os.environ and "" in parts and here not in named:
         count = len(parts) + 1  # The first may be the folder of the script.
         sys.path[:count] = [entry for entry in sys.path[:count] if not _is(entry, here)]

@@ -62,7 +62,10 @@ def keep_copy(folder: Path) -> Path:
 
 
 def _no_run(folder: Path, harm: str) -> MachineError:
+    advice = (
+        "" if os.path.isfile(folder / NAME) or not os.path.lexists(folder / NAME) else "Move away what lies there. "
+    )
     return MachineError(
-        f"{folder} has no readable run.json, so it cannot be read as a run: {harm}. Give its run command again, which "
-        "writes it anew; the store keeps what was trained."
+        f"{folder} has no readable run.json, so it cannot be read as a run: {harm}. {advice}Give its run command again, "
+        "which writes it anew; the store keeps what was trained."
     )

@@ -484,9 +484,7 @@ def _refuse_neighbours(path: Path, before: set[str]) -> None:
     Raises:
         UsageError: If the file imported one that only lies beside it or in the current folder.
     """
-    here = Path.cwd().resolve()
-    entries = [Path(entry).resolve() for entry in sys.path if entry]
-    places = {path.resolve().parent, here} - set(entries[1:] if entries and entries[0] == here else entries)
+    places = {path.resolve().parent, Path.cwd().resolve()} - {Path(entry).resolve() for entry in sys.path[1:] if entry}
     for name in sorted({module.partition(".")[0] for module in set(sys.modules) - before} - set(_OURS)):
         found = _lies_in(sys.modules.get(name))
         if found is not None and found in places and not name.startswith("sweeps_plugin_"):

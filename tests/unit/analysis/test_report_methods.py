@@ -278,7 +278,9 @@ def test_what_has_no_fitting_control_is_named_once_below_the_tables(tmp_path):
     assert text.count("No gain at equal compute, and no part in its tests: KD, AT.") == 1
     assert "which is equal multiply-adds and not equal time" in text
     header, *rows = (tmp_path / "out" / "tables" / "methods_1.csv").read_text().splitlines()
-    assert "training, both" in header and any('"11.0 s, 11.0 s CPU"' in line for line in rows if line.startswith("HORKD"))
+    assert "training, both" in header and any(
+        '"11.0 s, 11.0 s CPU"' in line for line in rows if line.startswith("HORKD")
+    )
 
 
 def test_where_every_method_has_its_control_nothing_is_said_of_it(tmp_path):
