@@ -22,8 +22,7 @@ CHECKSUM = "checksum"
 MOST_SEED = 2**63 - 1
 
 _TAIL = re.compile(rb',\n "checksum": "([0-9a-f]{64})"\n\}\s*\Z')
-_CELL = re.compile(r"[\w.+-]{1,200}\Z")
-_KEY = re.compile(r"[\w.-]{1,200}\Z")
+_NAME = re.compile(r"(?!\.)[^/\x00-\x1f]{1,200}\Z")  # Of a file, or of what stands for one.
 _Check = Callable[[Any], bool]
 
 
@@ -48,11 +47,11 @@ def _is_seed(value: Any) -> bool:
 
 
 def _is_cell_id(value: Any) -> bool:
-    return isinstance(value, str) and bool(_CELL.match(value))
+    return isinstance(value, str) and bool(_NAME.match(value))
 
 
 def _is_key(value: Any) -> bool:
-    return isinstance(value, str) and bool(_KEY.match(value)) and not value.startswith(".")
+    return isinstance(value, str) and bool(_NAME.match(value))
 
 
 def _is_cell(value: Any) -> bool:
@@ -107,8 +106,8 @@ _SHAPE: dict[str, tuple[_Check, str]] = {
             *("report", "reference", "tuned", "revision", "started", "baseline", "store"),
         )
     },
-    "data": (_is_data, "an object with its fingerprint"),
-    "test_data": (_or_nothing(_is_data), "an object with its fingerprint"),
+    "data": (_is_data, "an object with `name`, `fingerprint` and whole counts"),
+    "test_data": (_or_nothing(_is_data), "an object with `name`, `fingerprint` and whole counts"),
     "seeds": (_list_of(_is_seed), f"whole numbers from 0 to {MOST_SEED}"),
     "trials_asked": (_or_nothing(_is_whole), "a whole number"),
     "parameters": (_is(dict), "an object"),

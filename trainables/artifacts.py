@@ -412,7 +412,8 @@ class Store:
 
     def _unreadable(self, error: OSError) -> MachineError:
         return MachineError(
-            f"The store {self.root} must be a folder that can be read, but {error.strerror or error}. Mend that, or name another with --store."
+            f"The store {self.root} must be a folder that can be read, but: {error.strerror or error}. Mend that, or name "
+            "another with --store."
         )
 
     def path(self, key: str) -> Path:

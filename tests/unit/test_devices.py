@@ -117,8 +117,10 @@ def test_a_small_shared_memory_is_no_failure(monkeypatch: pytest.MonkeyPatch) ->
     assert [state for state, message in temp_room.rows() if message.startswith("/dev/shm")] == ["warn"]
 
 
-def test_a_folder_for_temporary_files_that_cannot_be_used_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in ("/nonexistent", "/a folder with a name much too long for a socket"):
+def test_a_folder_for_temporary_files_that_cannot_be_used_is_said_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for text in (str(tmp_path / "n"), "/a folder with a name much too long for a socket"):
         monkeypatch.setenv("SWEEPS_TMPDIR", text)
         assert text in temp_room.unused()
     monkeypatch.setenv("SWEEPS_TMPDIR", "")

@@ -162,4 +162,4 @@ def test_numbers_of_another_type_in_an_old_manifest_are_told(recorded: Callable[
     manifest.write_text(json.dumps(content))
     projector = recorded()
     projector.write_missing()
-    assert set(projector.damaged) == {path.stem} and "do not fit" in projector.damaged[path.stem]
+    assert set(projector.damaged) == {path.stem} and "cannot be recorded" in projector.damaged[path.stem]

@@ -190,7 +190,9 @@ def test_a_run_that_ended_well_is_over_too(meeting: Meeting) -> None:
 
 def test_a_new_submission_forgets_how_the_last_one_ended_but_not_what_was_submitted(meeting: Meeting) -> None:
     token = meeting.token.read_text()
-    (meeting.folder / "submissions.json").write_text(json.dumps([{"role": "driver", "ids": ["7"]}]))
+    (meeting.folder / "submissions.json").write_text(
+        json.dumps([{"role": "driver", "ids": ["7"], "profile": {"name": "cpu"}}])
+    )
     meeting.publish("10.0.0.1:6379", "7-0")
     meeting.ask_to_leave("12")
     meeting.end(1)
@@ -202,10 +204,10 @@ def test_a_new_submission_forgets_how_the_last_one_ended_but_not_what_was_submit
 
 def test_jobs_are_found_by_their_role(meeting: Meeting) -> None:
     content = [
-        {"role": "driver", "ids": ["7"]},
-        {"role": "worker", "ids": ["8_0", "8_1"]},
+        {"role": "driver", "ids": ["7"], "profile": {"name": "cpu"}},
+        {"role": "worker", "ids": ["8_0", "8_1"], "profile": {"name": "cpu"}},
         "no entry",
-        {"role": "worker", "ids": ["9"]},
+        {"role": "worker", "ids": ["9"], "profile": {"name": "cpu"}},
     ]
     (meeting.folder / "submissions.json").write_text(json.dumps(content))
     assert meeting.jobs() == ["7", "8_0", "8_1", "9"]

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import search_spaces
-from analysis import methods, order_ablation
+from analysis import methods, order_ablation, record_files
 from analysis.load import RunData, cell_table, trial_table
 from sweeps import families, rough
 from sweeps.cli import main
@@ -37,11 +37,7 @@ def both_counts(request: Request, store: Store, folder: Path) -> tuple[list[int]
         made = planner.specs(cell)
         sides[cell.id] = getattr(made[planner.recipe.measured(made)], "resolution", None) or ready.resolved.side
     content = json.loads(json.dumps(content))
-    trials = trial_table(
-        RunData(
-            folder=run.path, run=content, records=pl.DataFrame(schema={"key": pl.String, "correct_bits": pl.Binary})
-        )
-    )
+    trials = trial_table(RunData(folder=run.path, run=content, records=record_files.read_all(run.records, []).frame))
     draw = random.Random(0)
     trials = trials.with_columns(
         pl.lit("completed").alias("status"),

@@ -25,8 +25,8 @@ def test_verify_finds_packed_data_altered_in_place(tmp_path: Path) -> None:
     words = ["verify", "--out", str(tmp_path), "--json"]
     whole = CliRunner().invoke(store_group, words)
     assert whole.exit_code == 0
-    answer = {"schema": 1, "checked": 0, "damaged": {}, "data_checked": 1, "data_damaged": {}}
-    assert json.loads(whole.output) == answer
+    answer = json.loads(whole.output)
+    assert (answer["checked"], answer["damaged"], answer["data_checked"], answer["data_damaged"]) == (0, {}, 1, {})
     with open(info.path, "r+b") as file:
         file.seek(info.bytes // 2)
         file.write(bytes(8192))
