@@ -153,13 +153,18 @@ def test_folders_of_images_that_cannot_serve_are_refused(tmp_path: Path) -> None
         assert "Traceback" not in result.stderr
 
 
-def test_a_cut_packed_file_is_named_before_the_start(tmp_path: Path) -> None:
+def test_a_cut_packed_file_is_named_before_the_start_and_packed_again(tmp_path: Path) -> None:
     assert sweeps("data", "pack", "digits", "--out", str(tmp_path)).returncode == 0
     (packed,) = (tmp_path / "store" / "data").glob("*.arrow")
-    os.truncate(packed, packed.stat().st_size // 2)
-    result = sweeps("run", ABLATION, "--preset", "tiny", "--out", str(tmp_path))
-    assert result.returncode == 4
-    assert packed.name in said(result)
+    size = packed.stat().st_size
+    os.truncate(packed, size // 2)
+    result = sweeps("run", ABLATION, "--preset", "tiny", "--dry-run", "--out", str(tmp_path))
+    assert result.returncode == 0
+    assert packed.name in said(result) and "was cut" in said(result)
+    assert packed.stat().st_size == size // 2, "a mere look writes nothing"
+    assert sweeps("data", "check", "digits", "--out", str(tmp_path)).returncode == 4
+    assert sweeps("data", "pack", "digits", "--out", str(tmp_path)).returncode == 0
+    assert packed.stat().st_size == size
 
 
 def test_too_little_space_for_the_plan_is_refused(tmp_path: Path) -> None:
