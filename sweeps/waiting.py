@@ -9,7 +9,8 @@ from collections.abc import Callable
 from trainables import cores
 
 AGAIN_SECONDS = 300.0  # How often a run that waits says so again,
-SOON_SECONDS = 10.0  # and how soon when it waits once more.
+SOON_SECONDS = 60.0  # and how soon when it waits once more.
+WRITE_SECONDS = 10.0  # How old the numbers are that `status` shows.
 
 
 def waits_for_cores(stages: int, run: str) -> str:
@@ -40,7 +41,7 @@ class Waiting:
         if (began and now - self._said >= SOON_SECONDS) or (text and now - self._said >= AGAIN_SECONDS):
             self._said = now
             self._say(f"Waiting for {text}.")
-        if what != self._for or (text and now - self._written >= SOON_SECONDS):
+        if what != self._for or (text and now - self._written >= WRITE_SECONDS):
             self._written = now
             self._write(text)
         self._for = what
