@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables import regular_files
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full
 
 MANIFEST_SCHEMA = 1
@@ -155,7 +156,7 @@ class LeaseObserver:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file, or None when it is missing, half-written or something else."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(regular_files.read_bytes(path))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
