@@ -56,8 +56,8 @@ def _is_submission(entry: Any) -> bool:
         and isinstance(entry.get("role"), str)
         and isinstance(entry.get("ids"), list)
         and all(isinstance(each, str) and re.fullmatch(r"[0-9]+(_[0-9]+)?", each) for each in entry["ids"])
-        and isinstance(entry.get("profile"), dict)
-        and isinstance(entry["profile"].get("name"), str)
+        and isinstance(entry.get("profile", {}), dict)
+        and isinstance(entry.get("profile", {}).get("name", ""), str)
     )
 
 

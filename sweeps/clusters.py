@@ -315,7 +315,7 @@ def _refuse_a_second_submission(run: RunFolder, meeting: Meeting) -> None:
 def jobs_of(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
     """The run's jobs that SLURM still knows, with what its workers last said, and why SLURM could not be asked."""
     meeting = meeting_of(run)
-    roles = {i: (s["role"], s["profile"]["name"]) for s in meeting.submissions() for i in s["ids"]}
+    roles = {i: (s["role"], s.get("profile", {}).get("name", "?")) for s in meeting.submissions() for i in s["ids"]}
     try:
         found = queue.of(roles)
     except ClusterError as error:
@@ -459,7 +459,7 @@ def kept_profiles(meeting: Meeting) -> list[Profile]:
     for entry in meeting.submissions():
         if entry["role"] in ("driver", "gang") or (entry["role"] == "array" and not kept):
             kept = []
-        kept.append(entry["profile"])
+        kept.append(entry.get("profile", {}))
     if not kept:
         raise UsageError(f"{meeting.run} was never submitted: {meeting.folder} has no submissions.json.")
     return [Profile.from_dict(one) for one in kept]

@@ -234,6 +234,8 @@ def parse_seeds(text: str | int | None, default: int) -> list[int]:
                 if dash and int(high) - int(low) >= MOST_SEEDS:
                     raise UsageError(f"--seeds may name at most {MOST_SEEDS} seeds, got {part}.")
                 seeds += range(int(low), int(high) + 1) if dash else [int(low)]
+    except UsageError:
+        raise  # It is a ValueError, too.
     except ValueError:
         shown = f"{words[:40]}..." if len(words) > 40 else words
         raise UsageError(

@@ -301,6 +301,12 @@ def test_seeds_beyond_all_measure_are_refused_in_a_short_sentence(text: str) -> 
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("text", ["99999999999999999999", "0-99999999999999999999", "10001"])
+def test_too_many_seeds_are_told_the_most_there_may_be(text: str) -> None:
+    with pytest.raises(UsageError, match="at most 10000 seeds"):
+        parse_seeds(text, 5)
+
+
 def test_a_run_is_the_same_for_other_seeds_and_another_one_for_other_parameters() -> None:
     name = asked().run_id("d")
     assert name.startswith("horkd_order_ablation-")
