@@ -35,7 +35,8 @@ def show(
     planner = plan.Planner(resolved, ready.data["fingerprint"])
     tests = families.sizes(resolved, planner)
     alone = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference)
-    adjusted = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, max(tests, default=1))
+    after_holm = plan.detectable_gain(len(resolved.seeds), study.sd_of_difference, max(tests, default=1))
+    adjusted = plan.detectable_of_many(len(resolved.seeds), study.sd_of_difference, max(tests, default=1))
     defaults = {
         name: field.default
         for name, (_, field) in study.recipe.parameters.items()
@@ -76,7 +77,8 @@ def show(
         "packing_megabytes": 2 * ready.unpacked_bytes / 1e6,
         "teacher_outputs": [dataclasses.asdict(found) | {"hits": found.hits} for found in outputs],
         "detectable_gain": alone,
-        "detectable_gain_after_holm": adjusted,
+        "detectable_gain_after_holm": after_holm,
+        "detectable_gain_after_dunnett": adjusted,
         "holm_tests": tests,
         "run": resolved.run_id(ready.data["fingerprint"]) if ready.info is not None else None,
         "command": command,
@@ -176,7 +178,7 @@ def _detects(resolved: Any, alone: float | None, adjusted: float | None, tests: 
     spread = 100 * resolved.study.sd_of_difference
     return (
         f"gains of {100 * alone:.1f} points (80 % power, {len(resolved.seeds)} pairs, SD of difference {spread:.1f} "
-        f"guessed); {100 * adjusted:.1f} after Holm over {family}"
+        f"guessed); {100 * adjusted:.1f} after Dunnett over {family}"
     )
 
 

@@ -820,3 +820,10 @@ def detectable_gain(pairs: int, sd: float, tests: int = 1) -> float | None:
     from analysis import statistics  # scipy takes half a second to import.
 
     return statistics.detectable(sd, pairs, tests=tests) if pairs >= statistics.LEAST_PAIRS else None
+
+
+def detectable_of_many(pairs: int, sd: float, cells: int) -> float | None:
+    """The same for one of `cells` compared with one reference, as the report adjusts for all of them; None below 3 pairs."""
+    from analysis import many_to_one, statistics
+
+    return many_to_one.detectable(sd, cells, pairs) if pairs >= statistics.LEAST_PAIRS else None
