@@ -94,7 +94,7 @@ def test_help_uses_the_width_of_the_terminal_within_reason(
     [
         ([], "ru", ["run"]),
         (["run"], "horkd_order", ["horkd_order_ablation"]),
-        (["run", "horkd_order_ablation", "--preset"], "", ["demo", "paper", "tiny"]),
+        (["run", "horkd_order_ablation", "--preset"], "", ["demo", "own", "paper", "tiny"]),
         (["show", "horkd_loss_weights", "--preset"], "pareto", ["pareto"]),
         (["run", CLASSIFICATION, "--data"], "cif", ["cifar10", "cifar100"]),
         (["run", CLASSIFICATION, "--data"], "fol", ["folder:"]),

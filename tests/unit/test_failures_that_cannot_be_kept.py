@@ -148,7 +148,7 @@ def test_an_unreadable_store_is_told_in_words(store: Store, monkeypatch: pytest.
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("os.scandir", refused)
-    with pytest.raises(MachineError, match=r"must be readable, but Permission denied\. .* --store"):
+    with pytest.raises(MachineError, match=r"that can be read, but: Permission denied\. .* --store"):
         store.keys()
     monkeypatch.setattr(Path, "exists", refused)
     with pytest.raises(MachineError, match="must be readable"):
