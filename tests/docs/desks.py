@@ -45,7 +45,12 @@ class Desk:
         shutil.copytree(ROOT / "search_spaces", overlay / "search_spaces", ignore=shutil.ignore_patterns("__pycache__"))
         name, source = own_study()
         (overlay / "search_spaces" / f"{name}.py").write_text(source, encoding="utf-8")
-        for room in ("sweeps", "trainables", "analysis", "slurm"):  # Studies are found beside `sweeps`, as in a checkout.
+        for room in (
+            "sweeps",
+            "trainables",
+            "analysis",
+            "slurm",
+        ):  # Studies are found beside `sweeps`, as in a checkout.
             (overlay / room).symlink_to(ROOT / room)
         write_own_images(folder / "my_images")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SWEEPS_")}
