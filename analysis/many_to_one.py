@@ -92,19 +92,24 @@ def _studies(pattern: Pattern) -> Iterator[tuple[int, Any, Any, Any]]:
     count = there.sum(1)
     generator = np.random.default_rng(1955)
     block = max(1, min(DRAWS, _NUMBERS // (cells * seeds)))
+    part = max(1, block // 16)  # Worked on at once; the draws, and so the p, rest on the block alone.
     for start in range(0, DRAWS, block):
         size = min(block, DRAWS - start)
         errors = generator.standard_normal((size, cells, seeds))
         reference = generator.standard_normal((size, 1, seeds))
-        told = []
-        for spread in SPREADS:
-            d = np.where(there, errors - spread * reference, 0.0)
-            mean = d.sum(2) / count
-            squares = np.where(there, (d - mean[:, :, None]) ** 2, 0.0).sum(2)
-            variances = squares / (count - 1)
-            told.append((mean, np.sqrt(variances), _pooled(variances, count - 1)))
-        means, deviations, pooled_ones = zip(*told, strict=True)
-        yield start, means, deviations, pooled_ones
+        for at in range(0, size, part):
+            piece = slice(at, at + part)
+            told = [_told(errors[piece] - spread * reference[piece], there, count) for spread in SPREADS]
+            means, deviations, pooled_ones = zip(*told, strict=True)
+            yield start + at, means, deviations, pooled_ones
+
+
+def _told(differences: np.ndarray, there: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means and deviations [N, K] and pooled deviations [N, 1] of drawn differences [N, K, seeds]."""
+    d = np.where(there, differences, 0.0)
+    mean = d.sum(2) / count
+    variances = np.where(there, (d - mean[:, :, None]) ** 2, 0.0).sum(2) / (count - 1)
+    return mean, np.sqrt(variances), _pooled(variances, count - 1)
 
 
 @functools.lru_cache(maxsize=64)

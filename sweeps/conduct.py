@@ -30,7 +30,7 @@ from sweeps.progress import duration
 from sweeps.remarks import without_reference
 from sweeps.reporting import fresh_report, record_lines
 from sweeps.runs import RUN_SCHEMA, Place, RunFolder, now, stop_content
-from trainables import cores
+from trainables import cores, writable_files
 from trainables.artifacts import Store, make_folder, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import Packed, open_packed
@@ -627,9 +627,11 @@ def _conduct(
 
 def _before(run: RunFolder, say: Say) -> dict[str, Any]:
     """What run.json says before it is written anew; a damaged one is kept beside, and what is whole in it used."""
+    if moved := writable_files.make_way(run.path / run_file.NAME):
+        say(f"What lay in the place of run.json of {run.id} was none; it is kept as {moved.name}. It is written anew.")
     content, harm = run_file.salvaged(run.path)
     if harm:
-        copy = run_file.keep_copy(run.path)
+        copy = writable_files.keep_damaged(run.path / run_file.NAME)
         say(f"run.json of {run.id} was damaged: {harm}. It is written anew; as it was it is kept as {copy.name}.")
     return content
 

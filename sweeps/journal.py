@@ -348,20 +348,6 @@ def pruned_cells(path: Path) -> set[str]:
     return set()
 
 
-def keep_copy(path: Path) -> Path:
-    """Copy a damaged file beside itself, under a name that is free; the copy's path."""
-    number = 1
-    while True:
-        copy = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            with open(copy, "xb") as file:
-                file.write(regular_files.read_bytes(path))
-                os.fsync(file.fileno())
-            return copy
-        except FileExistsError:
-            number += 1
-
-
 def cut_torn_line(text: JournalText) -> None:
     """Cut off a last line that was never finished: a further line behind it would be unreadable for ever."""
     if text.torn:

@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import journal
 from sweeps.journal import JournalText, TrialLines
+from trainables import writable_files
 
 CELL, POINT = "cell", "point"
 Say = Callable[[str], None]
@@ -124,6 +125,8 @@ def mend(path: Path, name: str, directions: Sequence[StudyDirection], say: Say, 
         MachineError: If what lies there is no readable file.
     """
     remove_locks(path)
+    if moved := writable_files.make_way(path):
+        say(f"What lay in the place of {path.name} of {name} was no journal; it is kept as {moved.name}.")
     text = journal.read_journal(path)
     _try_with_optuna(text, name, directions)
     if text.is_whole:
@@ -138,7 +141,7 @@ def mend(path: Path, name: str, directions: Sequence[StudyDirection], say: Say, 
         kept, notes = _completed(trials, sources, trust=text.is_whole)
     if text.is_whole and not notes:
         return int(bool(text.torn))
-    copy = journal.keep_copy(path) if text.size else None
+    copy = writable_files.keep_damaged(path) if text.size else None
     _write(path, name, directions, kept)
     harm = text.words() or ("it says less than run.json" if text.size else "it is missing or empty")
     done = "".join(f", {count} {what}" for what, count in notes.items())

@@ -21,6 +21,7 @@ from trainables import spec as specs
 from trainables.artifacts import Artifact, Store
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS
+from trainables.writable_files import set_aside
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
 IN_RECORDS = ("teacher", "assistant", "student", "untrained", OUTPUTS, "evaluation")
@@ -60,8 +61,11 @@ class Projector:
             row = self.row(node, artifact)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise self._unusable(node, error) from error
+        path = self.path(node)
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)  # A rename cannot take the place of a folder.
         try:
-            write_record(self.path(node), row)
+            write_record(path, row)
         except (pa.ArrowException, ValueError) as error:
             raise self._unusable(node, error) from error
 

@@ -48,20 +48,6 @@ def salvaged(folder: Path) -> tuple[dict[str, Any], str]:
     return run_file.whole_parts(content), harm
 
 
-def keep_copy(folder: Path) -> Path:
-    """Copy a damaged run.json beside itself, under a name that is free; the copy's path."""
-    content = regular_files.read_bytes(folder / NAME)
-    number = 1
-    while True:
-        copy = folder / f"{NAME}.damaged-{number}"
-        try:
-            with open(copy, "xb") as file:
-                file.write(content)
-            return copy
-        except FileExistsError:
-            number += 1
-
-
 def _no_run(folder: Path, harm: str) -> MachineError:
     advice = (
         "" if os.path.isfile(folder / NAME) or not os.path.lexists(folder / NAME) else "Move away what lies there. "

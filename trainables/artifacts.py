@@ -30,7 +30,7 @@ from typing import Any
 from trainables import manifest_checksum, regular_files
 from trainables.errors import ArtifactError, DiskFullError, LeaseLostError, MachineError, is_disk_full, is_refused
 from trainables.liveness import process_is_gone, this_process
-from trainables.writable_files import opened_to_change
+from trainables.writable_files import opened_to_change, set_aside
 
 MANIFEST_SCHEMA = 1
 KEY = re.compile(r"^[0-9a-f]{16}\Z")
@@ -57,6 +57,8 @@ def write_atomically(path: Path, data: bytes | str, *, sync: bool = True) -> Non
                 handle.flush()
                 os.fsync(handle.fileno())
         share_with_group(aside)
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)  # A rename cannot take the place of a folder.
         os.replace(aside, path)
     except OSError as error:
         with contextlib.suppress(OSError):

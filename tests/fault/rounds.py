@@ -32,7 +32,7 @@ PARTS = ("driver", "worker", "raylet", "everything")
 KILL_SHARE = 0.2  # Of the rounds; a kill takes several times as long as a file.
 TURNS = 4  # How often advice is followed before a round is given up.
 ADVISED = re.compile(r"python -m sweeps (store discard [0-9a-f]{16}|resume \S+ --retry-failed|resume --retry-failed)")
-TO_REMOVE = re.compile(r"\b(remove|delete|mend)\b", re.IGNORECASE)
+TO_REMOVE = re.compile(r"\b(remove|delete|mend|move away)\b", re.IGNORECASE)
 
 
 def play(unhurt: Unhurt, draw: random.Random) -> Iterator[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from sweeps import run_file
 from sweeps.runs import RunFolder
+from trainables import writable_files
 from trainables.errors import MachineError
 
 CELL = {"id": "0123abcd", "parameters": {"horkd.orders": "1+2"}, "label": "1+2", "baseline": None}
@@ -148,7 +149,7 @@ def test_what_is_whole_in_a_damaged_one_is_used_and_the_file_kept(run: RunFolder
     assert kept["trials"] == [TRIAL | {"seed": 1}]
     assert kept["seeds"] == [1]
     assert "tampled" not in kept
-    copies = [run_file.keep_copy(run.path).name for _ in range(2)]
+    copies = [writable_files.keep_damaged(path).name for _ in range(2)]
     assert copies == ["run.json.damaged-1", "run.json.damaged-2"]
     assert (run.path / copies[0]).read_bytes() == hurt
     path.unlink()

@@ -177,7 +177,7 @@ def test_garbage_at_the_end_goes_with_a_word_and_a_copy(journal: Path, tail: byt
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "device", "link to a device"])
-def test_what_is_no_file_in_the_journals_place_is_refused_in_words(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_in_the_journals_place_is_kept_aside_and_told(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "optuna.journal"
     if kind == "folder":
         path.mkdir()
@@ -185,8 +185,11 @@ def test_what_is_no_file_in_the_journals_place_is_refused_in_words(tmp_path: Pat
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(MachineError, match="optuna.journal must be a readable file.*Move away"):
-        open_study(path, NAME)
+    said: list[str] = []
+    assert open_study(path, NAME, say=said.append).get_trials() == []
+    assert "optuna.journal.damaged-1" in said[0]
+    assert path.is_file() and not path.is_symlink()
+    assert os.path.lexists(tmp_path / "optuna.journal.damaged-1")
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "half released"])

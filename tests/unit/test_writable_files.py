@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainables import writable_files
+from trainables.artifacts import write_atomically
 from trainables.regular_files import NotRegularError
 
 
@@ -31,3 +32,30 @@ def test_logs_grow_and_leases_are_changed_in_place(tmp_path: Path) -> None:
     with writable_files.opened_to_change(path) as file:
         file.write(b"ONE")
     assert path.read_bytes() == b"ONE two"
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        os.mkfifo,
+        lambda path: (path / "in").mkdir(parents=True),
+        lambda path: path.symlink_to("/dev/null"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.write_bytes(b"too long"),
+    ],
+)
+def test_what_stands_in_the_way_is_renamed_and_nothing_is_lost(put, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    for number in (1, 2):
+        put(path)
+        assert writable_files.make_way(path, most=3) == tmp_path / f"run.json.damaged-{number}"
+        assert not os.path.lexists(path)
+    path.write_bytes(b"{}")
+    assert writable_files.make_way(path, most=3) is None and path.read_bytes() == b"{}"
+
+
+def test_a_folder_in_the_place_of_a_file_does_not_keep_it_from_being_written(tmp_path: Path) -> None:
+    (tmp_path / "a.json" / "kept").mkdir(parents=True)
+    write_atomically(tmp_path / "a.json", "{}")
+    assert (tmp_path / "a.json").read_text() == "{}"
+    assert (tmp_path / "a.json.damaged-1" / "kept").is_dir()
