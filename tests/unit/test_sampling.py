@@ -26,7 +26,6 @@ from sweeps.plan import Cell, Resolved, Trial, build_graph, resolve
 from sweeps.runs import RunFolder
 from sweeps.sampling import GridCells, SampledCells, open_study
 from trainables.artifacts import Store
-from trainables.errors import MachineError
 from trainables.recipes import SLEEP
 
 NAME = "made-up-study-0123abcd"
