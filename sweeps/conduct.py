@@ -322,8 +322,8 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         say(f"Preset own, {resolved.preset.note}.")
         if survey.missing:
             say(
-                f"Expected: {survey.missing:,} stages, about {survey.seconds / 60:,.0f} core minutes, "
-                f"{duration(survey.seconds / slots)} on {slots} cores, within a factor of three."
+                f"Expected: {survey.missing:,} stages, about {survey.seconds / 60:,.0f} core minutes{here}, within a factor of "
+                "three."
             )
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
     also = tests or (stand_in(tested, other.images, other.size) if tested and other is not None else None)
