@@ -8,7 +8,8 @@ the cells: the first guards against a wild cell, the second against one that is 
 all others, no variance counts for more than WILD times the median in the pool. Its p is the share of null
 studies, drawn with the very seeds that are there, whose largest |t| is as large. All differences share the reference's
 errors, and so do the drawn ones. They are drawn twice, with a reference that varies as much as the cells and one that
-varies three times as much; the larger p counts, and none is below the paired t-test's own.
+varies three times as much; the larger p counts, and none is below the paired t-test's own. Where the cells vary so
+differently that equal ones rarely would, none is below Holm's either, which asks nothing of their variances.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from analysis.statistics import ALPHA, LEAST_PAIRS, POWER
 
 DRAWS = 20_000  # A p of 0.05 is exact to 0.003 (two standard errors); the draws are the same every time.
 SPREADS = (1.0, 3.0)  # Of the reference's errors, relative to the cells'.
-WILD = 6.0  # Of 3 to 15 cells, half of which vary three times as much, 4 to 9 % of null studies find something.
+WILD = 6.0
+UNEVEN = 0.95  # Cells whose largest variance is this rarely so far above the median get Holm's p at least.
 _NUMBERS = 2_000_000  # Drawn at once.
 
 Pattern = tuple[tuple[bool, ...], ...]  # Cell by seed: whether the pair is there.
@@ -47,7 +49,7 @@ def adjusted(differences: Sequence[Mapping[int, float]]) -> list[float | None]:
     if not tested:
         return found
     seeds = sorted(set().union(*(finite[i] for i in tested)))
-    null = _null(tuple(tuple(seed in finite[i] for seed in seeds) for i in tested))
+    null, ratios = _null(tuple(tuple(seed in finite[i] for seed in seeds) for i in tested))
     spreads = [(summaries[i].sd or 0.0, summaries[i].n) for i in tested]
     variances = np.array([[sd * sd for sd, _ in spreads]])
     pooled = float(_pooled(variances, np.array([n - 1 for _, n in spreads]))[0, 0])
@@ -57,6 +59,12 @@ def adjusted(differences: Sequence[Mapping[int, float]]) -> list[float | None]:
         # A single cell is compared by the paired t-test alone, exactly.
         joint = 0.0 if len(tested) == 1 else _exceeded(null, abs(mean) * math.sqrt(n) / max(sd, pooled))
         found[i] = max(own, joint)
+    if len(tested) > 1 and _unevenness(variances)[0] > np.quantile(ratios, UNEVEN):
+        owns = [
+            statistics.t_test_p(summaries[i].mean or 0.0, sd, n) for i, (sd, n) in zip(tested, spreads, strict=True)
+        ]
+        for i, holm in zip(tested, statistics.holm(owns), strict=True):
+            found[i] = max(found[i] or 0.0, holm or 0.0)
     return found
 
 
@@ -68,21 +76,32 @@ def _exceeded(null: Sequence[np.ndarray], value: float) -> float:
 
 def _pooled(variances: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Standard deviation [N, 1] pooled over the K cells of `variances` [N, K], wild ones cut to WILD times the median."""
-    middle = (variances.shape[1] - 1) // 2  # Of an even number the lower one.
-    median = np.partition(variances, middle, axis=1)[:, middle : middle + 1]
-    squares = np.minimum(variances, WILD * median) * degrees
+    squares = np.minimum(variances, WILD * _median(variances)) * degrees
     return np.asarray(np.sqrt(squares.sum(1, keepdims=True) / degrees.sum()))
 
 
+def _median(variances: np.ndarray) -> np.ndarray:
+    """The median [N, 1] of the K variances, of an even number the lower one."""
+    middle = (variances.shape[1] - 1) // 2
+    return np.asarray(np.partition(variances, middle, axis=1)[:, middle : middle + 1])
+
+
+def _unevenness(variances: np.ndarray) -> np.ndarray:
+    """How many times [N] the largest of the K variances is the median."""
+    median = _median(variances)[:, 0]
+    return np.asarray(variances.max(1) / np.maximum(median, np.finfo(float).tiny))
+
+
 @functools.lru_cache(maxsize=64)
-def _null(pattern: Pattern) -> tuple[np.ndarray, ...]:
-    """Largest |t| of each drawn null study, ascending, for each of SPREADS."""
-    found = [np.empty(DRAWS) for _ in SPREADS]
+def _null(pattern: Pattern) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Of each drawn null study the largest |t|, ascending, for each of SPREADS, and its unevenness under the first."""
+    found, ratios = [np.empty(DRAWS) for _ in SPREADS], np.empty(DRAWS)
     for start, mean, sd, pooled in _studies(pattern):
+        ratios[start : start + len(sd[0])] = _unevenness(sd[0] ** 2)
         for column, m, s, p in zip(found, mean, sd, pooled, strict=True):
             count = np.array(pattern).sum(1)
             column[start : start + len(m)] = (np.abs(m) * np.sqrt(count) / np.maximum(s, p)).max(1)
-    return tuple(np.sort(column) for column in found)
+    return tuple(np.sort(column) for column in found), ratios
 
 
 def _studies(pattern: Pattern) -> Iterator[tuple[int, Any, Any, Any]]:
@@ -116,7 +135,7 @@ def _told(differences: np.ndarray, there: np.ndarray, count: np.ndarray) -> tupl
 def _detectable(cells: int, pairs: int) -> float:
     """As `detectable`, in units of the standard deviation of the differences."""
     pattern = ((True,) * pairs,) * cells
-    needed = max(float(np.quantile(column, 1 - ALPHA)) for column in _null(pattern))
+    needed = max(float(np.quantile(column, 1 - ALPHA)) for column in _null(pattern)[0])
     alone = statistics.t_quantile(1 - ALPHA / 2, pairs - 1)
     blocks = [(mean[0][:, 0], sd[0][:, 0], pooled[0][:, 0]) for _, mean, sd, pooled in _studies(pattern)]
     mean, sd, pooled = (np.concatenate(column) for column in zip(*blocks, strict=True))

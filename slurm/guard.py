@@ -58,9 +58,11 @@ def belongs(pid: int, folder: Path) -> bool:
     try:
         if os.stat(place).st_uid != os.getuid():
             return False
-        words = Path(place, "environ").read_bytes()
-        if real in words or os.fsencode(folder) + b"/" in words:
-            return True
+        for word in Path(place, "environ").read_bytes().split(b"\0"):
+            variable, _, value = word.partition(b"=")
+            # A shell exports where its user stands and stood.
+            if variable not in (b"PWD", b"OLDPWD", b"_") and (real in value or os.fsencode(folder) + b"/" in value):
+                return True
         for name in os.listdir(f"{place}/fd"):
             if os.readlink(f"{place}/fd/{name}".encode()).startswith(real):
                 flags = Path(place, "fdinfo", name).read_text().partition("flags:")[2].split()

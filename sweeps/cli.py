@@ -531,7 +531,7 @@ def report(run: str | None, out: str | None, store: str | None, as_json: bool) -
         say_rows(summary)
         click.echo()
         click.echo(f"Report: {near(summary.index)}")
-        for line in left_out_lines(summary, f"python -m sweeps resume {folder.id}"):
+        for line in left_out_lines(summary, folder.again("resume")):
             narrate(line)
 
     content = {"run": folder.id, "sentence": summary.sentence, "rows": summary.rows, "report": str(summary.index)}
@@ -596,6 +596,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
+    except OSError as error:  # What nobody else found words for; the log of a run keeps where.
+        named = f"{error.filename}: " if error.filename else ""
+        advice = "Mend that place or name another with --out, --store or SWEEPS_TMPDIR; what is finished is kept."
+        _fail(f"{named}{error.strerror or error}. {advice}", MachineError.exit_code, as_json)
 
 
 def _fail(message: str, code: int, as_json: bool) -> NoReturn:

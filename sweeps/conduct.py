@@ -528,6 +528,7 @@ def _conduct(
             register(store, run, content)
 
         run.write(content)
+        register(store, run, content)
         if retry_failed:
             _forget_all(store, before)
         listener = SampledCells(
@@ -644,6 +645,7 @@ def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool, say: Say)
     content = describe(ready, run, before, provenance.revision())
     if ready.study.sampled:
         run.write(content)
+        register(ready.store, run, content)
         if retry_failed:
             _forget_all(ready.store, before)
         return False

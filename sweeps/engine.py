@@ -32,7 +32,7 @@ from sweeps.eta import Pace
 from sweeps.failures import FailureLedger
 from sweeps.graph import StageGraph, StageNode
 from sweeps.machines import LocalMachine, Machine
-from sweeps.memory_pressure import MemoryGate, MemoryKill, kill_in
+from sweeps.memory_pressure import FIRST_PAUSE, LONGEST_PAUSE, MemoryGate, MemoryKill, kill_in
 from sweeps.needs import Needs
 from sweeps.runs import RunFolder, stop_content
 from sweeps.waiting import Waiting, waits_for_cores
@@ -44,6 +44,7 @@ from trainables.stages.base import LOST, verdict
 from trainables.writable_files import opened_to_append
 
 LOOK_ELSEWHERE_SECONDS = 1.0
+MOST_FRUITLESS = 8  # Ends of Tune itself for memory with no stage finished between them.
 IDLE_DRAINED_SECONDS = 0.6
 BIRTH_SECONDS = 3.0
 
@@ -273,8 +274,10 @@ class StageQueue:
         """Tune itself ended with this error: true when that was for memory, so that it may be started again."""
         if kill_in(text) is None:
             return False
-        for trial_id in list(self.state.running):
-            self.cause(trial_id, text)
+        running = list(self.state.running)
+        for trial_id in running:
+            # Of several nobody knows whose process was meant, so none is charged with its size.
+            self.cause(trial_id, text if len(running) == 1 else "the node was running low on memory")
             self.complete(trial_id, None, True)
         return True
 
@@ -532,6 +535,7 @@ def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     take_memory_kills_as_losses()
+    finished, fruitless = state.graph.counts["done"], 0
     for number in itertools.count():
         try:
             _tuner(queue, temp / f"tune{number}").fit()
@@ -540,12 +544,15 @@ def _fit(queue: StageQueue, state: EngineState, temp: Path) -> None:
             if state.draining or state.halted:
                 return
             # Ray may end a process of Tune's own for memory; what ran is given again by a fresh Tune.
-            if not queue.interrupted(str(error)):
+            fruitless = fruitless + 1 if state.graph.counts["done"] == finished else 1
+            finished = state.graph.counts["done"]
+            if fruitless > MOST_FRUITLESS or not queue.interrupted(str(error)):
                 said = textwrap.shorten(str(error), 400, placeholder=" ...")
                 raise MachineError(
                     f"Ray Tune must run to its end, but: {said} The whole message is in logs/driver.log of the run; "
                     "what is finished is kept and `python -m sweeps resume` goes on from there."
                 ) from error
+            time.sleep(min(FIRST_PAUSE * 2**fruitless, LONGEST_PAUSE))
 
 
 def _tuner(queue: StageQueue, folder: Path) -> Any:
@@ -628,54 +635,60 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """About five times a second: signals, stop file, raylet, display."""
         while not self._finished.wait(0.2):
-            with contextlib.suppress(BlockingIOError):
-                for number in os.read(self._pipe[0], 64):
-                    if number == signal.SIGUSR2:
-                        self._warned()
-                    elif number == signal.SIGTERM and not self.state.machine.core_locks:
-                        # SLURM ends the whole job: Ray's processes had the same signal.
-                        self._end_now()
-                    elif number == signal.SIGHUP and signal.SIGHUP in self._old:
-                        self._hung_up()
-                    elif number in (signal.SIGINT, signal.SIGTERM):
-                        self._pressed()
-            if not self.state.ended_early and self.run_folder.stop_file.exists():
-                self.state.draining = True
-                self.say("Stop asked: running stages finish their epoch and save.")
-            if not self.state.draining or self.state.halted or self.state.running:
-                self._idle_since = time.monotonic()
-            elif time.monotonic() - self._idle_since > IDLE_DRAINED_SECONDS:
-                # All that ran is saved; Tune takes seconds more to notice that nothing is left. Under the lock no
-                # record is half-way written.
-                with self.state.lock:
-                    self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
-                    # A stop that somebody asks for while we save after a warning is the end all the same.
-                    again = self.state.warned and stop_content(self.run_folder).get("warned")
-                    self._end_now(code=self.state.machine.lost_code if again else 130)
-            content = stop_content(self.run_folder)
-            if content.get("now"):
-                self._end_now()
-            if self.state.halted and not self.run_folder.stop_file.exists():
-                with contextlib.suppress(OSError):
-                    self.run_folder.stop_file.write_text("{}")
-            if self.state.pids:
-                with contextlib.suppress(Exception):
-                    self.state.machine.look()
-            for name, pid in (self._lost_at_birth() if self.state.starting else dict(self.state.pids)).items():
-                if not process_start(pid):
-                    self.say(f"Ray's {name} was killed; this run ends here and loses nothing but the epochs in flight.")
-                    self._end_now(code=self.state.machine.lost_code)
-            if not self.driver.is_mine():
-                self.say("Another process drives this run now; this one leaves.")
-                self._end_now(code=1)
-            self.guard.watch()
-            if time.monotonic() - self._told > 1.0:
-                self._told = time.monotonic()
-                self.guard.tell()
-            self._tell_waiting()
-            if self.display:
-                with contextlib.suppress(Exception):
-                    self.display.tick(self.state)
+            try:
+                self._look()
+            except Exception:  # Signals and stops must be answered whatever a disk or the kernel refuses for a moment.
+                logging.getLogger(__name__).exception("a look at the run failed")
+
+    def _look(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(self._pipe[0], 64):
+                if number == signal.SIGUSR2:
+                    self._warned()
+                elif number == signal.SIGTERM and not self.state.machine.core_locks:
+                    # SLURM ends the whole job: Ray's processes had the same signal.
+                    self._end_now()
+                elif number == signal.SIGHUP and signal.SIGHUP in self._old:
+                    self._hung_up()
+                elif number in (signal.SIGINT, signal.SIGTERM):
+                    self._pressed()
+        if not self.state.ended_early and self.run_folder.stop_file.exists():
+            self.state.draining = True
+            self.say("Stop asked: running stages finish their epoch and save.")
+        if not self.state.draining or self.state.halted or self.state.running:
+            self._idle_since = time.monotonic()
+        elif time.monotonic() - self._idle_since > IDLE_DRAINED_SECONDS:
+            # All that ran is saved; Tune takes seconds more to notice that nothing is left. Under the lock no
+            # record is half-way written.
+            with self.state.lock:
+                self.say(f"Stopped: {self.state.graph.counts['done']} stages are in the store.")
+                # A stop that somebody asks for while we save after a warning is the end all the same.
+                again = self.state.warned and stop_content(self.run_folder).get("warned")
+                self._end_now(code=self.state.machine.lost_code if again else 130)
+        content = stop_content(self.run_folder)
+        if content.get("now"):
+            self._end_now()
+        if self.state.halted and not self.run_folder.stop_file.exists():
+            with contextlib.suppress(OSError):
+                self.run_folder.stop_file.write_text("{}")
+        if self.state.pids:
+            with contextlib.suppress(Exception):
+                self.state.machine.look()
+        for name, pid in (self._lost_at_birth() if self.state.starting else dict(self.state.pids)).items():
+            if not process_start(pid):
+                self.say(f"Ray's {name} was killed; this run ends here and loses nothing but the epochs in flight.")
+                self._end_now(code=self.state.machine.lost_code)
+        if not self.driver.is_mine():
+            self.say("Another process drives this run now; this one leaves.")
+            self._end_now(code=1)
+        self.guard.watch()
+        if time.monotonic() - self._told > 1.0:
+            self._told = time.monotonic()
+            self.guard.tell()
+        self._tell_waiting()
+        if self.display:
+            with contextlib.suppress(Exception):
+                self.display.tick(self.state)
 
     def _tell_waiting(self) -> None:
         """Say what the engine has to tell, and why nothing starts: here, and in the lock for `status`."""
@@ -744,9 +757,9 @@ class Watch(threading.Thread):
         if self.display:
             with contextlib.suppress(Exception):
                 self.display.stop()
-        self.guard.tell()
-        self.guard.close()
-        self.driver.release()
+        for last in (self.guard.tell, self.guard.close, self.driver.release):
+            with contextlib.suppress(Exception):
+                last()
         os._exit(code)
 
 

@@ -82,7 +82,7 @@ def used(study: str, data: Sequence[str | None], components: Iterable[str]) -> l
 
 def rows(origins: Sequence[Origin], before: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What run.json says of plug-ins; `before` is what it said."""
-    told = {(row["sha256"], row["entry"] or ""): row["where"] for row in before.get("plugins") or ()}
+    told = {(row["sha256"], row.get("entry") or ""): row["where"] for row in before.get("plugins") or ()}
     return [
         {
             "file": origin.file,

@@ -59,14 +59,14 @@ class Projector:
         artifact = self.store.get(node.key) if node.state == "done" else None
         try:
             row = self.row(node, artifact)
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        except (pa.ArrowException, OSError, OverflowError, LookupError, TypeError, ValueError) as error:
             raise self._unusable(node, error) from error
         path = self.path(node)
         if path.is_dir() and not path.is_symlink():
             set_aside(path)  # A rename cannot take the place of a folder.
         try:
             write_record(path, row)
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise self._unusable(node, error) from error
 
     def _unusable(self, node: StageNode, error: Exception) -> ArtifactError:

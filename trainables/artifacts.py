@@ -228,7 +228,13 @@ class Lease:
         return lease
 
     def is_mine(self) -> bool:
-        """Whether no higher number was created since."""
+        """Whether no higher number was created since; while the folder cannot be listed nobody is known to have."""
+        try:
+            os.listdir(self.folder)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
         numbers = self.numbers(self.folder, self.prefix)
         return bool(numbers) and numbers[-1] == self.number
 

@@ -28,7 +28,7 @@ def opened_to_append(path: str | os.PathLike[str]) -> BinaryIO:
 
 def opened_to_change(path: str | os.PathLike[str]) -> BinaryIO:
     """A regular file that exists, read and written in place; raises as `opened_to_append` does."""
-    return _opened(path, 0, "r+b")
+    return _opened(path, os.O_NOFOLLOW, "r+b")
 
 
 def _opened(path: str | os.PathLike[str], flags: int, mode: str) -> BinaryIO:
@@ -81,3 +81,6 @@ def keep_damaged(path: Path) -> Path:
             return copy
         except FileExistsError:
             number += 1
+        except OSError:
+            copy.unlink(missing_ok=True)  # Half a copy would be taken for one.
+            raise

@@ -79,6 +79,9 @@ def test_others_stay(tmp_path: Path, begin: Callable[..., subprocess.Popen[bytes
         others = [
             begin("sleep", "60", stdin=log),  # Reads a log.
             begin("sleep", "60", cwd=tmp_path / "ours"),  # Stands in the folder.
+            begin(
+                "sleep", "60", env={"PWD": "/", "OLDPWD": f"{tmp_path}/ours/logs", "_": f"{tmp_path}/ours/x"}
+            ),  # Stood.
             begin("sleep", "60", stdout=neighbour, env=marked(tmp_path / "ours2")),  # A folder whose name begins so.
         ]
     table = processes()
@@ -86,7 +89,7 @@ def test_others_stay(tmp_path: Path, begin: Callable[..., subprocess.Popen[bytes
     assert end_all(tmp_path / "ours", {named.pid: table[named.pid][1], others[0].pid: "another start"}, keep)
     assert named.wait(5) == -signal.SIGKILL
     assert kept.poll() is None
-    assert [one.poll() for one in others] == [None, None, None]
+    assert [one.poll() for one in others] == [None] * 4
 
 
 def test_a_killed_guard_is_followed_by_another_that_knows_as_much(

@@ -87,10 +87,14 @@ def layout_of(
     if parts:
         notes += _notes_on_parts(parts)
         rows = []
+        above_classes: dict[str, tuple[str, ...]] = {}
         for part, members in parts.items():
             kept, more = _looked_through([image.below(part) for image in members])
+            skipped = kept[0].whole[: len(kept[0].whole) - len(kept[0].path)] if kept else ()
+            above_classes[part] = tuple(name for name in skipped[above:] if part_of(name) is None)
             rows += kept
             loose += more
+        _refuse_unequal_depths(above_classes, where, own_words)
     names, said = _class_folders([image.path[:-1] for image in rows], where, own_words)
     _refuse_alike({names[image.path[:-1]] for image in rows}, where)
     splits = {None: None, "train": TRAIN, "test": TEST, "validation": TRAIN if "test" in parts else TEST}
@@ -110,6 +114,21 @@ def layout_of(
         empty=_empty_beside(rows, names, folders),
         notes=notes + said,
     )
+
+
+def _refuse_unequal_depths(above: Mapping[str, _Path], where: str, own_words: Collection[str]) -> None:
+    """Refuse parts of which one alone has a folder that holds everything else: it may as well be its only class.
+
+    `above` are the folders looked through in each part; those that name a group (`images`) are no class anywhere.
+    """
+    named = {part: [name for name in names if says(name, own_words) != Says.GROUP] for part, names in above.items()}
+    if len({len(names) for names in named.values()}) > 1:
+        part = max(named, key=lambda part: len(named[part]))
+        raise DataError(
+            f"{where} must have its class folders equally deep in every part, but all images of {part}/ lie in "
+            f"'{named[part][-1]}', and those of another part in no such folder: it may be a class or stand above the classes. "
+            "Give every part such a folder, or none."
+        )
 
 
 def _looked_through(rows: list[_Image]) -> tuple[list[_Image], list[_Image]]:

@@ -183,6 +183,14 @@ def test_an_empty_test_folder_is_not_replaced_by_drawing():
         layout_of(inside, {"set", "set/train", "set/test"}, "there")
 
 
+def test_a_part_with_one_class_alone_is_not_taken_for_a_folder_above_its_classes():
+    with pytest.raises(DataError, match="test/ lie in 'cat'"):
+        found("train/ann/s1", "train/bob/s1", "test/cat/s1", "test/cat/s2")
+    for above in ("images", "batch_1"):
+        layout = found("train/ann", "train/bob", f"test/{above}/ann", f"test/{above}/bob")
+        assert {image.class_name for image in layout.images} == {"ann", "bob"}
+
+
 def test_images_without_a_class_folder_are_named():
     layout = found("cat", "dog", also=("top.png", "zz.jpg"))
     assert layout.loose == ["top.png", "zz.jpg"] and len(layout.images) == 6
