@@ -245,7 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(blocks))
     told = broken(blocks)
     if not options.quick:
-        print("\n".join(["Found too often:", *told]) if told else "At most 5 % each, and nothing below three seeds.")
+        held = "At most 5 % per claim, families but for chance, and nothing below three seeds."
+        print("\n".join(["Found too often:", *told]) if told else held)
     if options.json is not None:
         plain = [{"what": k, "studies": c, "found": {str(n): dict(f) for n, f in by.items()}} for k, _, c, by in blocks]
         options.json.write_text(json.dumps({"items": list(items), "quick": options.quick, "blocks": plain}, indent=1))

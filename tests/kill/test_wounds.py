@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -49,7 +50,7 @@ def test_ctrl_c_once_drains_and_the_run_resumed_over_a_hurt_journal_equals_an_un
     code, _, err = run.finish(30)
     assert code == 130
     assert "Draining" in err
-    assert f"Resume: python -m sweeps resume {view['run']}" in err
+    assert re.search(rf"Resume: python -m sweeps resume .*{view['run']}", err), err
     assert list((tmp_path / "store" / ".work").glob("*/checkpoint-*"))
     journal = only_run(tmp_path) / "optuna.journal"
     with open(journal, "ab") as file:
@@ -72,7 +73,7 @@ def test_ctrl_c_twice_ends_at_once_and_says_how_to_resume(start: Start, tmp_path
     code, _, err = run.finish(30)
     assert code == 130
     assert time.monotonic() - began < 3
-    assert f"Resume: python -m sweeps resume {view['run']}" in err
+    assert re.search(rf"Resume: python -m sweeps resume .*{view['run']}", err), err
     assert not harness.gone(everybody)
 
 
