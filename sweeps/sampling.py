@@ -30,7 +30,7 @@ from sweeps.plan import Cell, Pinned, Planner, Resolved, Trial, examples
 from trainables import regular_files
 from trainables import spec as specs
 from trainables.artifacts import Store
-from trainables.errors import SweepsError
+from trainables.errors import ArtifactError, SweepsError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _log = logging.getLogger(__name__)
@@ -139,7 +139,10 @@ class GridCells:
         keys = self._open[cell_id]
         if any(self.graph.nodes[key].state != "done" for key in keys):
             return
-        value = cell_value(self.store, self._measured[cell_id])
+        try:
+            value = cell_value(self.store, self._measured[cell_id])
+        except ArtifactError:
+            return  # Its evaluation is there, what it measured was discarded: the record has the numbers.
         if value is None:
             return
         cell = self.cells[cell_id]

@@ -250,6 +250,20 @@ def test_a_cell_is_written_when_its_last_seed_is_there_and_holds_the_mean(store:
     assert listener.leader == (pytest.approx(0.255), "value=0.25, label=x")
 
 
+def test_a_finished_cell_of_which_what_was_measured_was_discarded_stops_no_run(store: Store, tmp_path: Path) -> None:
+    listener, graph, trials = grid(store, tmp_path / "run")
+    for trial in trials:
+        finish(store, graph, listener, list(trial.stages.values()))
+    for key in listener._measured[trials[0].cell]:
+        store.discard(key)
+    (tmp_path / "run" / "optuna.journal").unlink()
+    again, _, _ = grid(store, tmp_path / "run")
+    for key in again._open[trials[0].cell]:
+        again.graph.nodes[key].state = "done"  # As an evaluation that is there is.
+    again._note(trials[0].cell)
+    assert trials[0].cell not in {trial.user_attrs["cell"] for trial in read(tmp_path / "run" / "optuna.journal")}
+
+
 def test_a_cell_is_written_once_however_often_it_is_asked_for(store: Store, tmp_path: Path) -> None:
     listener, graph, trials = grid(store, tmp_path / "run")
     for trial in trials:
