@@ -21,29 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.analysis_query import ORDERS
 from benchmarks.measure import ROOT
 
 SEEDS = 5
 EPOCHS = 6
 ITEMS = 360
-ORDERS = (
-    "none",
-    "1",
-    "2",
-    "3",
-    "C",
-    "1+2",
-    "1+3",
-    "1+C",
-    "2+3",
-    "2+C",
-    "3+C",
-    "1+2+3",
-    "1+2+C",
-    "1+3+C",
-    "2+3+C",
-    "1+2+3+C",
-)
 KINDS = ("grid", "search")
 LIMITS = {2000: (None, 250.0), 20000: (15.0, 600.0)}  # Trials -> CPU seconds and MB that are wanted.
 

@@ -22,7 +22,7 @@ import stat
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,17 +155,21 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    @staticmethod
-    def numbers(folder: Path, prefix: str = "lease") -> list[int]:
+    @classmethod
+    def numbers(cls, folder: Path, prefix: str = "lease") -> list[int]:
         """The lease numbers present, ascending."""
-        found = []
-        with contextlib.suppress(OSError):
-            for name in os.listdir(folder):
-                head, _, tail = name.rpartition(".")
-                # As we write them: no other digits, no leading zeros, no number too long for a name of a file.
-                if head == prefix and re.fullmatch(r"[1-9][0-9]{0,17}", tail):
-                    found.append(int(tail))
-        return sorted(found)
+        try:
+            return cls._numbered(os.listdir(folder), prefix)
+        except OSError:
+            return []
+
+    @staticmethod
+    def _numbered(names: Iterable[str], prefix: str) -> list[int]:
+        """As we write them: no other digits, no leading zeros, no number too long for a name of a file."""
+        parts = (name.rpartition(".") for name in names)
+        return sorted(
+            int(tail) for head, _, tail in parts if head == prefix and re.fullmatch(r"[1-9][0-9]{0,17}", tail)
+        )
 
     @classmethod
     def take(
@@ -230,12 +234,11 @@ class Lease:
     def is_mine(self) -> bool:
         """Whether no higher number was created since; while the folder cannot be listed nobody is known to have."""
         try:
-            os.listdir(self.folder)
+            numbers = self._numbered(os.listdir(self.folder), self.prefix)
         except FileNotFoundError:
             return False
         except OSError:
             return True
-        numbers = self.numbers(self.folder, self.prefix)
         return bool(numbers) and numbers[-1] == self.number
 
     def require(self) -> None:
