@@ -19,7 +19,7 @@ test: $(VENV)/ready check
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
-	$(BIN)/mypy sweeps search_spaces trainables analysis slurm benchmarks
+	$(BIN)/mypy sweeps search_spaces trainables analysis slurm system benchmarks
 
 kill: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kill --durations=15

@@ -15,8 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from analysis import regular_files, seal
+from analysis import seal
 from analysis.records import COLUMNS, LATER, LONG, SCHEMA_VERSION, schema
+from system import regular_files
 
 RECORD_BYTES = 64 << 20  # A hundred thousand logged numbers take about one MiB.
 _NUMBER = pl.Struct({"epoch": pl.Int32, "name": pl.String, "value": pl.Float64})

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis import regular_files
 from analysis.errors import NothingToReport
+from system import regular_files
 
 NAME = "run.json"
 CHECKSUM = "checksum"

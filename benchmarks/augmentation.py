@@ -21,7 +21,7 @@ from benchmarks import direct_images, measure
 from benchmarks.measure import Row
 from trainables.data.augment import augment, view
 from trainables.spec import StudentSpec
-from trainables.training import View
+from trainables.training.loop import View
 
 SIDE, PAD = 32, 4
 MEAN, STD = torch.tensor([0.507, 0.487, 0.441]), torch.tensor([0.268, 0.257, 0.276])

@@ -34,7 +34,7 @@ from trainables.losses import Distiller, triplet_loss
 from trainables.models import build
 from trainables.models.network import Outputs
 from trainables.spec import ARCHITECTURES, FILTERS, METHODS, DistillationSpec, HorkdSpec, StudentSpec
-from trainables.training import Trainer
+from trainables.training.loop import Trainer
 
 # Largest difference from the CPU, over the largest entry of what the CPU gives.
 TOLERANCES = {"loss": 1e-5, "gradient": 1e-4, "network in float64": 1e-10, "network in float32": 1e-3, "pixels": 1e-5}

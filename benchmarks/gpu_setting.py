@@ -21,14 +21,14 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import direct
-from trainables.artifacts import Artifact, sha256_of
 from trainables.data.augment import draw_views, take_views, view, view_count
 from trainables.data.batches import epoch_batches
 from trainables.models import Network, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
-from trainables.training import Guide, Splits, Trainer, View, autocast, class_sums, prepare
-from trainables.views import BASE_FILE, PARTS, KeptOutputs, Shard, blocks
+from trainables.store.artifacts import Artifact, sha256_of
+from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard, blocks
+from trainables.training.loop import Guide, Splits, Trainer, View, autocast, class_sums, prepare
 
 HIGH = 32  # Pixels of the images and of what the teacher reads.
 AUGMENT, PAD = "flip", 4  # Two views, so that a whole cache is filled in seconds.

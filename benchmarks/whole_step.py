@@ -27,14 +27,14 @@ from torch.nn import functional as F
 
 from benchmarks import augmentation, direct, direct_images, measure
 from benchmarks.measure import Row
-from trainables.artifacts import Artifact, sha256_of
 from trainables.data.augment import view_count
 from trainables.data.batches import epoch_batches, generator
 from trainables.models import Network, Outputs, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
-from trainables.training import Guide, Splits, Trainer, View
-from trainables.views import BASE_FILE, PARTS, KeptOutputs, Shard
+from trainables.store.artifacts import Artifact, sha256_of
+from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard
+from trainables.training.loop import Guide, Splits, Trainer, View
 
 CLASSES = 100
 WANTED = {"float32": 6.0, "bfloat16": 10.0}  # Of a ResNet-50 teacher, a student at 16 pixels and widths of 1.

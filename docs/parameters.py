@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from sweeps.parameter_words import ALIASES, TITLES
-from sweeps.parameters import described, range_words, value_words
+from sweeps.planning.parameter_words import ALIASES, TITLES
+from sweeps.planning.parameters import described, range_words, value_words
 
 PAGE = Path(__file__).with_name("parameters.md")
 STUDIES = ("horkd_classification", "horkd_order_ablation")  # One of each recipe; together they have every parameter.

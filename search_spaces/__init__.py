@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 
 from search_spaces.study import Study
-from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
+from trainables.spec import registry
 
 _NOT_STUDIES = ("study", "ranges", "arms", "own_data")
 
@@ -23,12 +23,12 @@ def built_in() -> list[str]:
 
 
 def _all() -> list[str]:
-    own, others = built_in(), plugged.names("study")
+    own, others = built_in(), registry.names("study")
     for name in others:
         if name in own:
             raise UsageError(
                 f"The study '{name}' must come from one place, but is in search_spaces/{name}.py and in "
-                f"{plugged.get('study', name).origin.where}. Give yours another name."
+                f"{registry.get('study', name).origin.where}. Give yours another name."
             )
     return [*own, *others]
 
@@ -44,7 +44,7 @@ def load(name: str) -> Study:
         raise UsageError(
             f"There is no study '{name}'.{did_you_mean(name, known)} `python -m sweeps list` shows all {len(known)}."
         )
-    offer = plugged.find("study", name)
+    offer = registry.find("study", name)
     if offer is not None:
         if not isinstance(offer.thing, Study):
             raise UsageError(f"STUDY in {offer.origin.where} must be a `search_spaces.study.Study`.")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slurm.errors import ClusterUsageError, did_you_mean
-from slurm.regular_files import read_bytes
+from system.regular_files import read_bytes
 
 Extra = Mapping[str, str | int | float | bool]
 

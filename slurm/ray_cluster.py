@@ -32,7 +32,7 @@ from typing import Any
 from slurm import devices
 from slurm.errors import ClusterError
 from slurm.guard import descendants, processes
-from slurm.regular_files import read_bytes
+from system.regular_files import read_bytes
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Trials pass only paths; this is the least Ray accepts.
 PROOF_SPACE, PROOF_NAME = b"sweeps", b"proof"

@@ -24,7 +24,7 @@ from slurm.jobs import Job
 from slurm.profiles import Profile
 from slurm.ray_cluster import Meeting
 
-ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm")
+ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm", "system")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slurm.guard import end_all
-from slurm.liveness import process_is_gone, this_process
+from system.liveness import process_is_gone, this_process
 
 LONGEST = 22  # A socket's path has at most 107 characters: 61 are Ray's, 24 ours.
 OWNER = "owner.json"  # Who uses the folder; locked while they live, touched every few seconds.

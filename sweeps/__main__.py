@@ -8,9 +8,9 @@ from sweeps import origins
 def main() -> NoReturn:
     """Run the command line; before anything else is imported, the working folder is taken off the path."""
     origins.forget_working_folder()
-    from sweeps import cli
+    from sweeps.commands import app
 
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOWHERE = os.path.join(
     ROOT, "sweeps", "no modules"
 )  # Stands first on the path, where Python has what it was started in.
-NAMES = ("search_spaces", "trainables", "analysis", "slurm")  # `sweeps` itself was found when this is read.
+NAMES = ("search_spaces", "trainables", "analysis", "slurm", "system")  # `sweeps` itself was found when this is read.
 
 
 class OwnPackages:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainables.artifacts import Artifact, Store
+from trainables.store.artifacts import Artifact, Store
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,7 +1,7 @@
 """What every loss, network and data set must do, as functions: our own tests and `python -m sweeps check` run the same.
 
 A contract is a sentence and a function that raises `Broken` when the sentence does not hold. Stages and studies have
-theirs in `sweeps.contracts`, because they need a plan.
+theirs in `sweeps.commands.contracts`, because they need a plan.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from trainables import plugged
 from trainables.errors import SweepsError
 from trainables.losses.distiller import Batch
 from trainables.losses.from_plugins import PluginTerm
 from trainables.models.macs import count_macs
 from trainables.models.network import Outputs, fold
 from trainables.models.registry import BUILDERS, build
+from trainables.spec import registry
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # Of student [B, D], teacher [B, D] and labels [B].
 
@@ -188,7 +188,7 @@ def as_maps(x: Tensor) -> Tensor:
     return torch.stack([x, x.roll(1, 1)], 1)[:, :, None, :]
 
 
-def loss_of(offer: plugged.Offer) -> Loss:
+def loss_of(offer: registry.Offer) -> Loss:
     """A plug-in's loss as training calls it; logits and maps are made of the same numbers as the embedding."""
 
     def loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ THIN = 0.05  # Of our own networks: thin ones behave as the others and take no t
 
 
 def _sides(name: str) -> tuple[int, ...]:
-    offer = plugged.find("network", name)
+    offer = registry.find("network", name)
     least = int(offer.facts["least"]) if offer is not None else 4
     return (least, least + 1, 2 * least, 4 * least + 1)
 
@@ -331,9 +331,9 @@ def guides_its_like(name: str) -> None:
     import numpy as np
 
     from trainables import spec as specs
-    from trainables.artifacts import Store
     from trainables.data.packed import Items, write_packed
     from trainables.stages.base import Context, attempt
+    from trainables.store.artifacts import Store
 
     side, labels = 2 * _sides(name)[0], np.arange(16, dtype=np.int32) % 2
     images = np.random.RandomState(0).randint(0, 256, (16, 3, side, side)).astype(np.uint8)

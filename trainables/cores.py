@@ -14,8 +14,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from system.liveness import process_is_gone, this_process
 from trainables.errors import MachineError
-from trainables.liveness import process_is_gone, this_process
 
 LARGEST_SIGN = 4096
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import main
+from sweeps.commands.app import main
 
 ROOT = Path(__file__).resolve().parents[2]
 ABLATION = "horkd_order_ablation"
@@ -38,7 +38,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def sweeps(*words: str, before: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    start = ["-c", f"{before}\nfrom sweeps.cli import main\nmain()"] if before else ["-m", "sweeps"]
+    start = ["-c", f"{before}\nfrom sweeps.commands.app import main\nmain()"] if before else ["-m", "sweeps"]
     return subprocess.run(
         [sys.executable, *start, *words],
         cwd=ROOT,
@@ -280,8 +280,8 @@ def test_a_submitted_run_is_shown_from_its_files_when_slurm_does_not_answer(no_s
 def resumed(name: str, words: list[str], no_slurm: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """What `resume` would begin, without beginning it."""
     before = (
-        "import json, dataclasses, sweeps.cli\n"
-        "sweeps.cli._begin = lambda request, *a, **k: print(json.dumps(dataclasses.asdict(request)))\n"
+        "import json, dataclasses, sweeps.commands.app\n"
+        "sweeps.commands.app._begin = lambda request, *a, **k: print(json.dumps(dataclasses.asdict(request)))\n"
     )
     return sweeps("resume", name, *words, before=before, **no_slurm)
 

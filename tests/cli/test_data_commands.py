@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from sweeps.cli_shelves import data
-from sweeps.packing import PackingLine
+from sweeps.commands.shelves import data
+from sweeps.runs.packing import PackingLine
 from trainables.data.datasets import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,10 +13,12 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import search_spaces
-from sweeps import completion, conduct, parameter_words, parameters
-from sweeps.cli import cli, main
-from sweeps.conduct import Request
-from sweeps.plan import resolve
+from sweeps.commands import completion
+from sweeps.commands.app import cli, main
+from sweeps.planning import parameter_words, parameters
+from sweeps.planning.plan import resolve
+from sweeps.runs import execute
+from sweeps.runs.execute import Request
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
 
@@ -122,7 +124,7 @@ def test_the_shell_offers_names(
 
 def test_the_script_is_completed_as_the_documents_say(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), completion.VARIABLE: "bash_source"}
-    script = [sys.executable, "-c", "import sys; sys.argv[0] = 'sweeps'; from sweeps.cli import main; main()"]
+    script = [sys.executable, "-c", "import sys; sys.argv[0] = 'sweeps'; from sweeps.commands.app import main; main()"]
     source = subprocess.run(script, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert source.returncode == 0 and source.stderr == ""
     assert f"{completion.VARIABLE}=bash_complete" in source.stdout and "_sweeps_completion sweeps" in source.stdout
@@ -187,7 +189,7 @@ def test_a_name_that_was_understood_is_said_and_kept_as_ours(
         asked.append(request)
         raise UsageError("That is enough.")
 
-    monkeypatch.setattr(conduct, "prepare", prepare)
+    monkeypatch.setattr(execute, "prepare", prepare)
     _, _, err = typed(capsys, "show", *TINY, "--set", "lr=0.1,0.2", "--set", "wd=0")
     assert asked[0].settings == ["learning_rate=0.1,0.2", "weight_decay=0"]
     assert "--set lr is understood as learning_rate." in err and "weight_decay" in err
@@ -225,7 +227,7 @@ def test_every_parameter_is_described(name: str) -> None:
     common = {n for n in study.recipe.parameters if n.split(".")[0] not in study.recipe.roles}
     decided = {"route", "method"} if study.arms else set()
     assert common - decided <= set(rows)
-    assert [row["name"] for row in rows.values() if not row["description"]] == [], "say it in sweeps/parameter_words.py"
+    assert [row["name"] for row in rows.values() if not row["description"]] == [], "say it in sweeps/planning/parameter_words.py"
     assert "other" not in groups
     assert all(group in parameter_words.TITLES for group in groups)
 

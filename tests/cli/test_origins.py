@@ -125,7 +125,7 @@ def test_a_working_folder_that_was_removed_ends_no_command(desk: Path) -> None:
 def test_workers_do_not_get_the_working_folder_from_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
-    from sweeps import machines
+    from sweeps.engine import machines
 
     seen: list[str] = []
     monkeypatch.setattr(ray, "init", lambda **words: seen.append(os.getcwd()))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sweeps.cli import cli
+from sweeps.commands.app import cli
 from trainables import plugins
 from trainables.errors import UsageError
 
@@ -190,15 +190,15 @@ def test_check_knows_what_the_environment_names(desk: Path, monkeypatch: pytest.
 def test_the_command_that_asks_for_a_run_names_the_plug_ins_of_the_environment(
     desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps import conduct
+    from sweeps.runs import execute
 
-    asked: list[conduct.Request] = []
+    asked: list[execute.Request] = []
 
-    def prepare(request: conduct.Request, *rest: object, **more: object) -> None:
+    def prepare(request: execute.Request, *rest: object, **more: object) -> None:
         asked.append(request)
         raise UsageError("That is enough.")
 
-    monkeypatch.setattr(conduct, "prepare", prepare)
+    monkeypatch.setattr(execute, "prepare", prepare)
     monkeypatch.setenv("SWEEPS_PLUGINS", "mine/variance.py:mine/tinynet.py")
     here("show", "horkd_order_ablation", "--plugins", "mine/stripes.py", "--plugins", "mine/variance.py")
     # By paths that mean the same in every folder.
@@ -207,18 +207,18 @@ def test_the_command_that_asks_for_a_run_names_the_plug_ins_of_the_environment(
 
 
 def test_a_loss_that_becomes_nan_fails_its_stages_and_says_so(desk: Path) -> None:
-    from sweeps import conduct, own
-    from sweeps.plan import build_graph
-    from sweeps.runs import Place
+    from sweeps.planning.plan import build_graph
+    from sweeps.runs import execute, plugin_files
+    from sweeps.runs.folder import Place
     from trainables.spec import to_plain
     from trainables.stages.base import Context, attempt
 
     source = EXAMPLES["variance.py"].replace(".pow(power)", ".pow(power) * float('nan')")
     (desk / "mine" / "variance.py").write_text(source)
-    own.load_files(["mine"])
-    request = conduct.Request(study="spread", preset="tiny", seeds="1")
+    plugin_files.load_files(["mine"])
+    request = execute.Request(study="spread", preset="tiny", seeds="1")
     place = Place(runs=desk / "runs", store=desk / "store")
-    ready = conduct.prepare(request, place, lambda line: None)
+    ready = execute.prepare(request, place, lambda line: None)
     graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
     ends = {}
     for node in graph.nodes.values():

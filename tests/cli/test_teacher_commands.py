@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from sweeps.cli_teachers import teachers_group
+from sweeps.commands.teachers import teachers_group
 from trainables.errors import UsageError
 from trainables.models import build
 from trainables.pretrained import shelf

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import search_spaces
-from sweeps.contracts import nodes_of, stopped_and_continued_equals_uninterrupted
+from sweeps.commands.contracts import nodes_of, stopped_and_continued_equals_uninterrupted
 from trainables.spec import SPECS
 
 # Kind -> a study whose smallest preset has it. An evaluation and an untrained network have no epoch to stop after.

@@ -13,15 +13,15 @@ import polars as pl
 import pytest
 
 import search_spaces
-from sweeps import conduct
-from sweeps.contracts import OF_STUDIES
-from sweeps.plan import build_graph
-from sweeps.runs import Place
-from trainables.artifacts import Store
+from sweeps.commands.contracts import OF_STUDIES
+from sweeps.planning.plan import build_graph
+from sweeps.runs import execute
+from sweeps.runs.folder import Place
 from trainables.data.packed import open_packed
 from trainables.data.protocols import cut_for
 from trainables.spec import TrainingSpec, spec_from, to_plain
 from trainables.stages.base import Context, attempt
+from trainables.store.artifacts import Store
 
 GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]
 
@@ -36,21 +36,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def finish(request: conduct.Request, place: Place) -> conduct.Outcome:
+def finish(request: execute.Request, place: Place) -> execute.Outcome:
     """Train every stage of a grid here, then bring the run up to the store."""
-    ready = conduct.prepare(request, place, silent)
+    ready = execute.prepare(request, place, silent)
     graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
     for node in graph.nodes.values():
         context = Context(store=ready.store, key=node.key, core_locks=False)
         said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
         assert said[-1]["outcome"] == "done", said[-1]
-    return conduct.conduct(request, place, silent, quiet=True, train=False)
+    return execute.conduct(request, place, silent, quiet=True, train=False)
 
 
 @pytest.fixture(scope="module", params=GRIDS)
-def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> conduct.Outcome:
+def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> execute.Outcome:
     place = Place(runs=tmp_path_factory.mktemp("runs"), store=shared)
-    return finish(conduct.Request(study=request.param, preset="tiny"), place)
+    return finish(execute.Request(study=request.param, preset="tiny"), place)
 
 
 @pytest.mark.parametrize("contract", OF_STUDIES)
@@ -59,7 +59,7 @@ def test_the_contract_of_every_study_holds(name: str, contract: str) -> None:
     OF_STUDIES[contract](search_spaces.load(name))
 
 
-def test_it_ends_with_a_sentence_and_a_page(outcome: conduct.Outcome) -> None:
+def test_it_ends_with_a_sentence_and_a_page(outcome: execute.Outcome) -> None:
     assert outcome.code == 0 and not outcome.failures
     assert outcome.summary.sentence
     page = outcome.run.path / "report" / "index.html"
@@ -67,7 +67,7 @@ def test_it_ends_with_a_sentence_and_a_page(outcome: conduct.Outcome) -> None:
     assert json.loads((page.parent / "report.json").read_text())["study"] == outcome.run.path.name.rpartition("-")[0]
 
 
-def test_every_trial_has_a_score_of_the_task(outcome: conduct.Outcome) -> None:
+def test_every_trial_has_a_score_of_the_task(outcome: execute.Outcome) -> None:
     run = json.loads((outcome.run.path / "run.json").read_text())
     trials = pl.read_parquet(outcome.run.path / "report" / "data" / "trials.parquet")
     assert trials.height == len(run["trials"]) == len(run["cells"]) * 2
@@ -76,7 +76,7 @@ def test_every_trial_has_a_score_of_the_task(outcome: conduct.Outcome) -> None:
     assert trials["score"].is_between(0, 1).all()
 
 
-def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: conduct.Outcome) -> None:
+def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: execute.Outcome) -> None:
     rows = pl.read_parquet(outcome.run.path / "records" / "*.parquet").filter(pl.col("stage") == "evaluation")
     for row in rows.iter_rows(named=True):
         numbers = json.loads(row["metrics"])
@@ -87,7 +87,7 @@ def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: con
 
 
 def test_what_a_class_disjoint_study_tests_no_stage_of_its_chain_was_trained_on(
-    outcome: conduct.Outcome, shared: Path
+    outcome: execute.Outcome, shared: Path
 ) -> None:
     run = json.loads((outcome.run.path / "run.json").read_text())
     if run["task"] == "classification":

@@ -17,7 +17,7 @@ import pytest
 from desks import README, ROOT, Desk, own_study, sh_lines
 
 import search_spaces
-from sweeps.cli import EXIT_CODES, cli
+from sweeps.commands.app import EXIT_CODES, cli
 from trainables import errors, recipes
 from trainables.losses import horkd
 from trainables.spec import SPECS

@@ -58,7 +58,7 @@ class Unhurt:
 
     def _stop(self, study: str) -> None:
         """Killed in the middle, with a failure that counts for nothing yet: there is one file of every kind."""
-        from trainables.artifacts import Store
+        from trainables.store.artifacts import Store
 
         self.put(study, "packed")
         run = self.place.begin("run", *STUDIES[study])

@@ -15,7 +15,7 @@ from benchmarks import gpu, gpu_checks, gpu_setting, measure
 from benchmarks.gpu_checks import Answer
 from benchmarks.gpu_setting import TINY
 from trainables.errors import NonFiniteError
-from trainables.training import Trainer
+from trainables.training.loop import Trainer
 
 CPU = torch.device("cpu")
 OTHER = torch.device("cpu", 0)  # The same processor under another name: stands for a device that may differ.

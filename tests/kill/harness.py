@@ -84,10 +84,10 @@ class Living:
 
 def status(out: Path) -> dict[str, Any]:
     """`status --json`, in this process: the same code without a second of start-up."""
-    from sweeps.runs import Place, find_run
-    from sweeps.status import look
-    from trainables.artifacts import Store
+    from sweeps.runs.folder import Place, find_run
+    from sweeps.runs.status import look
     from trainables.errors import SweepsError
+    from trainables.store.artifacts import Store
 
     place = Place.of(out, None)
     try:
@@ -98,9 +98,9 @@ def status(out: Path) -> dict[str, Any]:
 
 def look_at(folder: Path, store: Path) -> dict[str, Any]:
     """The same of a run whose store lies elsewhere."""
-    from sweeps.runs import RunFolder
-    from sweeps.status import look
-    from trainables.artifacts import Store
+    from sweeps.runs.folder import RunFolder
+    from sweeps.runs.status import look
+    from trainables.store.artifacts import Store
 
     return look(RunFolder(folder), Store(store))
 

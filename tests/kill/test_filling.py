@@ -10,7 +10,7 @@ from pathlib import Path
 
 import harness
 
-from trainables.artifacts import Store
+from trainables.store.artifacts import Store
 
 Start = Callable[..., harness.Living]
 # A wide teacher of few images: each of nine shards takes a few seconds.

@@ -12,7 +12,7 @@ from pathlib import Path
 import harness
 import pytest
 
-from sweeps.memory_pressure import node_memory
+from sweeps.engine.memory_pressure import node_memory
 
 ROOM, HOG = 4 * 2**30, 5 * 2**30  # Bytes below the limit at the start, and what another process takes.
 LONG = ["--no-report", "--preset", "tiny", "--seeds", "1", "--set", "epochs=60", "--set", "train_images=600"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import harness
 from scenario import FEW, JOBS, SLEEP_STUDY, ClusterRun
 
-from sweeps.clusters import dead_driver
-from sweeps.runs import RunFolder
+from sweeps.engine.submission import dead_driver
+from sweeps.runs.folder import RunFolder
 
 # Stages that last, so that there is something to stop.
 SLOW = [*FEW, "--set", "epochs=16", "--set", "seconds=0.5"]
@@ -26,7 +26,7 @@ class Refuse:
         if name.split(".")[0] in ("torch", "torchvision", "ray"):
             raise ImportError(f"{name} is not installed here")
 sys.meta_path.insert(0, Refuse())
-from sweeps.cli import main
+from sweeps.commands.app import main
 main(sys.argv[1:])
 """
 

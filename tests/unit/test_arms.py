@@ -9,13 +9,13 @@ import pytest
 import search_spaces
 from search_spaces.arms import ARMS
 from search_spaces.study import KINDS
-from sweeps.conduct import Request, stand_in
-from sweeps.plan import Cell, Planner, Resolved, build_graph, check_against_data, resolve, survey
-from trainables.artifacts import Store
-from trainables.compute import equal_compute_epochs, forward_macs, training_macs
+from sweeps.planning.plan import Cell, Planner, Resolved, build_graph, check_against_data, resolve, survey
+from sweeps.runs.execute import Request, stand_in
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, ROUTES
 from trainables.spec import StudentSpec, TeacherSpec, TrainingSpec
+from trainables.spec.compute import equal_compute_epochs, forward_macs, training_macs
+from trainables.store.artifacts import Store
 
 STUDY = search_spaces.load("horkd_classification")
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from slurm.jobs import SOME_FAILED
-from sweeps import engine
-from sweeps.array import Bench, Heard, Task, TaskMachine
-from sweeps.conduct import Request, prepare, run_folder, write_plan
-from sweeps.graph import StageGraph, StageNode
-from sweeps.needs import Needs
-from sweeps.runs import Place, RunFolder
-from trainables.artifacts import Lease, LeaseObserver, Store
+from sweeps.engine import ray_tune
+from sweeps.engine.array import Bench, Heard, Task, TaskMachine
+from sweeps.engine.resources import Needs
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.runs.execute import Request, prepare, run_folder, write_plan
+from sweeps.runs.folder import Place, RunFolder
 from trainables.spec import SleepSpec
+from trainables.store.artifacts import Lease, LeaseObserver, Store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kill"))
 
@@ -295,7 +295,7 @@ class World:
 
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    monkeypatch.setattr(engine, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
 
     def make(*keys: str, machine: TaskMachine | None = None, needs: Needs | None = None) -> World:
         return World(store, nasty_path, machine or TaskMachine(2), needs or Needs(), keys)

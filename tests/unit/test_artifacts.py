@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from trainables import artifacts
-from trainables.artifacts import Artifact, Lease, LeaseObserver, Store, make_folder, write_atomically
+from system.liveness import process_start, this_process
 from trainables.errors import (
     ArtifactError,
     LeaseLostError,
     MachineError,
     is_disk_full,
 )
-from trainables.liveness import process_start, this_process
+from trainables.store import artifacts
+from trainables.store.artifacts import Artifact, Lease, LeaseObserver, Store, make_folder, write_atomically
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 Publish = Callable[..., Artifact]
@@ -403,7 +403,7 @@ def test_failures_are_kept_in_order_and_can_be_forgotten(store: Store) -> None:
 FULL = """
 import json, resource, sys
 from pathlib import Path
-from trainables.artifacts import Lease, Store, write_atomically
+from trainables.store.artifacts import Lease, Store, write_atomically
 from trainables.errors import DiskFullError, is_disk_full
 store = Store(Path(sys.argv[1]))
 store.prepare()
@@ -447,7 +447,7 @@ def test_a_full_disk_gives_no_lease_and_no_half_of_one(nasty_path: Path) -> None
     code = """
 import resource, sys
 from pathlib import Path
-from trainables.artifacts import Lease
+from trainables.store.artifacts import Lease
 from trainables.errors import DiskFullError
 resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
 try:
@@ -677,8 +677,8 @@ def test_a_vanished_folder_does_not_disturb_who_held_it(store: Store, lease: Lea
 RACE = """
 import json, multiprocessing, os, random, sys, time
 from pathlib import Path
-from trainables.artifacts import Lease
-from trainables.liveness import this_process
+from trainables.store.artifacts import Lease
+from system.liveness import this_process
 root, rounds, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 child = os.fork()
 if child == 0:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from slurm import devices
-from sweeps import doctor, temp_room
-from sweeps.array import TaskMachine
-from sweeps.conduct import find_gpus
-from sweeps.runs import Place
+from sweeps.commands import doctor
+from sweeps.engine import temp_room
+from sweeps.engine.array import TaskMachine
+from sweeps.runs.execute import find_gpus
+from sweeps.runs.folder import Place
 from trainables import cores
 from trainables.errors import MachineError
 

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from slurm.ray_cluster import Meeting
-from sweeps import engine
-from sweeps.engine import EngineState, StageQueue, resources_fit
-from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import ClusterMachine, LocalMachine
-from sweeps.memory_pressure import MemoryGate, NodeMemory
-from sweeps.needs import Needs
-from sweeps.runs import RunFolder
-from sweeps.waiting import Waiting
-from trainables.artifacts import Lease, Store
+from sweeps.engine import ray_tune
+from sweeps.engine.machines import ClusterMachine, LocalMachine
+from sweeps.engine.memory_pressure import MemoryGate, NodeMemory
+from sweeps.engine.ray_tune import EngineState, StageQueue, resources_fit
+from sweeps.engine.resources import Needs
+from sweeps.engine.waiting import Waiting
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.runs.folder import RunFolder
 from trainables.errors import MachineError
 from trainables.spec import SleepSpec, TeacherSpec
 from trainables.stages.base import LOST, begin, verdict
+from trainables.store.artifacts import Lease, Store
 
 A, B, C, D = ("a" * 16, "b" * 16, "c" * 16, "d" * 16)
 
@@ -99,7 +99,7 @@ class World:
 
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    monkeypatch.setattr(engine, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
     return lambda *nodes, slots=2: World(store, nasty_path, list(nodes), slots)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sweeps.engine import EngineState
-from sweeps.eta import Pace, TimeLeft
-from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import LocalMachine
-from sweeps.progress import Progress
+from sweeps.engine.eta import Pace, TimeLeft
+from sweeps.engine.machines import LocalMachine
+from sweeps.engine.progress import Progress
+from sweeps.engine.ray_tune import EngineState
+from sweeps.planning.graph import StageGraph, StageNode
 from trainables.spec import EvaluationSpec, StageSpec, TeacherSpec
 
 EPOCHS = 10

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainables.artifacts import Artifact, Store
 from trainables.data.batches import statistics
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Packed, item_names, open_packed
@@ -33,7 +32,8 @@ from trainables.spec import (
 )
 from trainables.stages import evaluation
 from trainables.stages.base import Context, attempt, runner
-from trainables.training import View, load_network
+from trainables.store.artifacts import Artifact, Store
+from trainables.training.loop import View, load_network
 
 DRAWN: dict[str, Any] = {"architecture": "resnet_thin", "width": 0.25, "train_images": 60, "embedding": 6}
 CLASS_DISJOINT = [task for task in TASKS if task != "classification"]

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from sweeps import failures
-from sweeps.conduct import known_failures
-from sweeps.engine import EngineState, StageQueue
-from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import LocalMachine
-from sweeps.runs import RunFolder
-from trainables.artifacts import Lease, Store, explained
+from sweeps.engine import failures
+from sweeps.engine.machines import LocalMachine
+from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.runs.execute import known_failures
+from sweeps.runs.folder import RunFolder
 from trainables.errors import ArtifactError, DataError, MachineError, NonFiniteError, UsageError
 from trainables.spec import SleepSpec
 from trainables.stages.base import Context, attempt, describe_failure, verdict
+from trainables.store.artifacts import Lease, Store, explained
 
 KEYS = [digit * 16 for digit in "abcdef"]
 
@@ -128,7 +128,7 @@ def test_a_lease_that_cannot_be_given_back_is_told_and_taken_over_by_order(
 
     context = Context(store=store, key=key, core_locks=False)
     spec = {"label": "x", "seconds": 0.0, "fail_at": 1}
-    monkeypatch.setattr("trainables.artifacts.opened_to_change", refused)
+    monkeypatch.setattr("trainables.store.artifacts.opened_to_change", refused)
     *_, last = attempt("sleep", spec, {}, context)
     monkeypatch.undo()
     assert (last["outcome"], last["unreleased"]) == ("failed", 1)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sweeps.graph import OPEN, StageGraph, StageNode
+from sweeps.planning.graph import OPEN, StageGraph, StageNode
 from trainables.spec import EvaluationSpec, SleepSpec
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import os
 import signal
 import subprocess
@@ -50,10 +49,6 @@ def marked(folder: Path) -> dict[str, str]:
 
 def left(folder: Path) -> list[int]:
     return [pid for pid in processes() if belongs(pid, folder)]
-
-
-def test_liveness_is_the_same_file_in_both_packages() -> None:
-    assert filecmp.cmp(ROOT / "slurm" / "liveness.py", ROOT / "trainables" / "liveness.py", shallow=False)
 
 
 def test_a_process_that_goes_on_having_children_is_ended_with_all_of_them(

@@ -11,13 +11,13 @@ import pytest
 import search_spaces
 from analysis.wording_methods import cautions
 from search_spaces.study import ARM
-from sweeps.cli import main
-from sweeps.conduct import Request, describe, prepare, stand_in
-from sweeps.left_out import leave_out
-from sweeps.plan import Resolved, check_against_data, resolve
-from sweeps.runs import Place, RunFolder
-from trainables.artifacts import Store
+from sweeps.commands.app import main
+from sweeps.planning.left_out import leave_out
+from sweeps.planning.plan import Resolved, check_against_data, resolve
+from sweeps.runs.execute import Request, describe, prepare, stand_in
+from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import UsageError
+from trainables.store.artifacts import Store
 
 MOBILE = ("student.architecture=torchvision:mobilenet_v3_small", "student.width=1")
 

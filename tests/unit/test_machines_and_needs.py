@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 
 from slurm.ray_cluster import Meeting
-from sweeps import engine, needs
-from sweeps.engine import EngineState, StageQueue
-from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import ClusterMachine, LocalMachine, fitting, token_file
-from sweeps.needs import Needs
-from sweeps.runs import RunFolder
+from sweeps.engine import ray_tune, resources
+from sweeps.engine.machines import ClusterMachine, LocalMachine, fitting, token_file
+from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.engine.resources import Needs
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.runs.folder import RunFolder
 from trainables import tune
-from trainables.artifacts import Lease, Store
 from trainables.errors import ArtifactError, DrainedError, UsageError
 from trainables.spec import SleepSpec, TeacherSpec, to_plain
 from trainables.stages.base import LOSSES_ALLOWED, LOST, Context
+from trainables.store.artifacts import Lease, Store
 from trainables.tune import NODE_ROOM, StageTrainable
 
 A, B, C, D = ("a" * 16, "b" * 16, "c" * 16, "d" * 16)
@@ -37,7 +37,7 @@ ROLES = ("teacher", "student", "evaluation")
 
 
 def test_needs_are_read_by_role_and_added_up() -> None:
-    found = needs.parse(["student:gpu=0.25,cpus=2", "student:memory_gb=1.5", "all:gpu=1"], ROLES, 0.5)
+    found = resources.parse(["student:gpu=0.25,cpus=2", "student:memory_gb=1.5", "all:gpu=1"], ROLES, 0.5)
     student = found.of_role("student", TeacherSpec())
     assert student == {"CPU": 2.0, "GPU": 0.25, "memory": 1.5 * GIB}
     assert found.of_role("teacher", TeacherSpec()) == {"CPU": 1.0, "GPU": 1.0}
@@ -50,19 +50,19 @@ def test_without_words_a_stage_takes_its_threads_and_the_usual_share() -> None:
 
 
 def test_cpus_may_be_more_than_the_threads_and_never_fewer() -> None:
-    asked = needs.parse(["teacher:cpus=2"], ROLES, 0.0)
+    asked = resources.parse(["teacher:cpus=2"], ROLES, 0.0)
     assert asked.of_role("teacher", TeacherSpec(threads=4))["CPU"] == 4.0
     assert asked.of_role("teacher", TeacherSpec(threads=1))["CPU"] == 2.0
 
 
 def test_a_role_may_do_without_the_gpu_that_all_take() -> None:
-    asked = needs.parse(["evaluation:gpu=0"], ROLES, 1.0)
+    asked = resources.parse(["evaluation:gpu=0"], ROLES, 1.0)
     assert asked.of_role("evaluation", TeacherSpec()) == {"CPU": 1.0}
     assert asked.of_role("student", TeacherSpec()) == {"CPU": 1.0, "GPU": 1.0}
 
 
 def test_a_node_of_the_graph_is_asked_by_its_role() -> None:
-    asked = needs.parse(["student:gpu=2"], ROLES, 0.0)
+    asked = resources.parse(["student:gpu=2"], ROLES, 0.0)
     assert asked.of(StageNode(A, "student", TeacherSpec(), 3, {})) == {"CPU": 1.0, "GPU": 2.0}
     assert asked.of(StageNode(A, "teacher", TeacherSpec(), 3, {})) == {"CPU": 1.0}
 
@@ -86,7 +86,7 @@ def test_a_node_of_the_graph_is_asked_by_its_role() -> None:
 )
 def test_a_need_that_cannot_be_is_refused_with_what_can(word: str, text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        needs.parse([word], ROLES, 0.0)
+        resources.parse([word], ROLES, 0.0)
     assert text in str(caught.value)
 
 
@@ -247,11 +247,11 @@ class World:
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
     clock = Clock()
-    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=clock.monotonic, time=clock.time))
-    monkeypatch.setattr(engine, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_tune, "time", SimpleNamespace(monotonic=clock.monotonic, time=clock.time))
+    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
 
     def make(*stages: StageNode, words: tuple[str, ...] = (), **nodes: Mapping[str, float]) -> World:
-        asked = needs.parse(words, ROLES, 0.0)
+        asked = resources.parse(words, ROLES, 0.0)
         made = World(store, nasty_path, FakeMachine(**(nodes or {"w1": {"CPU": 2.0}})), clock, asked)
         for node in stages:
             made.graph.add(node)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import memory_pressure
-from sweeps.memory_pressure import MemoryGate, MemoryKill, NodeMemory, kill_in, node_memory, threshold
+from sweeps.engine import memory_pressure
+from sweeps.engine.memory_pressure import MemoryGate, MemoryKill, NodeMemory, kill_in, node_memory, threshold
 
 GB = 2**30
 # The words of Ray 2.60, shortened.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli_outcome import WIDTH, say_rows
+from sweeps.commands.outcome import WIDTH, say_rows
 
 
 def cell(name: str, mean: float | None, gain: float | None = None, **changes: Any) -> dict[str, Any]:

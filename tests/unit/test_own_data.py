@@ -13,8 +13,9 @@ from PIL import Image
 import search_spaces
 from search_spaces import own_data, ranges
 from search_spaces.study import OWN, DataFacts
-from sweeps import conduct, plan
-from sweeps.runs import Place
+from sweeps.planning import plan
+from sweeps.runs import execute
+from sweeps.runs.folder import Place
 from trainables.errors import SweepsError, UsageError
 from trainables.spec import TrainingSpec
 
@@ -48,13 +49,13 @@ def folder(root: Path, *, classes: int, each: int, side: int | tuple[int, int], 
     return f"folder:{root}"
 
 
-def prepared(study: str, place: Path, **words: Any) -> tuple[conduct.Prepared, list[str]]:
+def prepared(study: str, place: Path, **words: Any) -> tuple[execute.Prepared, list[str]]:
     said: list[str] = []
-    request = conduct.Request(study=study, **{"preset": OWN} | words)
-    return conduct.prepare(request, Place.of(str(place / "out"), str(place / "store")), said.append), said
+    request = execute.Request(study=study, **{"preset": OWN} | words)
+    return execute.prepare(request, Place.of(str(place / "out"), str(place / "store")), said.append), said
 
 
-def trained(ready: conduct.Prepared) -> list[TrainingSpec]:
+def trained(ready: execute.Prepared) -> list[TrainingSpec]:
     planner = plan.Planner(ready.resolved, ready.data["fingerprint"])
     found = [spec for cell in plan.examples(ready.resolved) for spec in planner.specs(cell).values()]
     return [spec for spec in found if isinstance(spec, TrainingSpec)]
@@ -147,9 +148,9 @@ def test_data_without_a_preset_of_their_own_mean_own_and_the_digits_the_demo(nam
     if small is not None:
         assert study.preset_for(small.data) == "small"
     assert OWN in study.preset_names
-    words = conduct.Request(name, preset=OWN, data="folder:pictures").command().split()
+    words = execute.Request(name, preset=OWN, data="folder:pictures").command().split()
     assert "--preset" not in words
-    assert conduct.Request(name, preset="demo", data="folder:pictures").command().split()[5:7] == ["--preset", "demo"]
+    assert execute.Request(name, preset="demo", data="folder:pictures").command().split()[5:7] == ["--preset", "demo"]
 
 
 def test_an_unknown_preset_is_told_that_there_is_own() -> None:
@@ -246,8 +247,8 @@ def test_a_look_needs_no_packing_and_counts_classes(tmp_path: Path) -> None:
     data = folder(tmp_path / "x", classes=7, each=5, side=28, grey=True)
     said: list[str] = []
     place = Place.of(str(tmp_path / "out"), str(tmp_path / "store"))
-    ready = conduct.prepare(
-        conduct.Request("horkd_classification", preset=OWN, data=data), place, said.append, pack=False
+    ready = execute.prepare(
+        execute.Request("horkd_classification", preset=OWN, data=data), place, said.append, pack=False
     )
     assert ready.info is None and not (tmp_path / "store").exists()
     assert "28x28" in ready.resolved.preset.note and "7 classes" in ready.resolved.preset.note
@@ -256,7 +257,7 @@ def test_a_look_needs_no_packing_and_counts_classes(tmp_path: Path) -> None:
 
 def test_departures_are_in_the_run_file(tmp_path: Path) -> None:
     ready, _ = prepared("horkd_classification", tmp_path, data=folder(tmp_path / "x", classes=3, each=4, side=16))
-    run = conduct.run_folder(ready, Place.of(str(tmp_path / "out"), str(tmp_path / "store")), None)
-    content = json.loads(json.dumps(conduct.describe(ready, run, {}, "")))
+    run = execute.run_folder(ready, Place.of(str(tmp_path / "out"), str(tmp_path / "store")), None)
+    content = json.loads(json.dumps(execute.describe(ready, run, {}, "")))
     assert content["preset"] == OWN and content["preset_note"] == ready.resolved.preset.note
     assert content["departures"] == list(ready.resolved.preset.departures) and len(content["departures"]) == 1

@@ -16,7 +16,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainables.artifacts import Store
 from trainables.data.augment import augment
 from trainables.data.batches import balanced_batches, epoch_batches, generator
 from trainables.data.degrade import degrade
@@ -46,8 +45,9 @@ from trainables.spec import (
     to_plain,
 )
 from trainables.stages.base import Context, attempt
-from trainables.training import Guide, Splits, learning_rate
-from trainables.views import PARTS, Shard
+from trainables.store.artifacts import Store
+from trainables.training.cached_outputs import PARTS, Shard
+from trainables.training.loop import Guide, Splits, learning_rate
 
 
 def numbers(*shape: int, purpose: str = "pin") -> torch.Tensor:

@@ -15,18 +15,17 @@ import pytest
 import torch
 
 import search_spaces
-from sweeps import contracts, own
-from sweeps import plan as planning
-from sweeps.conduct import stand_in
-from sweeps.cost import Counts, bytes_of, seconds_of
-from sweeps.engine import EngineState, StageQueue
-from sweeps.graph import StageGraph, StageNode
-from sweeps.machines import LocalMachine
-from sweeps.runs import RunFolder
-from trainables import plugged, plugins
+from sweeps.commands import contracts
+from sweeps.engine.machines import LocalMachine
+from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.planning import plan as planning
+from sweeps.planning.cost import Counts, bytes_of, seconds_of
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.runs import plugin_files
+from sweeps.runs.execute import stand_in
+from sweeps.runs.folder import RunFolder
+from trainables import plugins
 from trainables import spec as specs
-from trainables.artifacts import Store
-from trainables.compute import OF_FILES
 from trainables.contracts import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
@@ -34,8 +33,10 @@ from trainables.errors import ArtifactError, DataError, UsageError
 from trainables.losses import Distiller
 from trainables.models import Outputs, build
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
-from trainables.spec import AssistantSpec, StudentSpec, TeacherSpec, stage_key, to_plain
+from trainables.spec import AssistantSpec, StudentSpec, TeacherSpec, registry, stage_key, to_plain
+from trainables.spec.compute import OF_FILES
 from trainables.stages.base import Context, attempt, describe, verdict
+from trainables.store.artifacts import Store
 
 LOSS = """
 from trainables import plugins
@@ -131,7 +132,7 @@ def nothing_stays() -> Iterator[None]:
     """No plug-in outlives its test."""
     yield
     plugins.forget()
-    assert plugged.offers() == [] and plugins.loaded() == []
+    assert registry.offers() == [] and plugins.loaded() == []
 
 
 @pytest.fixture
@@ -154,17 +155,17 @@ def desk(nasty_path: Path) -> Any:
 
 def test_what_a_file_offers_is_found_by_name_and_says_where_it_is_from(desk: Any) -> None:
     origin = desk.load(LOSS)
-    offer = plugged.get("loss", "nearness")
+    offer = registry.get("loss", "nearness")
     assert offer.origin == origin and origin.file == "mine.py" and origin.where == str(desk.folder / "mine.py")
     assert offer.options == {"weight": 0.5, "power": 2.0, "squared": False}
-    assert [row["name"] for row in own.described()] == ["nearness"]
+    assert [row["name"] for row in plugin_files.described()] == ["nearness"]
 
 
 def test_the_same_bytes_are_one_plug_in_wherever_they_lie(desk: Any) -> None:
     first = desk.load(LOSS)
-    before = plugged.generation()
+    before = registry.generation()
     assert desk.load(LOSS, "copy.py") is first and desk.load(LOSS) is first
-    assert plugged.generation() == before and len(plugins.loaded()) == 1
+    assert registry.generation() == before and len(plugins.loaded()) == 1
 
 
 def test_two_files_with_one_name_are_refused_with_both_places(desk: Any) -> None:
@@ -211,7 +212,7 @@ def test_a_loss_cannot_take_a_name_of_keys_histories_or_the_command_line(desk: A
     before = key(), stage_key(TeacherSpec(data="d"), {})
     with pytest.raises(UsageError, match=f"The loss '{name}' of .*cannot be called so: .*{told}"):
         desk.load(LOSS.replace('"nearness"', f'"{name}"'))
-    assert (key(), stage_key(TeacherSpec(data="d"), {})) == before and plugged.offers() == []
+    assert (key(), stage_key(TeacherSpec(data="d"), {})) == before and registry.offers() == []
 
 
 @pytest.mark.parametrize("name", [*OF_FILES, *specs.FAMILIES, *specs.ARCHITECTURES, "pixels", "auto", "none"])
@@ -243,7 +244,7 @@ def test_a_name_that_cannot_be_typed_as_a_word_is_refused(desk: Any, name: str) 
 def test_a_study_with_a_built_in_name_is_refused(desk: Any) -> None:
     path = desk.write("mine.py", STAGE.replace('name="counting"', 'name="horkd_order_ablation"'))
     with pytest.raises(UsageError, match=r"search_spaces/horkd_order_ablation.py and in .*mine.py"):
-        own.load_files([str(path)])
+        plugin_files.load_files([str(path)])
 
 
 @pytest.mark.parametrize(
@@ -269,14 +270,14 @@ def test_a_file_that_cannot_be_taken_in_says_why_and_leaves_nothing(desk: Any, s
     with pytest.raises(UsageError) as caught:
         desk.load(source)
     assert told in str(caught.value) and "mine.py" in str(caught.value)
-    assert plugged.offers() == [] and not [name for name in sys.modules if name.startswith("sweeps_plugin_")]
+    assert registry.offers() == [] and not [name for name in sys.modules if name.startswith("sweeps_plugin_")]
     assert "count" not in specs.SPECS and "halves" not in catalog.DATASETS
 
 
 def test_what_a_file_registered_before_it_failed_is_taken_back(desk: Any) -> None:
     with pytest.raises(UsageError, match="ZeroDivisionError"):
         desk.load(DATA + STAGE + LOSS + "\n1 / 0\n")
-    assert plugged.offers() == [] and "count" not in specs.SPECS and "halves" not in catalog.DATASETS
+    assert registry.offers() == [] and "count" not in specs.SPECS and "halves" not in catalog.DATASETS
     assert HORKD_ASSISTANT.canonical("epochs") == "epochs"
     with pytest.raises(UsageError, match="not a distillation loss"):
         AssistantSpec(method="nearness")
@@ -285,7 +286,7 @@ def test_what_a_file_registered_before_it_failed_is_taken_back(desk: Any) -> Non
 def test_a_folder_is_all_its_files_but_hidden_and_private_ones(desk: Any) -> None:
     for name, source in (("b.py", LOSS), ("a.py", DATA), ("_helper.py", "1 / 0"), (".x.py", "1 / 0"), ("n.txt", "")):
         desk.write(name, source)
-    assert [origin.file for origin in own.load_files([str(desk.folder)])] == ["a.py", "b.py"]
+    assert [origin.file for origin in plugin_files.load_files([str(desk.folder)])] == ["a.py", "b.py"]
 
 
 def test_what_is_not_there_or_no_plug_in_is_refused(desk: Any) -> None:
@@ -299,7 +300,7 @@ def test_what_is_not_there_or_no_plug_in_is_refused(desk: Any) -> None:
         ("mine.txt", "must be a .py file"),
     ):
         with pytest.raises(UsageError, match=told):
-            own.load_files([str(desk.folder / word)])
+            plugin_files.load_files([str(desk.folder / word)])
 
 
 def test_a_decorator_outside_of_a_plug_in_says_how_it_is_meant() -> None:
@@ -316,20 +317,20 @@ def test_files_of_the_environment_and_entry_points_come_in_too(desk: Any, monkey
     )
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("SWEEPS_PLUGINS", str(desk.write("data.py", DATA)))
-    own.load([])
-    by = {offer.name: offer.origin for offer in plugged.offers()}
+    plugin_files.load([])
+    by = {offer.name: offer.origin for offer in registry.offers()}
     assert by["nearness"].where == "the entry point near of brought"
     assert by["nearness"].entry == "brought_by_a_package:register" and by["halves"].entry == ""
     run = RunFolder(desk.folder / "run")
-    own.keep(run, plugins.loaded())
-    carried = own.carried(run)
+    plugin_files.keep(run, plugins.loaded())
+    carried = plugin_files.carried(run)
     assert [sorted(row) for row in carried] == [
         ["entry", "file", "sha256", "where"],
         ["file", "path", "sha256", "where"],
     ]
     plugins.forget()
     plugins.use(carried)
-    assert plugged.names("loss") == ("nearness",) and plugged.names("dataset") == ("halves",)
+    assert registry.names("loss") == ("nearness",) and registry.names("dataset") == ("halves",)
     plugins.forget()
     desk.write("site/brought_by_a_package.py", "# Another version.\n")
     with pytest.raises(ArtifactError, match="another version is installed"):
@@ -371,45 +372,45 @@ def inside(function: str, source: str) -> str:
 def test_two_entry_points_of_one_module_are_both_called(site: Any, desk: Any) -> None:
     source = inside("one", LOSS) + inside("other", called("farness"))
     site("two", {"a": "in_one:one", "b": "in_one:other"}, {"in_one.py": source})
-    own.load([])
-    assert plugged.names("loss") == ("farness", "nearness")
+    plugin_files.load([])
+    assert registry.names("loss") == ("farness", "nearness")
     first, second = plugins.loaded()
     assert first.sha256 == second.sha256 and [first.entry, second.entry] == ["in_one:one", "in_one:other"]
-    assert [offer.name for offer in plugged.offers(second)] == ["farness"]
-    carried = own.carried(RunFolder(desk.folder / "run"))
+    assert [offer.name for offer in registry.offers(second)] == ["farness"]
+    carried = plugin_files.carried(RunFolder(desk.folder / "run"))
     plugins.forget()
     plugins.use(carried[1:])
-    assert plugged.names("loss") == ("farness",)
+    assert registry.names("loss") == ("farness",)
     plugins.use(carried)
-    assert plugged.names("loss") == ("farness", "nearness")
+    assert registry.names("loss") == ("farness", "nearness")
 
 
 def test_a_loss_of_a_package_has_the_digest_of_the_file_that_says_it(site: Any, desk: Any) -> None:
     twice = "from parts.b import nearness\n" + called("twice")
     files = {"parts/__init__.py": "", "parts/a.py": twice, "parts/b.py": LOSS}
     root = site("parts", {"a": "parts.a", "b": "parts.b"}, files)
-    own.load([])
-    origins = {offer.name: offer.origin for offer in plugged.offers()}
+    plugin_files.load([])
+    origins = {offer.name: offer.origin for offer in registry.offers()}
     assert {name: origin.file for name, origin in origins.items()} == {"nearness": "b.py", "twice": "a.py"}
-    carried = own.carried(RunFolder(desk.folder / "run"))
+    carried = plugin_files.carried(RunFolder(desk.folder / "run"))
     before = key(method="nearness"), key(method="twice")
     plugins.forget()
     plugins.use(carried)
     assert (key(method="nearness"), key(method="twice")) == before
     plugins.forget()
     desk.write(f"{root.name}/parts/b.py", LOSS + "# Edited.\n")
-    own.load([])
+    plugin_files.load([])
     assert key(method="nearness") != before[0] and key(method="twice") == before[1]
     plugins.forget()
     with pytest.raises(ArtifactError, match="another version is installed"):
         plugins.use(carried)
-    assert plugged.offers() == []
+    assert registry.offers() == []
 
 
 def test_a_package_may_import_its_plug_in_by_itself(site: Any) -> None:
     site("eager", {"a": "eager.part"}, {"eager/__init__.py": "from eager import part\n", "eager/part.py": LOSS})
-    own.load([])
-    assert plugged.get("loss", "nearness").origin.file == "part.py"
+    plugin_files.load([])
+    assert registry.get("loss", "nearness").origin.file == "part.py"
 
 
 @pytest.mark.parametrize(
@@ -428,10 +429,10 @@ def test_a_broken_distribution_is_named_and_stops_nothing(
 ) -> None:
     site("bad", {"z": "bad.part"}, files)
     site("good", {"a": "good_part"}, {"good_part.py": called("farness")})
-    own.load([])
+    plugin_files.load([])
     said = capsys.readouterr().err
     assert said.startswith("Warning: Nothing of the entry point z of bad is known: ") and told in said
-    assert plugged.names("loss") == ("farness",)
+    assert registry.names("loss") == ("farness",)
 
 
 def test_a_broken_distribution_that_a_run_rests_on_stops_it(site: Any) -> None:
@@ -448,7 +449,7 @@ def test_a_file_that_imports_its_neighbour_is_refused(desk: Any, monkeypatch: py
     for _ in range(2):
         with pytest.raises(UsageError, match="A plug-in must stand alone, .* imports `lies_beside`"):
             desk.load("from lies_beside import SCALE\n" + LOSS)
-    assert plugged.offers() == []
+    assert registry.offers() == []
     monkeypatch.setattr(sys, "path", ["", *sys.path])  # Now it is installed, too.
     desk.load("from lies_beside import SCALE\n" + LOSS)
     sys.modules.pop("lies_beside")
@@ -467,7 +468,7 @@ def test_a_file_cannot_offer_what_another_one_says(desk: Any, monkeypatch: pytes
 )
 def test_a_path_that_no_system_can_look_at_is_refused(word: str, told: str) -> None:
     with pytest.raises(UsageError, match=f"There is no plug-in .*{told}"):
-        own.load_files([word])
+        plugin_files.load_files([word])
 
 
 # Keys.
@@ -607,12 +608,12 @@ def test_a_sampled_study_never_mixes_versions_of_what_it_may_draw(desk: Any) -> 
 def test_a_run_records_the_entry_points_that_it_uses_and_no_others(site: Any, desk: Any) -> None:
     site("used", {"a": "brings_nearness"}, {"brings_nearness.py": LOSS})
     site("unused", {"b": "brings_farness"}, {"brings_farness.py": called("farness")})
-    own.load([str(desk.write("study.py", SAMPLED))])
+    plugin_files.load([str(desk.write("study.py", SAMPLED))])
     ids = [resolved(method).run_id("f" * 16) for method in ("horkd", "farness")]
     assert ids[0] != ids[1]
 
     def recorded(study: str, plan: planning.Resolved) -> list[str]:
-        return [origin.file for origin in own.used(study, ["digits"], plan.plugins("f" * 16))]
+        return [origin.file for origin in plugin_files.used(study, ["digits"], plan.plugins("f" * 16))]
 
     grid = "horkd_order_ablation"
     assert recorded(grid, resolved("horkd")) == ["study.py"]
@@ -627,8 +628,8 @@ def resolved(method: str) -> planning.Resolved:
 
 def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> None:
     site("recipes", {"a": "brings_a_stage"}, {"brings_a_stage.py": STAGE})
-    own.load([])
-    assert [origin.file for origin in own.used("counting", [], ())] == ["brings_a_stage.py"]
+    plugin_files.load([])
+    assert [origin.file for origin in plugin_files.used("counting", [], ())] == ["brings_a_stage.py"]
 
 
 DIGITS = {"name": "digits", "fingerprint": "d" * 16, "classes": 10, "channels": 1, "height": 8, "width": 8} | {
@@ -776,7 +777,7 @@ def test_a_network_is_built_by_name_counted_and_priced(desk: Any) -> None:
     assert network(torch.zeros(2, 1, 9, 9)).logits.shape == (2, 3) and network.embedding_width == 5
     assert spec.components()["network.small"] == plugins.loaded()[0].sha256[:8]
     counts = Counts({"height": 8, "width": 8, "train_images": 100, "test_images": 10})
-    size = plugged.get("network", "small").facts["size"]()
+    size = registry.get("network", "small").facts["size"]()
     assert (size.embedding, size.layers) == (8, 2)
     assert (size.macs, size.parameters) == (16 * 16 * 8 * 27 + 8 * 10, 8 * 27 + 8 + 8 * 10 + 10)
     assert seconds_of(spec, counts, None) > 0 and bytes_of(spec, counts) > 0
@@ -907,8 +908,8 @@ def carried_by(desk: Any, source: str) -> tuple[RunFolder, list[dict[str, str]]]
     """A run with a copy of a plug-in, and what its orders say."""
     desk.load(source)
     run = RunFolder(desk.folder / "runs" / "one-12345678")
-    own.keep(run, plugins.loaded())
-    return run, own.carried(run)
+    plugin_files.keep(run, plugins.loaded())
+    return run, plugin_files.carried(run)
 
 
 def test_a_worker_takes_the_copy_of_the_run_and_refuses_another_file(desk: Any, store: Store) -> None:
@@ -944,7 +945,7 @@ def test_an_order_carries_what_its_stage_and_its_parents_use_and_nothing_else(de
         desk.load(source, name)
     run = RunFolder(desk.folder / "runs" / "one-12345678")
     run.prepare()
-    own.keep(run, plugins.loaded())
+    plugin_files.keep(run, plugins.loaded())
 
     def node(key: str, spec: Any, **parents: str) -> StageNode:
         return StageNode(key, spec.kind, spec, 0, parents, ["cell"])
@@ -976,32 +977,32 @@ def test_a_run_keeps_what_was_read_even_if_the_file_is_edited_meanwhile(desk: An
     desk.load(LOSS)
     desk.write("mine.py", "1 / 0")
     run = RunFolder(desk.folder / "run")
-    own.keep(run, plugins.loaded())
-    (row,) = own.rows(plugins.loaded(), {})
+    plugin_files.keep(run, plugins.loaded())
+    (row,) = plugin_files.rows(plugins.loaded(), {})
     assert (run.path / row["copy"]).read_text() == LOSS and row["offers"] == ["loss nearness"]
     plugins.forget()
-    own.use_those_of(run, {"plugins": [row]})
-    (again,) = own.rows(plugins.loaded(), {"plugins": [row]})
+    plugin_files.use_those_of(run, {"plugins": [row]})
+    (again,) = plugin_files.rows(plugins.loaded(), {"plugins": [row]})
     assert again == row
 
 
 def test_a_run_goes_on_with_its_own_copy_and_refuses_an_edited_one(desk: Any) -> None:
     run, _ = carried_by(desk, LOSS)
-    content = {"plugins": own.rows(plugins.loaded(), {})}
+    content = {"plugins": plugin_files.rows(plugins.loaded(), {})}
     edited = desk.write("mine.py", LOSS + "# Edited.\n")
     plugins.forget()
-    own.use_those_of(run, content)
-    own.load_more(run, [])
+    plugin_files.use_those_of(run, content)
+    plugin_files.load_more(run, [])
     with pytest.raises(UsageError, match=r"(?s)must come from one place.*continues with its own copies"):
-        own.load_more(run, [str(edited)])
+        plugin_files.load_more(run, [str(edited)])
     plugins.forget()
-    own.load_files([str(edited)])
+    plugin_files.load_files([str(edited)])
     with pytest.raises(UsageError, match=r"(?s)must come from one place.*that starts another run"):
-        own.use_those_of(run, content)
+        plugin_files.use_those_of(run, content)
     plugins.forget()
-    own.copy_of(run, plugged.Origin(file="mine.py", sha256=content["plugins"][0]["sha256"], where="")).write_text("x")
+    plugin_files.copy_of(run, registry.Origin(file="mine.py", sha256=content["plugins"][0]["sha256"], where="")).write_text("x")
     with pytest.raises(ArtifactError, match="it was altered"):
-        own.use_those_of(run, content)
+        plugin_files.use_those_of(run, content)
 
 
 # Checks.
@@ -1009,7 +1010,7 @@ def test_a_run_goes_on_with_its_own_copy_and_refuses_an_edited_one(desk: Any) ->
 
 def checked(*paths: Path) -> dict[str, str]:
     """Contract -> why it does not hold, of what does not."""
-    own.load_files([str(path) for path in paths])
+    plugin_files.load_files([str(path) for path in paths])
     return {f"{row.what}: {row.contract}": row.why for row in contracts.check(contracts.offered()) if not row.ok}
 
 
@@ -1099,11 +1100,11 @@ ONE_SIZE = OWN_MODULE.replace(
 
 def test_a_network_that_reads_one_size_is_priced_there_or_told(desk: Any) -> None:
     desk.load(ONE_SIZE.replace("SIDE", "8").replace("(8,)", "()"))
-    assert plugged.get("network", "mine").facts["size"]().macs == 16 * (3 * 64 * 8 + 8 * 10)
+    assert registry.get("network", "mine").facts["size"]().macs == 16 * (3 * 64 * 8 + 8 * 10)
     plugins.forget()
     desk.load(ONE_SIZE.replace("SIDE", "9").replace("(8,)", "()"))
     with pytest.raises(UsageError, match=r"'mine' of .*mine.py must read images of 32 or 8 pixels"):
-        plugged.get("network", "mine").facts["size"]()
+        registry.get("network", "mine").facts["size"]()
 
 
 def test_what_breaks_a_contract_is_named_with_the_reason(desk: Any) -> None:
@@ -1175,5 +1176,5 @@ def test_a_claim_without_a_test_is_found(desk: Any) -> None:
 
 
 def test_offers_and_origins_compare_by_what_they_are() -> None:
-    origin = plugged.Origin(file="a.py", sha256="ab" * 32, where="x", content=b"1")
+    origin = registry.Origin(file="a.py", sha256="ab" * 32, where="x", content=b"1")
     assert origin == dataclasses.replace(origin, content=b"2") and origin.version == "abababab"

@@ -9,7 +9,7 @@ import pytest
 import search_spaces
 from search_spaces import ranges
 from search_spaces.study import Preset, Study
-from sweeps.plan import Planner, examples, resolve
+from sweeps.planning.plan import Planner, examples, resolve
 from trainables.spec import DistillationSpec, StageSpec, TrainingSpec
 
 PRESETS = [

@@ -14,12 +14,12 @@ import pytest
 
 import search_spaces
 from analysis.records import write_record
-from sweeps.graph import StageGraph
-from sweeps.plan import build_graph, resolve
-from sweeps.projection import Projector
-from sweeps.runs import RunFolder
-from trainables.artifacts import Store
+from sweeps.planning.graph import StageGraph
+from sweeps.planning.plan import build_graph, resolve
+from sweeps.runs.folder import RunFolder
+from sweeps.runs.record_writer import Projector
 from trainables.spec import to_plain
+from trainables.store.artifacts import Store
 
 
 @pytest.fixture

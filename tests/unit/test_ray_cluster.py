@@ -309,7 +309,7 @@ from pathlib import Path
 from slurm.guard import Guard
 from slurm.ray_cluster import PROOF_NAME, PROOF_SPACE, Meeting, show_proof
 from slurm.temp import private_temp
-from sweeps.machines import ClusterMachine, shut_down
+from sweeps.engine.machines import ClusterMachine, shut_down
 
 meeting = Meeting(Path(sys.argv[1]), "run-a")
 machine = ClusterMachine(meeting, "7-0")

@@ -12,13 +12,13 @@ import pytest
 
 import search_spaces
 from search_spaces.study import Preset, Study
-from sweeps import cost, plan
-from sweeps.plan import Planner, Resolved, build_graph, check_against_data, parse_seeds, resolve, survey
-from trainables import compute, recipes
-from trainables.artifacts import Store
+from sweeps.planning import cost, plan
+from sweeps.planning.plan import Planner, Resolved, build_graph, check_against_data, parse_seeds, resolve, survey
+from trainables import recipes
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT, SLEEP
-from trainables.spec import SEED_MARK, SPECS, TrainingSpec, field_paths, stage_key, to_plain
+from trainables.spec import SEED_MARK, SPECS, TrainingSpec, compute, field_paths, stage_key, to_plain
+from trainables.store.artifacts import Store
 
 DATA: dict[str, Any] = {
     "name": "digits",

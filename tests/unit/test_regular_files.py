@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables import regular_files
-from trainables.regular_files import NotRegularError, TooLargeError
+from system import regular_files
+from system.regular_files import NotRegularError, TooLargeError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,9 +67,3 @@ def test_a_file_that_grows_while_it_is_read_is_bounded_too() -> None:
     assert os.stat("/proc/self/status").st_size == 0
     with pytest.raises(TooLargeError):
         regular_files.read_bytes("/proc/self/status", most=10)
-
-
-def test_the_rooms_that_import_nothing_of_each_other_have_the_same_file() -> None:
-    ours = (ROOT / "trainables/regular_files.py").read_bytes()
-    for room in ("analysis", "slurm"):
-        assert (ROOT / room / "regular_files.py").read_bytes() == ours

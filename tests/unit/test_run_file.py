@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sweeps import run_file
-from sweeps.runs import RunFolder
-from trainables import writable_files
+from sweeps.runs import run_file
+from sweeps.runs.folder import RunFolder
+from system import writable_files
 from trainables.errors import MachineError
 
 CELL = {"id": "0123abcd", "parameters": {"horkd.orders": "1+2"}, "label": "1+2", "baseline": None}

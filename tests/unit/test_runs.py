@@ -19,12 +19,12 @@ import pytest
 
 from slurm import temp
 from slurm.temp import private_temp, sweep_stale_temp
-from sweeps.runs import Place, RunFolder, find_run, list_runs
+from sweeps.runs.folder import Place, RunFolder, find_run, list_runs
+from system.liveness import this_process
 from trainables import cores
-from trainables.artifacts import Lease, LeaseObserver, write_atomically
 from trainables.cores import CoreLocks
 from trainables.errors import MachineError, UsageError
-from trainables.liveness import this_process
+from trainables.store.artifacts import Lease, LeaseObserver, write_atomically
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_unreadable_run_says_what_to_do(place: Place, content: str) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from sweeps.runs import RunFolder
+from sweeps.runs.folder import RunFolder
 lease = RunFolder(Path(sys.argv[1])).drive(slots=3)
 print("driving", flush=True)
 sys.stdin.read()

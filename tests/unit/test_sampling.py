@@ -18,15 +18,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search_spaces.study import Preset, Study
-from sweeps import engine, sampling
-from sweeps.engine import EngineState, StageQueue
-from sweeps.graph import StageGraph
-from sweeps.machines import LocalMachine
-from sweeps.plan import Cell, Resolved, Trial, build_graph, resolve
-from sweeps.runs import RunFolder
-from sweeps.sampling import GridCells, SampledCells, open_study
-from trainables.artifacts import Store
+from sweeps.engine import ray_tune, sampling
+from sweeps.engine.machines import LocalMachine
+from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.engine.sampling import GridCells, SampledCells, open_study
+from sweeps.planning.graph import StageGraph
+from sweeps.planning.plan import Cell, Resolved, Trial, build_graph, resolve
+from sweeps.runs.folder import RunFolder
 from trainables.recipes import SLEEP
+from trainables.store.artifacts import Store
 
 NAME = "made-up-study-0123abcd"
 
@@ -130,7 +130,7 @@ def read(journal: Path) -> list[optuna.trial.FrozenTrial]:
 
 @pytest.fixture
 def begin(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    monkeypatch.setattr(engine, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
     return lambda made=None, **more: Run(store, nasty_path, made or study(), **more)
 
 

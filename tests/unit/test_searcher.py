@@ -10,7 +10,7 @@ import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, TaskCancelledError
 
-from sweeps.searcher import PruningScheduler, take_memory_kills_as_losses
+from sweeps.engine.searcher import PruningScheduler, take_memory_kills_as_losses
 
 
 class Told:

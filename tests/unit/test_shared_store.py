@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.conduct import register
-from sweeps.runs import RunFolder
-from trainables.artifacts import Lease, Store
+from sweeps.runs.execute import register
+from sweeps.runs.folder import RunFolder
 from trainables.data import catalog
 from trainables.data.packed import doubt_of
+from trainables.store.artifacts import Lease, Store
 
 KEY = "0123456789abcdef"
 

@@ -13,13 +13,13 @@ import pytest
 import search_spaces
 from analysis import methods, order_ablation, record_files
 from analysis.load import RunData, cell_table, trial_table
-from sweeps import families, rough
-from sweeps.cli import main
-from sweeps.conduct import Request, _write_grid, describe, prepare, stand_in
-from sweeps.forecast import Forecast
-from sweeps.plan import Planner, resolve
-from sweeps.runs import Place, RunFolder
-from trainables.artifacts import Store
+from sweeps.commands.app import main
+from sweeps.planning import families, rough
+from sweeps.planning.forecast import Forecast
+from sweeps.planning.plan import Planner, resolve
+from sweeps.runs.execute import Request, _write_grid, describe, prepare, stand_in
+from sweeps.runs.folder import Place, RunFolder
+from trainables.store.artifacts import Store
 
 GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sweeps.cli_shelves import store_group
-from trainables.artifacts import Store
+from sweeps.commands.shelves import store_group
 from trainables.data import catalog
 from trainables.errors import MachineError
+from trainables.store.artifacts import Store
 
 KEY = "0123456789abcdef"
 

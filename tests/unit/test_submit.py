@@ -22,9 +22,10 @@ from slurm.jobs import ArrayTask, Driver, Gang, Worker
 from slurm.profiles import Profile, load
 from slurm.ray_cluster import Meeting
 from slurm.submit import ROOMS, Order, note, script, setup_lines, snapshot
-from sweeps import clusters, provenance
-from sweeps.conduct import Request
-from sweeps.runs import Place, RunFolder
+from sweeps.engine import submission
+from sweeps.runs import provenance
+from sweeps.runs.execute import Request
+from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +123,7 @@ def test_a_copy_that_another_made_meanwhile_is_taken(
 
 def test_the_copy_of_this_project_runs_and_knows_its_revision(meeting: Meeting, tmp_path: Path) -> None:
     place = snapshot(ROOT, meeting, "0123456789ab+changes")
-    asked = "import sweeps, sweeps.provenance as p; print(p.revision()); print(sweeps.__file__)"
+    asked = "import sweeps, sweeps.runs.provenance as p; print(p.revision()); print(sweeps.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", asked],
         cwd=tmp_path,
@@ -397,9 +398,9 @@ def test_a_submission_of_unknown_outcome_is_not_called_refused(
     # It shows up late: nothing is submitted beside it.
     cluster(failure, ("78", "driver-run-a"))
     with pytest.raises(UsageError, match="78 bear that name.*scancel --me --name=driver-run-a"):
-        clusters._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
+        submission._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
     cluster(failure)
-    clusters._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
+    submission._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
     assert answer.unclear(meeting.folder) == []
 
 
@@ -475,16 +476,16 @@ def test_what_was_submitted_is_noted_with_its_whole_profile(meeting: Meeting) ->
 
 def test_the_profiles_kept_are_those_of_the_last_submission(meeting: Meeting) -> None:
     with pytest.raises(UsageError, match="was never submitted"):
-        clusters.kept_profiles(meeting)
+        submission.kept_profiles(meeting)
     old, new, more = (Profile(name=name, source="here") for name in ("old", "new", "more"))
     for role, profile in (("driver", old), ("worker", old), ("driver", new), ("worker", new), ("worker", more)):
         note(meeting, order(role, 1, profile), ["1"])
-    assert [one.name for one in clusters.kept_profiles(meeting)] == ["new", "new", "more"]
+    assert [one.name for one in submission.kept_profiles(meeting)] == ["new", "new", "more"]
 
 
-def plan(place: Place, **fields: Any) -> clusters.Submission:
+def plan(place: Place, **fields: Any) -> submission.Submission:
     request = Request(study="horkd_order_ablation", preset="tiny", **fields)
-    return clusters.plan_submission(request, place, lambda line: None, pack=False)
+    return submission.plan_submission(request, place, lambda line: None, pack=False)
 
 
 def test_an_elastic_run_is_a_driver_and_an_array_of_workers_per_profile(nasty_path: Path) -> None:
@@ -506,7 +507,7 @@ def test_a_gang_is_one_order_and_an_array_has_a_task_for_each_worker(nasty_path:
     (gang,) = plan(place, on="slurm-gang", workers=3).orders
     assert (gang.role, len(gang.jobs), gang.nodes) == ("gang", 1, 3)
     (array,) = plan(place, on="slurm-array").orders
-    assert (array.role, len(array.jobs), array.nodes) == ("array", clusters.WORKERS, 1)
+    assert (array.role, len(array.jobs), array.nodes) == ("array", submission.WORKERS, 1)
 
 
 def test_workers_wait_for_the_drivers_start_and_half_a_cluster_is_taken_back(
@@ -522,10 +523,10 @@ def test_workers_wait_for_the_drivers_start_and_half_a_cluster_is_taken_back(
             raise ClusterError("no such partition")
         return [str(6 + len(seen))]
 
-    monkeypatch.setattr(clusters, "submit", accept_two)
+    monkeypatch.setattr(submission, "submit", accept_two)
     monkeypatch.setattr(queue, "cancel", lambda ids, **more: cancelled.extend(ids))
     with pytest.raises(ClusterError, match="no such partition"):
-        clusters._submit_orders(found, meeting, nasty_path)
+        submission._submit_orders(found, meeting, nasty_path)
     assert [one.after for one in seen] == [None, "7", "7"]
     assert all(isinstance(job, Worker) and job.driver == "7" for one in seen[1:] for job in one.jobs)
     assert cancelled == ["7", "8"]
@@ -542,31 +543,31 @@ def test_a_disk_that_is_full_while_submitting_leaves_no_job_behind(
             raise OSError(28, "No space left on device")
         return ["7"]
 
-    monkeypatch.setattr(clusters, "submit", full)
+    monkeypatch.setattr(submission, "submit", full)
     monkeypatch.setattr(queue, "cancel", lambda ids, **more: cancelled.extend(ids))
     with pytest.raises(Exception, match="No space left"):
-        clusters._submit_orders(found, meeting, nasty_path)
+        submission._submit_orders(found, meeting, nasty_path)
     assert cancelled == ["7"]
 
 
 def test_paths_in_a_request_mean_the_same_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = clusters.absolute(Request("s", data="folder:pictures", data_root="root"))
+    found = submission.absolute(Request("s", data="folder:pictures", data_root="root"))
     assert (found.data, found.data_root) == (f"folder:{tmp_path / 'pictures'}", str(tmp_path / "root"))
-    tested = clusters.absolute(Request("s", test_data="folder:faces", test_data_root="other"))
+    tested = submission.absolute(Request("s", test_data="folder:faces", test_data_root="other"))
     assert (tested.test_data, tested.test_data_root) == (f"folder:{tmp_path / 'faces'}", str(tmp_path / "other"))
-    assert dataclasses.replace(clusters.absolute(Request("s", data="digits"))) == Request("s", data="digits")
+    assert dataclasses.replace(submission.absolute(Request("s", data="digits"))) == Request("s", data="digits")
 
 
 def test_what_a_run_json_asks_is_read_as_data(nasty_path: Path) -> None:
-    from sweeps.runs import RunFolder
+    from sweeps.runs.folder import RunFolder
 
     run = RunFolder(nasty_path / "run")
     kept = {"request": {"study": "s", "on": "slurm", "of_a_newer_version": 1}, "seeds": [0, 1, 5]}
-    found = clusters.request_of(run, kept)
+    found = submission.request_of(run, kept)
     assert (found.study, found.on, found.seeds) == ("s", "slurm", "0,1,5")
-    assert clusters.request_of(run, {**kept, "seeds": [3]}).seeds == "3-3"
+    assert submission.request_of(run, {**kept, "seeds": [3]}).seeds == "3-3"
     worse: list[dict[str, Any]] = [{}, {"request": None}, {"request": []}, {"request": {}}, {**kept, "seeds": 5}]
     for bad in worse:
         with pytest.raises(UsageError, match="does not say what was asked"):
-            clusters.request_of(run, json.loads(json.dumps(bad)))
+            submission.request_of(run, json.loads(json.dumps(bad)))

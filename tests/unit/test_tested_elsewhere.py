@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeps import conduct
-from sweeps.plan import build_graph
-from sweeps.runs import Place
-from trainables.artifacts import Store
+from sweeps.planning.plan import build_graph
+from sweeps.runs import execute
+from sweeps.runs.folder import Place
 from trainables.data.packed import Items, Packed, open_packed, write_packed
 from trainables.data.protocols import cut, whole
 from trainables.errors import UsageError
 from trainables.spec import to_plain
 from trainables.stages.base import Context, attempt
+from trainables.store.artifacts import Store
 
 
 def pack(folder: Path, *, people: int = 6, each: int = 5, pairs: bool = False, split: bool = False) -> Packed:
@@ -87,16 +87,16 @@ def folders(tmp_path: Path) -> tuple[str, str]:
     return f"folder:{tmp_path / 'one'}", f"folder:{tmp_path / 'two'}"
 
 
-def request(folders: tuple[str, str], **more: Any) -> conduct.Request:
+def request(folders: tuple[str, str], **more: Any) -> execute.Request:
     words: dict[str, Any] = {"study": "horkd_face_verification", "preset": "tiny", "data_size": 8, "seeds": "1"}
     settings = ["train_images=0", "arm=ce,horkd,pixels", *more.pop("settings", ())]
-    return conduct.Request(**words, data=folders[0], test_data=folders[1], settings=settings, **more)
+    return execute.Request(**words, data=folders[0], test_data=folders[1], settings=settings, **more)
 
 
 def test_a_study_trains_on_one_set_and_tests_all_of_another(folders: tuple[str, str], tmp_path: Path) -> None:
     place = Place(runs=tmp_path / "runs", store=tmp_path / "store")
     asked = request(folders)
-    ready = conduct.prepare(asked, place, lambda line: None)
+    ready = execute.prepare(asked, place, lambda line: None)
     assert ready.test_data is not None and ready.test_data["fingerprint"] != ready.data["fingerprint"]
     graph, trials, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
     for node in graph.nodes.values():
@@ -105,19 +105,19 @@ def test_a_study_trains_on_one_set_and_tests_all_of_another(folders: tuple[str, 
         context = Context(store=Store(place.store), key=node.key, core_locks=False)
         said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
         assert said[-1]["outcome"] == "done", said[-1]
-    outcome = conduct.conduct(asked, place, lambda line: None, quiet=True, train=False)
+    outcome = execute.conduct(asked, place, lambda line: None, quiet=True, train=False)
     assert outcome.code == 0 and outcome.summary is not None
     for trial in trials:
         found = ready.store.get(trial.stages["evaluation"]).metrics
         # Person 7 is in both, which is told; that she only validates makes no difference.
         assert found["classes_also_trained_on"] == 1
         assert found["folds"] == 10 and found["items"] == len(whole_pairs(ready, place))
-    other = conduct.prepare(conduct.Request(**{**vars(asked), "test_data": None}), place, lambda line: None)
+    other = execute.prepare(execute.Request(**{**vars(asked), "test_data": None}), place, lambda line: None)
     assert other.resolved.run_id("d") != ready.resolved.run_id("d")
     assert "--test-data" in asked.command()
 
 
-def whole_pairs(ready: conduct.Prepared, place: Place) -> np.ndarray:
+def whole_pairs(ready: execute.Prepared, place: Place) -> np.ndarray:
     assert ready.test_data is not None
     packed = open_packed(place.store / "data" / f"{ready.test_data['fingerprint']}.arrow")
     pairs = whole(packed, task="verification", split_seed=0).pairs
@@ -139,4 +139,4 @@ def test_wrong_words_are_refused_before_anything_starts(
     asked = request(folders, settings=settings)
     asked.study = study
     with pytest.raises(UsageError, match=message):
-        conduct.prepare(asked, Place(runs=tmp_path / "runs", store=tmp_path / "store"), lambda line: None)
+        execute.prepare(asked, Place(runs=tmp_path / "runs", store=tmp_path / "store"), lambda line: None)

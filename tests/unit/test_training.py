@@ -16,8 +16,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainables import training
-from trainables.artifacts import Artifact, Store
 from trainables.data.batches import epoch_batches, normalise, statistics, to_float
 from trainables.data.packed import TEST, TRAIN, open_packed, split_indices
 from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
@@ -35,7 +33,9 @@ from trainables.spec import (
     to_plain,
 )
 from trainables.stages.base import Context, attempt, runner
-from trainables.training import Guide, Mapped, Splits, Trainer, learning_rate, make_network
+from trainables.store.artifacts import Artifact, Store
+from trainables.training import loop
+from trainables.training.loop import Guide, Mapped, Splits, Trainer, learning_rate, make_network
 
 TINY: dict[str, Any] = {
     "architecture": "resnet_thin",
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_other_numerics_is_not_continued(
 ) -> None:
     spec = TeacherSpec(data=data, **TINY | {"epochs": 2})
     store = place()
-    monkeypatch.setattr(training, "numerics", lambda device: "another processor")
+    monkeypatch.setattr(loop, "numerics", lambda device: "another processor")
     key = stage_key(spec, {})
     trying = attempt("teacher", to_plain(spec), {}, Context(store=store, key=key))
     while next(trying).get("epoch") != 1:
@@ -248,7 +248,7 @@ def test_cells_of_a_seed_see_the_same_batches_and_other_seeds_others(place: Call
 
 def trainer(store: Store, spec: TrainingSpec, guide: Artifact | None) -> Trainer:
     context = Context(store=store, key="0" * 16)
-    device = training.prepare(spec, context)
+    device = loop.prepare(spec, context)
     splits = Splits.open(spec, context, device)
     mentor = Guide(guide, splits, device, spec.task) if guide is not None else None
     made = Trainer(spec, splits, device, mentor)
@@ -284,7 +284,7 @@ def test_the_guide_sees_images_as_its_own_training_normalised_them(
     assert one.guide.view.mean.tolist() == mean.float().tolist() != one.view.mean.tolist()
     assert one.guide.view.std.tolist() == std.float().tolist()
     images = one.splits.train_images[:20]
-    network = training.load_network(teacher, packed)[0].eval()
+    network = loop.load_network(teacher, packed)[0].eval()
     with torch.no_grad():
         expected = network(normalise(to_float(images), mean.float(), std.float())).embedding
     torch.testing.assert_close(one.guide(images).embedding, expected)
@@ -407,9 +407,9 @@ def test_altered_weights_are_never_used(damage: str, place: Callable[[], Store],
         path.write_bytes({"garbage": b"garbage", "empty": b"", "cut": path.read_bytes()[:-100]}[damage])
     packed = open_packed(store.root / "data" / f"{data}.arrow")
     with pytest.raises(ArtifactError, match=f"artifact {teacher.key} is not what was published"):
-        training.load_network(store.get(teacher.key), packed)
+        loop.load_network(store.get(teacher.key), packed)
     with pytest.raises(ArtifactError, match="has no network"):
-        training.load_network(dataclasses.replace(teacher, manifest={"kind": "sleep", "spec": {}}), packed)
+        loop.load_network(dataclasses.replace(teacher, manifest={"kind": "sleep", "spec": {}}), packed)
 
 
 # Splits too large for memory.
@@ -433,10 +433,10 @@ def test_a_split_that_stays_in_the_map_gives_the_bits_of_one_in_memory(
     guide = run(store, TeacherSpec(data=data, **labels | {"width": 0.5, "epochs": 1}))
     spec = AssistantSpec(data=data, select="best", **fields)
     resident = run(store, spec, teacher=guide)
-    monkeypatch.setattr(training, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(loop, "RESIDENT_BYTES", 0)
     asked: list[int] = []
-    load = training.load
-    monkeypatch.setattr(training, "load", lambda packed, items: (asked.append(len(items)), load(packed, items))[1])
+    load = loop.load
+    monkeypatch.setattr(loop, "load", lambda packed, items: (asked.append(len(items)), load(packed, items))[1])
     other = place()
     shutil.copytree(guide.path, other.path(guide.key), dirs_exist_ok=True)
     mapped = run(other, spec, teacher=guide)
@@ -451,14 +451,14 @@ def test_a_split_stays_in_the_map_only_where_it_is_larger_than_the_bound(
 ) -> None:
     store, spec, device = place(), TeacherSpec(data=data, **TINY), torch.device("cpu")
     resident = Splits.open(spec, Context(store=store, key="0" * 16), device)
-    monkeypatch.setattr(training, "RESIDENT_BYTES", 100 * 64)  # The training split to the byte; validation has more.
+    monkeypatch.setattr(loop, "RESIDENT_BYTES", 100 * 64)  # The training split to the byte; validation has more.
     splits = Splits.open(spec, Context(store=store, key="0" * 16), device)
     assert isinstance(splits.train_images, Tensor)
     assert isinstance(splits.validation_images, Mapped)
     for where in (slice(3, 9), slice(None), torch.tensor([7, 2, 2])):
         assert torch.equal(splits.validation_images[where], resident.validation_images[where])
     assert torch.equal(splits.validation_labels, resident.validation_labels)
-    monkeypatch.setattr(training, "RESIDENT_BYTES", 100 * 64 - 1)
+    monkeypatch.setattr(loop, "RESIDENT_BYTES", 100 * 64 - 1)
     assert isinstance(Splits.open(spec, Context(store=store, key="0" * 16), device).train_images, Mapped)
 
 
@@ -469,11 +469,11 @@ def test_a_split_stays_in_the_map_only_where_it_is_larger_than_the_bound(
 def test_training_never_opens_the_test_split(
     bound: int, place: Callable[[], Store], teacher: Artifact, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "RESIDENT_BYTES", bound)
+    monkeypatch.setattr(loop, "RESIDENT_BYTES", bound)
     loaded: list[np.ndarray] = []
-    load = training.load
+    load = loop.load
     monkeypatch.setattr(
-        training, "load", lambda packed, indices: (loaded.append(packed.split[indices]), load(packed, indices))[1]
+        loop, "load", lambda packed, indices: (loaded.append(packed.split[indices]), load(packed, indices))[1]
     )
     for split in ("last", "best"):
         spec = AssistantSpec(data=data, horkd=ALL, select=split, **TINY | {"epochs": 1})
@@ -490,7 +490,7 @@ def test_evaluation_opens_the_test_split_once_and_measures_what_it_says(
     packed = open_packed(store.root / "data" / f"{data}.arrow")
     train = split_indices(packed, "train", validation_fraction=0.1, split_seed=0, train_images=100)
     mean, std = statistics(packed, train)
-    network, _, _ = training.load_network(teacher, packed)
+    network, _, _ = loop.load_network(teacher, packed)
     test = packed.split == TEST
     with torch.no_grad():
         images = normalise(to_float(torch.from_numpy(packed.images[test])), mean.float(), std.float())
@@ -547,10 +547,10 @@ def test_weights_that_are_no_numbers_are_not_published(place: Callable[[], Store
 def test_half_precision_and_a_missing_gpu_are_refused_on_a_cpu(place: Callable[[], Store], data: str) -> None:
     store = place()
     with pytest.raises(MachineError, match="float16 needs a GPU"):
-        training.prepare(TeacherSpec(precision="float16"), Context(store=store, key="0" * 16))
+        loop.prepare(TeacherSpec(precision="float16"), Context(store=store, key="0" * 16))
     if not torch.cuda.is_available():
         with pytest.raises(MachineError, match="torch finds none"):
-            training.prepare(TeacherSpec(), Context(store=store, key="0" * 16, device="cuda"))
+            loop.prepare(TeacherSpec(), Context(store=store, key="0" * 16, device="cuda"))
 
 
 # What is kept and said.

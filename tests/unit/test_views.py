@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.artifacts import Artifact, Store, sha256_of
 from trainables.data.augment import view
 from trainables.errors import ArtifactError, NonFiniteError
 from trainables.models.network import Outputs
@@ -29,8 +28,9 @@ from trainables.spec import (
 )
 from trainables.stages.base import Context, attempt
 from trainables.stages.outputs import kept
-from trainables.training import Guide, Splits
-from trainables.views import KeptOutputs, Shard, copied, node_folder
+from trainables.store.artifacts import Artifact, Store, sha256_of
+from trainables.training.cached_outputs import KeptOutputs, Shard, copied, node_folder
+from trainables.training.loop import Guide, Splits
 
 TINY: dict[str, Any] = {
     "architecture": "resnet_thin",

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from sweeps import whereabouts
-from sweeps.cli import main
-from sweeps.conduct import Request, prepare
-from sweeps.continuation import continued
-from sweeps.runs import Place, RunFolder
-from trainables.artifacts import Artifact, Store
+from sweeps.commands.app import main
+from sweeps.runs import whereabouts
+from sweeps.runs.continuation import continued
+from sweeps.runs.execute import Request, prepare
+from sweeps.runs.folder import Place, RunFolder
+from trainables.store.artifacts import Artifact, Store
 
 KEYS = {"teacher": "a" * 16, "evaluation": "b" * 16}
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from system.regular_files import opened, read_bytes
 from trainables.data import tars, zips
 from trainables.data.stored import FILE_BYTES, HIDDEN, LOOP, NOT_REGULAR, Gathered, Stored, clean, is_hidden
 from trainables.errors import DataError
-from trainables.regular_files import opened, read_bytes
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from trainables.artifacts import make_folder, share_with_group
-from trainables.regular_files import read_text
-from trainables.writable_files import opened_to_append, opened_to_change
+from system.regular_files import read_text
+from system.writable_files import opened_to_append, opened_to_change
+from trainables.store.artifacts import make_folder, share_with_group
 
 SUFFIX = ".work"
 _STALE_SECONDS = 7 * 86_400.0

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainables import plugged
-from trainables.artifacts import make_folder, share_with_group
+from system.regular_files import read_text
+from system.writable_files import opened_to_append
 from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
@@ -28,8 +28,8 @@ from trainables.data.readers import CIFAR, read_cifar, read_digits
 from trainables.data.sources import Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
-from trainables.regular_files import read_text
-from trainables.writable_files import opened_to_append
+from trainables.spec import registry
+from trainables.store.artifacts import make_folder, share_with_group
 
 __all__ = [
     "DATASETS",
@@ -183,7 +183,7 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
             )
         return items, notes
     _check_room(source, folder, source.bytes or 0)
-    if plugged.find("dataset", source.kind) is not None:
+    if registry.find("dataset", source.kind) is not None:
         items = from_plugins.read(source.kind, source.path)
         _check_room(source, folder, items.images.nbytes)
     elif source.kind == "digits":

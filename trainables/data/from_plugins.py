@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from trainables import plugged
 from trainables.data.packed import Items, draw_test_split
 from trainables.errors import DataError, SweepsError, UsageError
+from trainables.spec import registry
 
 TEST_FRACTION = 0.2  # Of each class, where the set has no split of its own; as for folders of images.
 PARTS = ("images", "labels", "split", "classes", "names", "pairs")
@@ -26,7 +26,7 @@ def facts_of(name: str, data_root: Path | None, size: int | None) -> tuple[Path 
         UsageError: If a size is asked for.
         DataError: If it needs a data root and has none.
     """
-    offer = plugged.get("dataset", name)
+    offer = registry.get("dataset", name)
     if size is not None and size != offer.facts["info"].side:
         raise UsageError(
             f"`{name}` comes at its own size, which {offer.origin.file} decides, but size {size} was asked."
@@ -60,7 +60,7 @@ def read(name: str, root: Path | None) -> Items:
     Raises:
         DataError: If it fails, or its arrays are not what they must be.
     """
-    offer = plugged.get("dataset", name)
+    offer = registry.get("dataset", name)
     try:
         given = offer.thing(root=root) if offer.facts["root"] else offer.thing()
     except SweepsError:

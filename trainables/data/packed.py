@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from trainables.artifacts import share_with_group
+from system.regular_files import check, opened
 from trainables.data.block_digests import (
     METADATA_KEY,
     BlockDigests,
@@ -32,7 +32,7 @@ from trainables.data.block_digests import (
     state_of,
 )
 from trainables.errors import DataError, UsageError
-from trainables.regular_files import check, opened
+from trainables.store.artifacts import share_with_group
 
 FORMAT_VERSION = 1
 TRAIN, TEST = 0, 1

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from system.regular_files import read_bytes
 from trainables.data.archives import Tree, text_of
 from trainables.data.images import SUFFIXES, ImageFile, Listing, more
 from trainables.data.layout import LOOSE, layout_of
 from trainables.data.passed import is_image, others
 from trainables.data.stored import Stored, shown
 from trainables.errors import DataError
-from trainables.regular_files import read_bytes
 
 _LFW_FILE = re.compile(r"(.+)_(\d{4,})\.\w+")
 _ORL_FOLDER = re.compile(r"s(\d+)")

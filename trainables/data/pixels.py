@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from system.regular_files import opened
 from trainables.data.stored import FILE_BYTES, Stored
-from trainables.regular_files import opened
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF")
 MOST_PIXELS = 89_478_485  # Where Pillow begins to warn of files made to fill the memory.

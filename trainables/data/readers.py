@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from system.regular_files import read_bytes
 from trainables.data.packed import TEST, TRAIN, Items, draw_test_split
 from trainables.errors import DataError, MachineError
-from trainables.regular_files import read_bytes
 
 DIGITS_TEST_FRACTION = 0.3
 _SPLIT_SEED = 0

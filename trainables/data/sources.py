@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables import plugged
 from trainables.data import from_plugins
 from trainables.data.archives import ARCHIVE_SUFFIXES, is_archive, tree_of
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo
@@ -23,6 +22,7 @@ from trainables.data.people import list_lfw, list_orl, list_people
 from trainables.data.readers import CIFAR
 from trainables.data.tiny_imagenet import list_tiny_imagenet
 from trainables.errors import DataError, MachineError, UsageError, did_you_mean
+from trainables.spec import registry
 
 _LARGEST_SIZE = 1024
 _RULES = 2  # How images are found, labelled and scaled; raised when files would be packed otherwise than before.
@@ -59,7 +59,7 @@ def locate(data: str, *, data_root: Path | None, size: int | None = None) -> Sou
     if data not in DATASETS:
         raise unknown(data)
     info = DATASETS[data]
-    if plugged.find("dataset", data) is not None:
+    if registry.find("dataset", data) is not None:
         root, facts = from_plugins.facts_of(data, data_root, size)
         images = info.images if info.images is not None else info.train
         return Source(
@@ -83,7 +83,7 @@ def listing_of(source: Source) -> Listing | None:
     Raises:
         DataError: If files are missing, or lists and images do not fit.
     """
-    if source.path is None or source.kind in CIFAR or plugged.find("dataset", source.kind) is not None:
+    if source.path is None or source.kind in CIFAR or registry.find("dataset", source.kind) is not None:
         return None
     if source.kind == "folder":
         return list_folder(source.path)

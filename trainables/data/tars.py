@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from system.regular_files import check, opened
 from trainables.data.stored import LINK, NOT_REGULAR, Gathered, Stored, clean, inside, shown
 from trainables.errors import DataError
-from trainables.regular_files import check, opened
 
 _BLOCK = 512  # Everything in a tar begins at a multiple of this.
 _CHUNK = 1 << 20

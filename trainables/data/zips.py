@@ -7,9 +7,9 @@ import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from system.regular_files import check, opened
 from trainables.data.stored import LINK, NOT_REGULAR, Gathered, Stored, clean, inside
 from trainables.errors import DataError
-from trainables.regular_files import check, opened
 
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _DOS = 0  # Written on Windows, where a backslash may stand between folders.

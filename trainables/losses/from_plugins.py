@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from trainables import plugged
 from trainables.errors import UsageError
 from trainables.losses import geometry
+from trainables.spec import registry
 
 if TYPE_CHECKING:
     from trainables.losses.distiller import Batch, Outputs
-    from trainables.plugged import Offer
+    from trainables.spec.registry import Offer
 
 
 def offers_of(methods: Iterable[str]) -> list[Offer]:
     """The losses of plug-ins among some methods."""
-    return [offer for name in methods if (offer := plugged.find("loss", name)) is not None]
+    return [offer for name in methods if (offer := registry.find("loss", name)) is not None]
 
 
 class Seen:

@@ -9,14 +9,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from trainables import plugged
 from trainables.errors import UsageError, did_you_mean
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Pixels
 from trainables.models.outside import is_outside, outside
 from trainables.models.resnet import resnet18, resnet34, resnet34_thin, resnet50, resnet_thin
 from trainables.models.vgg import vgg11
-from trainables.spec import LARGE_STEMS
+from trainables.spec import LARGE_STEMS, registry
 
 BUILDERS: dict[str, Callable[..., Network]] = {
     builder.__name__: builder for builder in (resnet18, resnet34, resnet50, resnet34_thin, resnet_thin, vgg11)
@@ -50,9 +49,9 @@ def build(
                 f"and {stem}. Narrower networks have names of their own there."
             )
         return outside(name, channels=channels, classes=classes, embedding=embedding)
-    offer = plugged.find("network", name)
+    offer = registry.find("network", name)
     if offer is None and name not in BUILDERS:
-        known = (*BUILDERS, *plugged.names("network"))
+        known = (*BUILDERS, *registry.names("network"))
         raise UsageError(
             f"No architecture named '{name}'.{did_you_mean(name, known)}\nKnown are {', '.join(known)}, "
             "and with torchvision:NAME or timm:NAME those of these libraries."
@@ -80,7 +79,7 @@ def build(
 _NEUTRAL = {"width": 1.0, "embedding": 0}  # What a plug-in's builder need not understand.
 
 
-def _of_plugin(offer: plugged.Offer, **asked: Any) -> Network:
+def _of_plugin(offer: registry.Offer, **asked: Any) -> Network:
     """The network that a plug-in's function builds.
 
     Raises:

@@ -11,13 +11,13 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainables.artifacts import Artifact
 from trainables.data.preprocess import Preprocessing
 from trainables.errors import ArtifactError, UsageError
 from trainables.models.network import Network
 from trainables.pretrained.families import Found, assemble, identify
 from trainables.pretrained.shelf import described, require, verified
 from trainables.spec import PretrainedSpec
+from trainables.store.artifacts import Artifact
 
 WEIGHTS, ABOUT = "weights.safetensors", "teacher.json"
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from system.regular_files import opened
 from trainables.errors import UsageError
-from trainables.regular_files import opened
 
 _NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|b1)")
 _ORDERS = ("<", ">", "=", "|")

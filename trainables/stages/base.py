@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables import plugged, plugins
+from system.writable_files import opened_to_append
+from trainables import plugins
 from trainables import spec as specs
-from trainables.artifacts import Artifact, Lease, Store
 from trainables.cores import CoreLocks
 from trainables.errors import (
     ArtifactError,
@@ -38,8 +38,9 @@ from trainables.errors import (
     UsageError,
     is_disk_full,
 )
+from trainables.spec import registry
 from trainables.stages import STAGES
-from trainables.writable_files import opened_to_append
+from trainables.store.artifacts import Artifact, Lease, Store
 
 # Trying again cannot help against these.
 HOPELESS = (NonFiniteError, DataError, UsageError, ArtifactError)
@@ -361,7 +362,7 @@ def describe(
     spec: specs.StageSpec, parents: Mapping[str, Artifact], context: Context, result: Result, revision: str
 ) -> dict[str, Any]:
     """The manifest, but for the files."""
-    of_plugins = plugged.described(spec.components())
+    of_plugins = registry.described(spec.components())
     return {
         "kind": spec.kind,
         "version": spec.version,

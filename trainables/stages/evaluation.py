@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables import metrics
-from trainables.artifacts import Artifact
 from trainables.data.batches import load, remembered_statistics
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Packed, item_names, open_packed
@@ -28,7 +27,8 @@ from trainables.metrics.similarity import nearest, pair_similarity
 from trainables.models.network import Outputs
 from trainables.spec import EvaluationSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
-from trainables.training import View, load_network, prepare
+from trainables.store.artifacts import Artifact
+from trainables.training.loop import View, load_network, prepare
 
 RECALLS = (1, 2, 4, 8)  # Of CUB and Cars.
 RECALLS_OF_MANY = (10, 100, 1000)  # Of Stanford Online Products; on few images they say nothing.

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainables.artifacts import Artifact
 from trainables.data.augment import augment, view
 from trainables.data.batches import batches_of, generator
 from trainables.data.packed import Packed
@@ -21,8 +20,9 @@ from trainables.pretrained.families import drawn
 from trainables.recipes import OUTPUTS
 from trainables.spec import OutputsSpec, PretrainedSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result, attempt
-from trainables.training import Guide, Splits, autocast, class_sums, make_network, prepare
-from trainables.views import BASE_FILE, PARTS, KeptOutputs, Shard, blocks, damaged
+from trainables.store.artifacts import Artifact
+from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard, blocks, damaged
+from trainables.training.loop import Guide, Splits, autocast, class_sums, make_network, prepare
 
 STEPS = 20  # How often a shard says how far it is.
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from trainables import metrics
-from trainables.artifacts import Artifact
 from trainables.data.batches import load, remembered_statistics
 from trainables.data.packed import Packed, open_packed
 from trainables.data.protocols import Cut, cut_for
@@ -20,7 +19,8 @@ from trainables.models.network import Network
 from trainables.pretrained.frozen import open_from_store, write_artifact
 from trainables.spec import PretrainedSpec
 from trainables.stages.base import Context, Progress, Result
-from trainables.training import View, prepare
+from trainables.store.artifacts import Artifact
+from trainables.training.loop import View, prepare
 
 PROBED = 256  # Images on which a teacher without a classifier is tried.
 PROBED_WITH_HEAD = 1024

@@ -6,9 +6,9 @@ import json
 import time
 from collections.abc import Generator, Mapping
 
-from trainables.artifacts import Artifact
 from trainables.spec import SleepSpec
 from trainables.stages.base import Context, Progress, Result
+from trainables.store.artifacts import Artifact
 
 
 def run(spec: SleepSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 
-from trainables.artifacts import Artifact
 from trainables.spec import StudentSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.stages.outputs import kept
-from trainables.training import train
+from trainables.store.artifacts import Artifact
+from trainables.training.loop import train
 
 
 def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:

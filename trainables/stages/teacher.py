@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 
-from trainables.artifacts import Artifact
 from trainables.spec import TeacherSpec
 from trainables.stages.base import Context, Progress, Result
-from trainables.training import train
+from trainables.store.artifacts import Artifact
+from trainables.training.loop import train
 
 
 def run(spec: TeacherSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:

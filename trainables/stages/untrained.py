@@ -6,13 +6,13 @@ from collections.abc import Generator, Mapping
 
 from safetensors.torch import save_file
 
-from trainables.artifacts import Artifact
 from trainables.data.packed import open_packed
 from trainables.data.protocols import cut_for
 from trainables.models.macs import count_macs
 from trainables.spec import UntrainedSpec
 from trainables.stages.base import Context, Progress, Result
-from trainables.training import make_network, prepare
+from trainables.store.artifacts import Artifact
+from trainables.training.loop import make_network, prepare
 
 
 def run(spec: UntrainedSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:

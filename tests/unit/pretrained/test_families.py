@@ -343,10 +343,10 @@ def test_each_family_brings_the_preprocessing_of_its_authors() -> None:
 
 
 def test_the_cost_table_of_networks_from_files_is_what_hooks_count() -> None:
-    from trainables.compute import OF_FILES
     from trainables.models.macs import count_macs
     from trainables.pretrained.families import drawn
     from trainables.spec import OF_FAMILIES
+    from trainables.spec.compute import OF_FILES
 
     assert set(OF_FILES) == {name for names in OF_FAMILIES.values() for name in names}
     for family, names in OF_FAMILIES.items():

@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import search_spaces
-from sweeps import conduct, plan, teachers
-from sweeps.conduct import Request
-from sweeps.runs import Place
+from sweeps.planning import plan, weight_files
+from sweeps.runs import execute
+from sweeps.runs.execute import Request
+from sweeps.runs.folder import Place
 from trainables import plugins
-from trainables.artifacts import Artifact, Store
 from trainables.data.batches import remembered_statistics, to_float
 from trainables.data.packed import Items, open_packed, write_packed
 from trainables.data.protocols import cut_for
@@ -35,7 +35,8 @@ from trainables.pretrained.families import identify
 from trainables.pretrained.start import begin
 from trainables.spec import EvaluationSpec, PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
 from trainables.stages.base import Context, attempt
-from trainables.training import Guide, Splits, load_network
+from trainables.store.artifacts import Artifact, Store
+from trainables.training.loop import Guide, Splits, load_network
 
 STUDY = "horkd_classification"
 CLASSES = ("red", "green", "blue")
@@ -374,16 +375,16 @@ def test_a_poisoned_file_leaves_the_store_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def prepared(packed_digits: Any, tmp_path: Path) -> Callable[..., conduct.Prepared]:
+def prepared(packed_digits: Any, tmp_path: Path) -> Callable[..., execute.Prepared]:
     """Prepares a study on the digits in one place."""
     at = Place.of(str(tmp_path / "out"), None)
     at.prepare()
     (at.store / "data").symlink_to(packed_digits.path.parent)
 
-    def make(*settings: str, study: str = STUDY, pack: bool = True, preset: str = "tiny") -> conduct.Prepared:
+    def make(*settings: str, study: str = STUDY, pack: bool = True, preset: str = "tiny") -> execute.Prepared:
         words = [text for setting in settings for text in ("--set", setting)][1::2]
         request = Request(study=study, preset=preset, settings=words)
-        return conduct.prepare(request, at, lambda line: None, pack=pack)
+        return execute.prepare(request, at, lambda line: None, pack=pack)
 
     return make
 
@@ -396,7 +397,7 @@ def thin(tmp_path: Path) -> Path:
 
 
 def test_a_plan_names_weights_by_their_digits_and_needs_the_path_once(
-    prepared: Callable[..., conduct.Prepared], thin: Path
+    prepared: Callable[..., execute.Prepared], thin: Path
 ) -> None:
     ready = prepared(f"teacher.weights={thin}", "arm=horkd")
     digits = ready.resolved.parameters["teacher.weights"]
@@ -414,7 +415,7 @@ def test_a_plan_names_weights_by_their_digits_and_needs_the_path_once(
 
 
 def test_a_teacher_from_a_file_joins_settings_that_are_made_from_the_data(
-    prepared: Callable[..., conduct.Prepared], thin: Path
+    prepared: Callable[..., execute.Prepared], thin: Path
 ) -> None:
     ready = prepared(f"teacher.weights={thin}", "arm=horkd", preset="own")
     made = plan.Planner(ready.resolved, ready.data["fingerprint"]).specs(next(plan.examples(ready.resolved)))
@@ -425,7 +426,7 @@ def test_a_teacher_from_a_file_joins_settings_that_are_made_from_the_data(
 
 
 def test_teachers_from_several_files_are_an_axis(
-    prepared: Callable[..., conduct.Prepared], thin: Path, tmp_path: Path
+    prepared: Callable[..., execute.Prepared], thin: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     other = saved(build("resnet18", channels=1, classes=10, width=0.125), tmp_path / "other.safetensors")
@@ -436,7 +437,7 @@ def test_teachers_from_several_files_are_an_axis(
     assert found == {"resnet_thin", "resnet18"} and ready.survey.distinct["teacher"] == 2
 
 
-def test_a_look_keeps_nothing(prepared: Callable[..., conduct.Prepared], thin: Path, tmp_path: Path) -> None:
+def test_a_look_keeps_nothing(prepared: Callable[..., execute.Prepared], thin: Path, tmp_path: Path) -> None:
     ready = prepared(f"teacher.weights={thin}", "arm=horkd", pack=False)
     assert ready.survey.distinct["teacher"] == 1
     assert not (tmp_path / "out" / "store" / "weights").exists()
@@ -478,7 +479,7 @@ WRONG_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("what", WRONG_WORDS)
 def test_words_that_cannot_be_meant_are_refused_before_anything_starts(
-    what: str, prepared: Callable[..., conduct.Prepared], thin: Path
+    what: str, prepared: Callable[..., execute.Prepared], thin: Path
 ) -> None:
     settings, said = WRONG_WORDS[what]
     with pytest.raises(UsageError, match=said):
@@ -486,7 +487,7 @@ def test_words_that_cannot_be_meant_are_refused_before_anything_starts(
 
 
 def test_a_head_of_other_classes_is_refused_with_both_numbers(
-    prepared: Callable[..., conduct.Prepared], tmp_path: Path
+    prepared: Callable[..., execute.Prepared], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     path = saved(build("resnet_thin", channels=1, classes=7), tmp_path / "seven.safetensors")
@@ -504,7 +505,7 @@ def planned(study: str, root: Path, *settings: str, preset: str = "tiny") -> pla
     """A study on faces that nobody has here, as far as it can be refused without them."""
     resolved = plan.resolve(search_spaces.load(study), preset=preset, settings=settings)
     resolved.side = 64
-    teachers.admit(resolved, list(settings), root, lambda line: None, write=True)
+    weight_files.admit(resolved, list(settings), root, lambda line: None, write=True)
     plan.check_against_data(resolved, FACES)
     return resolved
 
@@ -610,7 +611,7 @@ from sweeps import plan, teachers
 resolved = plan.resolve(search_spaces.load({STUDY!r}), preset="tiny")
 resolved.side = 64
 plan.check_against_data(resolved, {FACES!r})
-assert not teachers.named(resolved) and resolved.teachers == {{}}
+assert not weight_files.named(resolved) and resolved.teachers == {{}}
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -683,7 +684,7 @@ def test_weights_of_torchvision_begin_a_training_of_its_network(tmp_path: Path) 
 
 
 def test_a_plan_refuses_a_start_that_does_not_fit_and_keeps_digits(
-    prepared: Callable[..., conduct.Prepared], thin: Path
+    prepared: Callable[..., execute.Prepared], thin: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"thin.safetensors cannot begin the training .* \(for the student\)"):
         prepared(f"student.start_weights={thin}", "student.architecture=vgg11", "arm=horkd")

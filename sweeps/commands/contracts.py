@@ -1,0 +1,300 @@
+"""What every stage and study must do, and running all contracts over what a file offers."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import search_spaces
+from search_spaces.study import Study
+from sweeps.planning import plan
+from sweeps.planning.graph import StageNode
+from sweeps.runs import execute
+from sweeps.runs.folder import Place
+from trainables.contracts import (
+    OF_DATASETS,
+    OF_LOSSES,
+    OF_LOSSES_OF_ANY_WIDTHS,
+    OF_NETWORKS,
+    OF_ZERO_LOSSES,
+    Broken,
+    broken,
+    loss_of,
+)
+from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_mean
+from trainables.recipes import Recipe
+from trainables.spec import SPECS, registry, stage_key, to_plain
+from trainables.spec.registry import Offer
+from trainables.stages.base import Context, attempt
+from trainables.store.artifacts import Store
+
+MOST_ATTEMPTS = 1000
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One line of a check."""
+
+    what: str  # `loss variance`.
+    contract: str
+    why: str = ""  # What does not hold; nothing where it does.
+    skipped: bool = False  # `why` tells the reason.
+
+    @property
+    def ok(self) -> bool:
+        """Whether it holds, or was not asked."""
+        return not self.why or self.skipped
+
+
+# Studies.
+
+
+def silent(line: str) -> None:
+    """Says nothing."""
+
+
+def plans_in_every_preset(study: Study) -> None:
+    """Every preset resolves to cells and stages."""
+    for name in study.presets:
+        with tempfile.TemporaryDirectory() as folder:
+            ready = _prepared(study, name, Path(folder))
+        if ready.survey.asked == 0 or not ready.resolved.seeds:
+            broken(f"preset {name} plans nothing")
+
+
+def has_a_tiny_preset(study: Study) -> None:
+    """A `tiny` preset exists and is small."""
+    if "tiny" not in study.presets:
+        broken(f"there is no preset 'tiny', which tests need; there are {', '.join(study.presets)}")
+    with tempfile.TemporaryDirectory() as folder:
+        stages = _prepared(study, "tiny", Path(folder)).survey.asked
+    if not 0 < stages <= 2000:
+        broken(f"preset tiny has {stages:,} stages")
+
+
+def claims_are_known(study: Study) -> None:
+    """Every claim is one that the analysis has a test for."""
+    from analysis.claims import KNOWN as OF_ORDERS
+    from analysis.claims_methods import KNOWN as OF_METHODS
+
+    known = OF_METHODS if study.arms else OF_ORDERS
+    for claim in study.claims:
+        if claim.name not in known:
+            broken(f"no test is written for the claim '{claim.name}'.{did_you_mean(claim.name, known)}")
+
+
+def baseline_is_a_cell(study: Study) -> None:
+    """What the others are compared with is among the cells."""
+    for name, value in (study.baseline or {}).items():
+        if name not in study.axes or value not in study.axes[name]:
+            broken(f"the baseline {name}={value} is on no axis")
+
+
+def roles_can_be_reported(study: Study) -> None:
+    """The last stage of the recipe is an evaluation, and roles have the names that records know."""
+    from sweeps.runs.record_writer import IN_RECORDS
+
+    roles = study.recipe.roles
+    unknown = [role for role in roles if role not in IN_RECORDS]
+    if unknown:
+        broken(f"reports leave out the stages {', '.join(unknown)}: they know the roles {', '.join(IN_RECORDS)}")
+    if roles[-1] != "evaluation":
+        broken(f"the last stage must have the role evaluation, but has {roles[-1]}")
+
+
+def _prepared(study: Study, preset: str, folder: Path) -> execute.Prepared:
+    place = Place(runs=folder / "runs", store=folder / "store")
+    return execute.prepare(execute.Request(study=study.name, preset=preset), place, silent, pack=False)
+
+
+def stages_come_after_what_they_read(recipe: Recipe) -> None:
+    """Every parent that a stage names, and every role that it takes fields from, is a stage before it."""
+    before: list[str] = []
+    for step in recipe.steps:
+        read = [
+            (role, f"reads it as its parent '{inside}'") for inside, roles in step.parents.items() for role in roles
+        ]
+        read += [(role, "takes fields from it") for roles in step.inherits for role in roles]
+        for role, how in read:
+            if role not in before:
+                broken(
+                    f"there must be a stage '{role}' before {step.role}, which {how}, but there is "
+                    f"{', '.join(before) or 'none'}.{did_you_mean(role, before)}"
+                )
+        before.append(step.role)
+
+
+OF_RECIPES: dict[str, Callable[[Recipe], None]] = {
+    "its stages come after those that they read": stages_come_after_what_they_read,
+}
+OF_STUDIES: dict[str, Callable[[Study], None]] = {
+    "every preset gives a plan": plans_in_every_preset,
+    "its preset tiny is there and small": has_a_tiny_preset,
+    "its claims have tests": claims_are_known,
+    "its baseline is one of its cells": baseline_is_a_cell,
+    "its stages can be reported": roles_can_be_reported,
+}
+
+
+# Stages.
+
+
+class Interrupted(Context):
+    """Lets a stage get no further than its next checkpoint."""
+
+    def save(self, epoch: int, payload: bytes) -> None:
+        """Keep the checkpoint, then leave."""
+        super().save(epoch, payload)
+        raise DrainedError(f"stopped by the check at epoch {epoch}")
+
+
+def stopped_and_continued_equals_uninterrupted(nodes: Sequence[StageNode], store: Store) -> None:
+    """A stage that is stopped after each checkpoint publishes the digest of one that runs through.
+
+    Args:
+        nodes: The stage, last, behind those it reads, which are run if the store lacks them.
+        store: With the packed data.
+    """
+    *before, node = nodes
+    for other in before:
+        if not store.has(other.key):
+            _run(other, Context(store=store, key=other.key, core_locks=False))
+    twin = Store(store.root.parent / f"{store.root.name}-twin")
+    twin.prepare()
+    try:
+        for name in ("data", *(other.key for other in before)):
+            if not (twin.root / name).exists() and (store.root / name).exists():
+                (twin.root / name).symlink_to((store.root / name).resolve(), target_is_directory=True)
+        if not store.has(node.key):
+            _run(node, Context(store=store, key=node.key, core_locks=False))
+        stops = 0
+        while not twin.has(node.key):
+            said = _run(node, Interrupted(store=twin, key=node.key, core_locks=False), may_stop=True)
+            stops += said["outcome"] == "stopped"
+            if stops > MOST_ATTEMPTS:
+                broken(
+                    f"it was stopped {MOST_ATTEMPTS} times and never ended: it does not go on from `context.saved()`"
+                )
+        if stops == 0 and store.get(node.key).manifest["epochs"] > 1:
+            broken("it saves nothing between its epochs; call `context.save` after each")
+        if store.get(node.key).digest != twin.get(node.key).digest:
+            broken(f"stopped {stops} times and continued, it publishes something else than when it runs through")
+    finally:
+        shutil.rmtree(twin.root, ignore_errors=True)
+
+
+def _run(node: StageNode, context: Context, *, may_stop: bool = False) -> dict[str, Any]:
+    said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))[-1]
+    if said.get("outcome") not in (("done", "stopped") if may_stop else ("done",)):
+        broken(f"the stage '{node.role}' ended as {said.get('outcome')}: {said.get('message', '')}")
+    return said
+
+
+def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[StageNode], Store]:
+    """A stage of a kind behind what it reads: from the smallest preset of a study, else by itself on the digits."""
+    place = Place(runs=folder / "runs", store=folder / "store")
+    place.prepare()
+    for study in studies:
+        if study.sampled or not any(step.spec is SPECS[kind] for step in study.recipe.steps):
+            continue
+        request = execute.Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
+        ready = execute.prepare(request, place, silent)
+        graph, _, _ = plan.build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+        node = next((n for n in graph.nodes.values() if n.spec.kind == kind), None)
+        if node is not None:
+            return _with_ancestors(node, graph.nodes), ready.store
+    from trainables.data import catalog
+
+    store = Store(place.store)
+    info = catalog.pack(catalog.locate("digits", data_root=None), store.root / "data")
+    spec = SPECS[kind](data=info.fingerprint)
+    return [StageNode(stage_key(spec, {}), kind, spec, 0, {}, [])], store
+
+
+def _with_ancestors(node: StageNode, nodes: Any) -> list[StageNode]:
+    found: dict[str, StageNode] = {}
+
+    def visit(one: StageNode) -> None:
+        for parent in one.parents.values():
+            visit(nodes[parent])
+        found[one.key] = one
+
+    visit(node)
+    return list(found.values())
+
+
+# All of them.
+
+
+def check(offers: Sequence[Offer], data_root: Path | None = None) -> Iterator[Checked]:
+    """Every contract over everything that was offered, a line each.
+
+    Args:
+        offers: What to check.
+        data_root: Where data sets that read files find them.
+    """
+    studies = [search_spaces.load(offer.name) for offer in offered(("study",))]
+    for offer in offers:
+        what = f"{offer.kind} {offer.name}"
+        if offer.kind == "loss":
+            loss = loss_of(offer)
+            contracts = dict(OF_LOSSES)
+            contracts |= {} if offer.facts["same_width"] else OF_LOSSES_OF_ANY_WIDTHS
+            contracts |= OF_ZERO_LOSSES if offer.facts["zero"] else {}
+            for sentence, contract in contracts.items():
+                yield _one(what, sentence, contract, loss)
+        elif offer.kind == "network":
+            for sentence, of_network in OF_NETWORKS.items():
+                yield _one(what, sentence, of_network, offer.name)
+        elif offer.kind == "dataset":
+            for sentence, of_data in OF_DATASETS.items():
+                if offer.facts["root"] and data_root is None:
+                    yield Checked(what, sentence, "needs its files: name them with --data-root", skipped=True)
+                else:
+                    yield _one(what, sentence, of_data, offer.name, data_root)
+        elif offer.kind == "stage":
+            yield _one(what, "stopped and continued equals uninterrupted", _stage, offer.name, studies)
+        elif offer.kind == "recipe":
+            for sentence, of_recipe in OF_RECIPES.items():
+                yield _one(what, sentence, of_recipe, offer.thing)
+        elif offer.kind == "study":
+            for sentence, of_study in OF_STUDIES.items():
+                yield _one(what, sentence, of_study, search_spaces.load(offer.name))
+
+
+class Skipped(Exception):
+    """Something cannot be checked here; the message tells the reason."""
+
+
+def _stage(kind: str, studies: Sequence[Study]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        nodes, store = nodes_of(kind, studies, Path(folder))
+        try:
+            stopped_and_continued_equals_uninterrupted(nodes, store)
+        except Broken:
+            alone = len(nodes) == 1 and not nodes[0].parents
+            said = store.failures(nodes[0].key)[-1:] if alone else []
+            if any(failure["type"] == NoParentError.__name__ for failure in said):
+                raise Skipped("it reads other stages: name a file with a study that has it, too") from None
+            raise
+
+
+def _one(what: str, sentence: str, contract: Callable[..., None], *subject: Any) -> Checked:
+    try:
+        contract(*subject)
+    except Skipped as error:
+        return Checked(what, sentence, str(error), skipped=True)
+    except SweepsError as error:
+        return Checked(what, sentence, str(error))
+    except (Exception, SystemExit) as error:  # The user's own code: whatever it raises is the answer.
+        return Checked(what, sentence, f"{type(error).__name__}: {error}")
+    return Checked(what, sentence)
+
+
+def offered(kinds: Sequence[str] = registry.KINDS) -> list[Offer]:
+    """All that plug-ins offer, by kind."""
+    return [offer for kind in kinds for offer in registry.offers() if offer.kind == kind]

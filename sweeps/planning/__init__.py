@@ -1,0 +1,1 @@
+"""From words to a plan: parameters, cells, the graph of stages, what they cost. No torch, no ray."""
