@@ -180,7 +180,7 @@ def through_records(folder: Path) -> TABLE:
     """Our records, as reports read them: every file checked, histories exploded, one name kept."""
     import polars as pl
 
-    from analysis.curves import history_points
+    from analysis.frames.curves import history_points
     from analysis.load import load_run
 
     run = load_run(folder / "run")
@@ -219,7 +219,7 @@ def read(way: str, folder: str) -> dict[str, float]:
     else:
         import polars  # noqa: F401
 
-        import analysis.curves
+        import analysis.frames.curves
         import analysis.load  # noqa: F401
     found: list[TABLE] = []
     began = time.process_time()

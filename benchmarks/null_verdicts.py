@@ -31,13 +31,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis import claims, claims_methods, order_ablation, statistics, wording
-from analysis.arms import arms_of
-from analysis.claims import NOT_SUPPORTED, SUPPORTED, Claim
-from analysis.claims_methods import MARGIN, Evidence
+from analysis.claims import methods as claims_methods
+from analysis.claims import orders as claims
+from analysis.claims.methods import MARGIN, Evidence
+from analysis.claims.orders import NOT_SUPPORTED, SUPPORTED, Claim
+from analysis.frames import order_ablation
+from analysis.frames.arms import arms_of
+from analysis.frames.methods import Setting, settings
 from analysis.load import RunData, cell_table, trial_table
-from analysis.methods import Setting, settings
 from analysis.records import SCHEMA, SCHEMA_VERSION
+from analysis.report import wording
+from analysis.statistics import intervals as statistics
 
 ALLOWED = 0.05
 ITEMS = (40, 200, 540, 10_000)

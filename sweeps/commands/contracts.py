@@ -78,8 +78,8 @@ def has_a_tiny_preset(study: Study) -> None:
 
 def claims_are_known(study: Study) -> None:
     """Every claim is one that the analysis has a test for."""
-    from analysis.claims import KNOWN as OF_ORDERS
-    from analysis.claims_methods import KNOWN as OF_METHODS
+    from analysis.claims.methods import KNOWN as OF_METHODS
+    from analysis.claims.orders import KNOWN as OF_ORDERS
 
     known = OF_METHODS if study.arms else OF_ORDERS
     for claim in study.claims:

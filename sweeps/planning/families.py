@@ -14,7 +14,7 @@ from search_spaces.study import ARM, TUNING
 from sweeps.planning.plan import Cell, Planner, Resolved
 from trainables.spec import TrainingSpec
 
-UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.arms`.
+UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
 DISTILLED = ("method", "ours")
 NO_DISTILLATION = "none"
 

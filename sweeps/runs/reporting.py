@@ -19,7 +19,7 @@ def fresh_report(run: RunFolder) -> Any:
         MachineError: If run.json is missing or damaged.
     """
     from analysis.errors import NothingToReport as Nothing
-    from analysis.report import write_report
+    from analysis.report.write import write_report
 
     run.read()
     try:

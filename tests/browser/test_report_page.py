@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from analysis.report import write_report
+from analysis.report.write import write_report
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.browser

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import search_spaces
-from analysis.wording_methods import cautions
+from analysis.report.wording_methods import cautions
 from search_spaces.study import ARM
 from sweeps.commands.app import main
 from sweeps.planning.left_out import leave_out

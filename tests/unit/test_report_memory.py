@@ -35,7 +35,7 @@ def test_the_command_prints_seconds_and_memory_of_a_report(tmp_path: Path, capsy
 def test_a_report_of_sealed_records_imports_neither_pandas_nor_arrow_nor_training(tmp_path: Path) -> None:
     report_memory.make(tmp_path, 10, "search")
     code = (
-        "import sys\nfrom pathlib import Path\nimport sweeps.runs.reporting\nfrom analysis.report import write_report\n"
+        "import sys\nfrom pathlib import Path\nimport sweeps.runs.reporting\nfrom analysis.report.write import write_report\n"
         "write_report(Path(sys.argv[1]), Path(sys.argv[1], 'report'))\n"
         "print([m for m in ('pandas', 'seaborn', 'scipy.stats', 'pyarrow', 'torch', 'ray', 'optuna') if m in sys.modules])"
     )

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 import search_spaces
-from analysis import methods, order_ablation, record_files
+from analysis import record_files
+from analysis.frames import methods, order_ablation
 from analysis.load import RunData, cell_table, trial_table
 from sweeps.commands.app import main
 from sweeps.planning import families, rough

@@ -12,7 +12,7 @@ import synthetic
 @pytest.fixture(scope="session")
 def ablation_report(tmp_path_factory):
     """One full ablation with planted effects, reported once for all tests that read it."""
-    from analysis.report import write_report
+    from analysis.report.write import write_report
 
     folder = synthetic.ablation(tmp_path_factory.mktemp("run") / "it's a run")
     return write_report(folder, folder / "report"), folder

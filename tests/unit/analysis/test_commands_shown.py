@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.commands import portable
+from analysis.report.commands import portable
 
 RUN = "python -m sweeps run s"
 

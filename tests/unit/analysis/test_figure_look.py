@@ -1,6 +1,6 @@
 import seaborn
 
-from analysis import figure_look
+from analysis.figures import look as figure_look
 
 
 def test_the_look_is_that_of_the_installed_seaborn():

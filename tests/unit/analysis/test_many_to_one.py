@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import many_to_one, statistics
+from analysis.statistics import intervals as statistics
+from analysis.statistics import many_to_one
 
 
 def differences(cells, reference):

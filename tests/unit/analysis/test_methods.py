@@ -6,8 +6,8 @@ import pytest
 import synthetic
 from scipy import stats
 
-from analysis import methods
-from analysis.arms import Arm, arms_of, our_arm
+from analysis.frames import methods
+from analysis.frames.arms import Arm, arms_of, our_arm
 from analysis.load import cell_table, load_run, trial_table
 
 

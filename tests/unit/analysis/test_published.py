@@ -3,8 +3,9 @@ import csv
 import pytest
 import synthetic
 
-from analysis import methods, published
+from analysis.frames import methods
 from analysis.load import cell_table, load_run, trial_table
+from analysis.published import reading as published
 
 CIFAR = {"name": "cifar100", "classes": 100, "train_images": 50_000, "test_images": 10_000, "height": 32, "width": 32}
 

@@ -16,7 +16,7 @@ from analysis import record_files, seal
 from analysis.errors import NothingToReport
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
-from analysis.report_tables import cost_by_stage
+from analysis.report.tables import cost_by_stage
 
 ROW = {"stage": "evaluation", "key": "k", "status": "completed"}
 

@@ -9,7 +9,7 @@ import pytest
 import synthetic
 
 from analysis.errors import NothingToReport
-from analysis.report import write_report
+from analysis.report.write import write_report
 
 
 class Page(HTMLParser):
@@ -31,7 +31,7 @@ def read(summary):
 
 def quick(monkeypatch):
     """Only the SVG is drawn: the other two formats take most of the time and have a test of their own."""
-    from analysis import figures
+    from analysis.figures import drawing as figures
 
     monkeypatch.setattr(figures, "_saved", _svg_only(figures._saved))
 
@@ -268,7 +268,7 @@ def test_a_new_report_removes_the_old_ones_files_and_no_others(tmp_path, monkeyp
 def test_drawing_changes_no_global_setting():
     import matplotlib as mpl
 
-    from analysis import figures
+    from analysis.figures import drawing as figures
 
     before = dict(mpl.rcParams)
     with figures.style():

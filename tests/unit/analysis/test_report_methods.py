@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import synthetic
 
-from analysis.report import write_report
+from analysis.report.write import write_report
 
 PRINTED = [
     {"table": "Tab. 1", "method": "OUR-32-R", "dataset": "CIFAR-100", "arm": "horkd", "resolution": 32},
@@ -34,7 +34,7 @@ class Page(HTMLParser):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Only the SVG is drawn; the other two formats have a test of their own."""
-    from analysis import figures
+    from analysis.figures import drawing as figures
 
     save = figures._saved
     monkeypatch.setattr(
@@ -456,9 +456,9 @@ def test_pictures_keep_the_colour_of_a_method_and_name_every_line(tmp_path):
 
 
 def test_every_method_has_one_look_and_ours_the_first():
-    from analysis import theme
-    from analysis.arms import Arm
-    from analysis.figures_resolution import arm_looks
+    from analysis.figures import theme
+    from analysis.figures.resolution import arm_looks
+    from analysis.frames.arms import Arm
 
     arms = {name: Arm(name=name, title=words["title"], kind=words["kind"]) for name, words in synthetic.ARMS.items()}
     looks = arm_looks(arms, "ce")

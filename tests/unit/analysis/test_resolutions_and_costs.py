@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 import synthetic
 
-from analysis import methods, pareto, resolutions
-from analysis.arms import arms_of
+from analysis.frames import methods, pareto, resolutions
+from analysis.frames.arms import arms_of
 from analysis.load import cell_table, load_run, trial_table
 
 

@@ -6,7 +6,7 @@ import synthetic
 
 from analysis import run_file
 from analysis.errors import NothingToReport
-from analysis.report import write_report
+from analysis.report.write import write_report
 
 
 def run_of(tmp_path):

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from analysis.tables import Column, Table, p_value, percent, points, to_csv, to_html, to_latex, to_markdown
+from analysis.report.render.table import Column, Table, p_value, percent, points, to_csv, to_html, to_latex, to_markdown
 
 NASTY = "<script>alert(1)</script> _ & % $ # | \\ {x}\n=1+1"
 COLUMNS = [Column(heading="na|me & <b>", number=False), Column(heading="acc %", show=percent)]

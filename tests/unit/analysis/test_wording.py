@@ -5,10 +5,11 @@ import re
 import pytest
 import synthetic
 
-from analysis import method, order_ablation, wording
+from analysis.frames import order_ablation
 from analysis.load import cell_table, load_run, trial_table
-from analysis.report import write_report
-from analysis.statistics import ALPHA
+from analysis.report import method, wording
+from analysis.report.write import write_report
+from analysis.statistics.intervals import ALPHA
 
 
 def panel_of(folder):

@@ -1,0 +1,1 @@
+"""Figures: what they show comes from frames; here it is drawn."""

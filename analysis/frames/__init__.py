@@ -1,0 +1,1 @@
+"""From trials to estimates: one question a file, frames in and out."""

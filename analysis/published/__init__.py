@@ -1,0 +1,1 @@
+"""What papers print: their numbers as CSV, and the reading of them."""

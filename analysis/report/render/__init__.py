@@ -1,0 +1,1 @@
+"""How content becomes text: HTML, tables in four forms, the terminal."""

@@ -1,0 +1,421 @@
+"""The sentences, tiles and cautions of a report, made from the very tables its figures are drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from analysis.claims.orders import OPEN, PAPER_DATA, Claim
+from analysis.frames import measures
+from analysis.frames.order_ablation import Panel
+from analysis.frames.weight_search import Search
+from analysis.load import RunData, as_object
+from analysis.report.render.table import p_value, percent, points
+from analysis.statistics import intervals as statistics
+from analysis.statistics import many_to_one
+from analysis.statistics.intervals import Effect, FactorialEffects
+
+FEW_SEEDS = 5  # Below this, a gain of two standard deviations is missed more often than found among 15 cells.
+
+# What rounding alone did: another processor and another version of torch moved means of five seeds of the order ablation on
+# digits (preset demo) by up to this much, as one changed last digit sends a training another way.
+ROUNDING_MOVES = 0.0081
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The one sentence that answers the question, and what belongs beside it."""
+
+    headline: str
+    rest: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.headline} {self.rest}".strip()
+
+
+def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
+    """What a panel shows: the orders that help on average, the best cell that passes, and how the others fare."""
+    start = f"At {panel.title}: " if panel.title else ""
+    done = panel.rows.filter(pl.col("n") > 0)
+    if done.is_empty():
+        return Answer(headline=f"{start}no cell has a result yet.")
+    if panel.baseline is None:
+        headline, rest = _highest(panel), ["There is no reference cell, so no gain is shown."]
+    elif not panel.rows["p"].is_not_null().any():
+        headline, rest = _highest(panel), [too_few(panel.rows)]
+    else:
+        headline, rest = _shown(panel)
+    rest.append(_incomplete(panel))
+    for claim in claims:
+        if claim.name == "best_is_not_the_full_set" and claim.verdict not in OPEN:
+            rest.append(f"That the full set is not the best is {claim.sentence}.")
+    headline = start + headline
+    return Answer(headline=headline[0].upper() + headline[1:], rest=" ".join(part for part in rest if part))
+
+
+def _highest(panel: Panel) -> str:
+    """The cell with the highest mean, as a number that nothing was concluded from."""
+    best = panel.rows.filter("best").row(0, named=True)
+    mean = f"{percent(best['mean'])} %"
+    if panel.baseline is None:
+        interval = "" if best["low"] is None else f", 95% CI {percent(best['low'])} to {percent(best['high'])}"
+        return f"{_cell_name(best)} has the highest mean, {mean} ({n_words(best['n'])}{interval})."
+    reference = reference_name(panel)
+    if best["reference"]:
+        return f"no other cell has a higher mean than {reference}, {mean} ({n_words(best['n'])})."
+    if best["gain"] is None:
+        return (
+            f"{_cell_name(best)} has the highest mean, {mean} ({n_words(best['n'])}); it has no pair with {reference}."
+        )
+    return f"{_cell_name(best)} has the highest mean, {mean}: {gain_words(best)} over {reference}."
+
+
+def too_few(rows: pl.DataFrame) -> str:
+    """Why nothing was tested."""
+    most = int(rows["pairs"].fill_null(0).max() or 0)  # type: ignore[arg-type]
+    if most < statistics.LEAST_PAIRS:
+        return f"Nothing is judged below {statistics.LEAST_PAIRS} pairs, and there are {most} at most: more seeds are needed."
+    return "Nothing is judged: all differences to the reference are equal under every seed."
+
+
+def _shown(panel: Panel) -> tuple[str, list[str]]:
+    """Headline and what follows it where cells were tested: main effects first, then the best cell that passes."""
+    reference = reference_name(panel)
+    passing = proven(panel.rows)
+    better = passing.filter(pl.col("gain") > 0).sort("gain", descending=True, maintain_order=True)
+    orders = order_words(panel.effects)
+    tally = _tally(panel, reference)
+    best = panel.rows.filter("best").row(0, named=True)
+    rest = [tally]
+    if better.height:
+        top = better.row(0, named=True)
+        words = f"{_cell_name(top)}, {percent(top['mean'])} %: {gain_words(top)}"
+        if orders:
+            rest.append(f"The largest gain that passes is that of {words} over {reference}.")
+        else:
+            orders = f"{_cell_name(top)} beats {reference}, with {percent(top['mean'])} %: {gain_words(top)}."
+        if top["cell"] != best["cell"]:
+            rest.append(_own_gain(best, reference))
+    else:
+        orders = orders or f"{'no order and ' if panel.effects else ''}no cell is shown to beat {reference}."
+        rest.append(_own_gain(best, reference))
+    return orders, rest
+
+
+def _own_gain(best: Mapping[str, Any], reference: str) -> str:
+    """The highest mean where it is not what the answer is about."""
+    if best["reference"]:
+        return f"No cell has a higher mean than {reference}, {percent(best['mean'])} %."
+    words = f"The highest mean, {percent(best['mean'])} %, is that of {_cell_name(best)}"
+    if best["gain"] is None:
+        return f"{words}, which has no pair with {reference}."
+    passes = best["p_dunnett"] is not None and best["p_dunnett"] < statistics.ALPHA
+    return f"{words}, whose own gain {'passes, too' if passes else 'does not pass'}: {gain_words(best)}."
+
+
+def order_words(result: FactorialEffects | None) -> str:
+    """'Order 3 helps: +1.26 points ...' for the main effects that pass; '' where none does."""
+    mains = [effect for effect in (result.effects if result else ()) if len(effect.factors) == 1]
+    groups = []
+    for helps, verb in ((True, "help"), (False, "hurt")):
+        own = sorted((e for e in mains if e.passes and (e.mean > 0) is helps), key=lambda e: -abs(e.mean))
+        if own:
+            named = _listed([effect.factors[0] for effect in own])
+            shown = "; ".join(_effect_words(effect, alone=len(own) == 1) for effect in own)
+            one = len(own) == 1
+            groups.append(f"{'order' if one else 'orders'} {named} {verb}{'s' if one else ''}: {shown}")
+    if not groups:
+        return ""
+    n = max(effect.n for effect in mains)
+    tested = sum(effect.p is not None for effect in mains)
+    return f"{'; '.join(groups)}, averaged over the other orders ({n_words(n)}; Holm over {tested} main effects)."
+
+
+def _effect_words(effect: Effect, *, alone: bool) -> str:
+    assert effect.low is not None and effect.high is not None and effect.p_holm is not None
+    start = "" if alone else f"{effect.factors[0]} by "
+    interval = f"95% CI {points(effect.low)} to {points(effect.high)}"
+    return f"{start}{points(effect.mean)} points ({interval}, p {p_value(effect.p_holm)})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _incomplete(panel: Panel) -> str:
+    """What has no result or too few seeds yet, and whether it may still overtake."""
+    best = panel.rows.filter("best").row(0, named=True)
+    words = []
+    for row in panel.rows.filter(pl.col("n") < best["n"], pl.col("mean") > best["mean"]).iter_rows(named=True):
+        mean = percent(row["mean"])
+        words.append(f"{_cell_name(row)} is higher ({mean} %) but has {row['n']} of {row['n_expected']} seeds.")
+    return " ".join(words)
+
+
+def reference_name(panel: Panel) -> str:
+    return _cell_name(panel.rows.filter(pl.col("reference")).row(0, named=True))
+
+
+def gain_words(row: Mapping[str, Any], p: str = "p_dunnett", by: str = "Dunnett p") -> str:
+    """'+3.86 points (95% CI +3.07 to +4.66, Dunnett p 0.002, n=5 seeds)'."""
+    parts = []
+    seeds = n_words(row["pairs"])
+    if row["gain_low"] is None:
+        why = "no interval" if row["pairs"] < 2 else "all equal: no interval and no test"
+        return f"{points(row['gain'])} points ({why}, {seeds})"
+    parts.append(f"95% CI {points(row['gain_low'])} to {points(row['gain_high'])}")
+    if row[p] is not None:
+        parts.append(f"{by} {p_value(row[p])}")
+    parts.append(seeds + (": too few to judge" if row["pairs"] < statistics.LEAST_PAIRS else ""))
+    return f"{points(row['gain'])} points ({', '.join(parts)})"
+
+
+def _tally(panel: Panel, reference: str) -> str:
+    others = panel.rows.filter(pl.col("reference").not_())
+    return tally(others, reference, "cell", [_cell_name(row) for row in others.iter_rows(named=True)])
+
+
+def tally(rows: pl.DataFrame, reference: str, noun: str, names: Sequence[str]) -> str:
+    """How many of the tested rows differ from the reference, and which were not tested yet with what they have."""
+    tested = rows.filter(pl.col("p_dunnett").is_not_null())
+    better = proven(tested).filter(pl.col("gain") > 0).height
+    worse = proven(tested).filter(pl.col("gain") < 0).height
+    parts = []
+    if tested.height:
+        nouns = noun if tested.height == 1 else f"{noun}s"
+        beat = "beats" if better == 1 else "beat"
+        parts.append(f"{better} of {tested.height} {nouns} tested {beat} {reference}")
+        if worse:
+            parts.append(f"{worse} {'falls' if worse == 1 else 'fall'} below it")
+        if unsure := tested.height - better - worse:
+            parts.append(f"{unsure} {'is' if unsure == 1 else 'are'} inconclusive")
+    waiting = [
+        f"{name} ({_lacking(row)})"
+        for name, row in zip(names, rows.iter_rows(named=True), strict=True)
+        if row["p_dunnett"] is None
+    ]
+    told = "; ".join(parts) + "." if parts else ""
+    if waiting:
+        more = f" and {len(waiting) - MOST_WAITING} more" if len(waiting) > MOST_WAITING else ""
+        told += f" Not tested yet: {', '.join(waiting[:MOST_WAITING])}{more}."
+    return told.strip()
+
+
+MOST_WAITING = 5  # Named in a sentence.
+
+
+def _lacking(row: Mapping[str, Any]) -> str:
+    """What a row lacks for a test."""
+    if row["note"] and "teacher" in row["note"]:
+        return "another teacher than the reference"
+    if row["n"] < row["n_expected"] or row["n"] == 0:
+        return f"{row['n']} of {row['n_expected']} seeds"
+    if (row["pairs"] or 0) < statistics.LEAST_PAIRS:
+        return f"{row['pairs'] or 0} pairs"
+    return "all differences equal"
+
+
+def search_answer(search: Search) -> Answer:
+    """The chosen cell with its values, its validation accuracy, and its test accuracy."""
+    if search.best is None:
+        return Answer(headline="No cell of the search has completed yet.")
+    row = search.cells.filter(pl.col("cell") == search.best).row(0, named=True)
+    values = ", ".join(f"{name} {row[name]:.3g}" for name in search.weights if row[name] is not None)
+    completed = search.cells.filter(pl.col("status") == "completed").height
+    pruned = search.cells.filter(pl.col("status") == "pruned").height
+    score = f"{percent(row['value'])} % ({n_words(row['n'])})"
+    headline = f"{values or row['label']} has the highest mean validation {search.measure.words}, {score}."
+    rest = [f"It was chosen among {completed} completed cells; {pruned} were pruned."]
+    t = search.test
+    if t.mean is not None:
+        interval = "no interval" if t.low is None or t.high is None else f"95% CI {percent(t.low)} to {percent(t.high)}"
+        rest.append(f"Its test {search.measure.words} is {percent(t.mean)} % ({interval}, {n_words(t.n)}).")
+    if search.gain:
+        rest.append(f"On the test set that is {gain_words(search.gain, 'p', 'p')} over the reference.")
+    return Answer(headline=headline, rest=" ".join(rest))
+
+
+def _cell_name(row: Mapping[str, Any]) -> str:
+    return "no distillation" if row["orders"] == "none" else str(row["orders"] or row["label"])
+
+
+def proven(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose gain over the reference differs from 0 at 5 %, adjusted for all rows that are tested."""
+    return rows.filter(pl.col("p_dunnett") < statistics.ALPHA)
+
+
+def n_words(n: int) -> str:
+    return f"n={n} seed{'' if n == 1 else 's'}"
+
+
+def tiles(
+    data: RunData,
+    trials: pl.DataFrame,
+    panels: Sequence[Panel],
+    cost: pl.DataFrame,
+    scored: pl.DataFrame | None = None,
+) -> list[tuple[str, str]]:
+    """Four pairs of a number and what it is: trials, paired seeds, noise floor, compute time.
+
+    The noise floor is that of the `scored` trials, of all when they are not given.
+    """
+    count = {status: int((trials["status"] == status).sum()) for status in ("completed", "failed", "pruned", "missing")}
+    words = [f"trials finished, {count['failed']} failed"]
+    words += [f"{count[status]} {status}" for status in ("pruned", "missing") if count[status]]
+    found = [(f"{count['completed']} / {trials.height}", ", ".join(words))]
+    rows = pl.concat([panel.rows for panel in panels], how="diagonal") if panels else None
+    if rows is not None:
+        paired = rows.filter(pl.col("pairs").is_not_null() & (pl.col("pairs") > 0))["pairs"]
+        n = paired if len(paired) else rows.filter(pl.col("n") > 0)["n"]
+        what = "paired seeds per cell" if len(paired) else "seeds per cell"
+    else:
+        done = trials.filter(pl.col("status") == "completed")
+        n, what = done.group_by("cell").len()["len"], "seeds per completed cell"
+    lowest, highest = (int(n.min()), int(n.max())) if len(n) else (0, 0)  # type: ignore[arg-type]
+    found.append((str(lowest) if lowest == highest else f"{lowest} to {highest}", what))
+    floor = noise(trials if scored is None else scored)
+    if floor:
+        told = f"test-set noise floor, points ({floor[1]} {measures.tested(data.run)})"
+        found.append((f"±{100 * floor[0]:.2f}", told))
+    else:
+        found.append(("–", f"test-set noise floor: number of {measures.tested(data.run)} unknown"))
+    on_gpu = data.records.filter(pl.col("device").str.starts_with("cuda"))
+    gpu = math.fsum(on_gpu["seconds"].drop_nulls())
+    if gpu:
+        found.append((duration(gpu), "GPU time, every stage counted once"))
+    else:
+        found.append((duration(math.fsum(cost["cpu_seconds"])), "CPU time, every stage counted once"))
+    return found
+
+
+def noise(trials: pl.DataFrame) -> tuple[float, int] | None:
+    """Half of Wilson's interval at the mean score of all completed trials, and the number of test items."""
+    done = trials.filter(pl.col("status") == "completed", pl.col("items") > 0)
+    if done.is_empty():
+        return None
+    items = int(done["items"].min())  # type: ignore[arg-type]
+    score = min(1.0, max(0.0, math.fsum(done["score"]) / done.height))
+    return statistics.noise_floor(score, items), items
+
+
+def duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def detectable_gains(panel: Panel) -> dict[str, float] | None:
+    """Smallest gain found with 80 % power, alone and among all tests, from the pooled SD of the differences."""
+    rows = panel.rows.filter(pl.col("gain_sd") > 0)
+    if "apart" in rows.columns:
+        rows = rows.filter(~pl.col("apart"))
+    if rows.is_empty():
+        return None
+    sd = math.sqrt(math.fsum(sd * sd for sd in rows["gain_sd"]) / rows.height)
+    n = int(rows["pairs"].median())  # type: ignore[arg-type]
+    if n < statistics.LEAST_PAIRS:
+        return None
+    tests = max(panel.tests, 1)
+    return {
+        "sd": sd,
+        "pairs": n,
+        "tests": tests,
+        "alone": statistics.detectable(sd, n),
+        "after_holm": statistics.detectable(sd, n, tests=tests),
+        "after_dunnett": many_to_one.detectable(sd, tests, n),
+    }
+
+
+def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> list[str]:
+    """What a reader must know before believing the numbers; empty when there is nothing."""
+    run = data.run
+    name = str((run.get("data") or {}).get("name") or "unknown")
+    found = []
+    if run.get("factors") and name.lower() not in PAPER_DATA:
+        found.append(
+            f"Stand-in data: {name} was used, the paper used {' and '.join(PAPER_DATA)}. Numbers do not "
+            "compare with it."
+        )
+    if (preset := run.get("preset")) and preset != "paper":
+        found.append(f"Preset '{preset}', not the paper's protocol.")
+    found += [str(departure) for departure in run.get("departures") or ()]
+    done = trials.filter(pl.col("status") == "completed")
+    seeds = done.group_by("cell").len()["len"] if done.height else pl.Series([], dtype=pl.Int64)
+    if len(seeds) and int(seeds.max()) < FEW_SEEDS:  # type: ignore[arg-type]
+        most = int(seeds.max())  # type: ignore[arg-type]
+        text = f"At most {n_words(most)} per cell."
+        if most == 1:
+            text += " One seed has no interval, and nothing is judged."
+        elif most < statistics.LEAST_PAIRS:
+            text += f" Below {statistics.LEAST_PAIRS} nothing is judged: the numbers stand, and so few show little."
+        else:
+            text += " Read the effects and their intervals: what did not pass may still be there."
+        found.append(text)
+    for panel in panels[:1]:
+        if power := detectable_gains(panel):
+            words = f"With {power['pairs']} pairs this design finds gains of {100 * power['alone']:.2f} points or more "
+            words += "with 80 % power in a single comparison"
+            if power["tests"] > 1:
+                words += f", and of {100 * power['after_dunnett']:.2f} points among {power['tests']} tested together"
+            found.append(f"{words}.")
+    if panels:
+        found.append(rounding_words())
+    lacking = {s: int((trials["status"] == s).sum()) for s in ("failed", "missing")}
+    if any(lacking.values()):
+        text = " and ".join(f"{count} {status}" for status, count in lacking.items() if count)
+        found.append(
+            f"{text} of {trials.height} trials: means are over those that finished, and failing may not be chance."
+        )
+    finished = data.records.filter(pl.col("status") == "completed")
+    # What is tested is another set than what is trained on, where the run says so: then each must be one.
+    tested = pl.col("stage") == "evaluation"
+    parts = [finished.filter(tested), finished.filter(~tested)] if run.get("test_data") else [finished]
+    for column, what, frames in (
+        ("numerics", "numerics (versions or processors)", [finished]),
+        ("data", "data fingerprints", parts),
+    ):
+        if (kinds := max(frame[column].drop_nulls().n_unique() for frame in frames)) > 1:
+            found.append(f"The stages compared mix {kinds} {what}.")
+    if text := also_trained_on(trials):
+        found.append(text)
+    withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
+    if withheld:
+        found.append(f"{withheld} cells hang from another teacher than their reference; their gains are withheld.")
+    if data.unreadable:
+        found.append(
+            f"{len(data.unreadable)} of {data.files_listed} record files could not be read: "
+            + "; ".join(f"{file} ({why})" for file, why in list(data.unreadable.items())[:5])
+            + ("; and more" if len(data.unreadable) > 5 else "")
+            + "."
+        )
+    if data.odd:
+        found.append(
+            "Strange record files: " + "; ".join(f"{f} ({why})" for f, why in list(data.odd.items())[:5]) + "."
+        )
+    return found
+
+
+def rounding_words() -> str:
+    """What no seed averages out: the same command on another machine gives other last digits, and then other means."""
+    return (
+        "Rounding alone moves results: on the digits' demo another processor and version moved means of five seeds by up to "
+        f"{100 * ROUNDING_MOVES:.2f} points. Which of two close cells is higher is settled by their intervals, not by "
+        "their order in a table."
+    )
+
+
+def also_trained_on(trials: pl.DataFrame) -> str:
+    """How many of the classes tested have the name of one that was trained on; '' where none has."""
+    values = [as_object(text).get("classes_also_trained_on") for text in trials["metrics"].unique(maintain_order=True)]
+    counts = sorted({value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0})
+    if not counts:
+        return ""
+    count = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] == 1:
+        return "1 tested class has the name of a class that was trained on."
+    return f"{count} tested classes have the name of a class that was trained on."
