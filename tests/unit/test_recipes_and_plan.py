@@ -17,7 +17,7 @@ from sweeps.planning.plan import Planner, Resolved, build_graph, check_against_d
 from trainables import recipes
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT, SLEEP
-from trainables.spec import SEED_MARK, SPECS, TrainingSpec, compute, field_paths, stage_key, to_plain
+from trainables.spec import SEED_MARK, SPECS, TrainingSpec, compute, field_paths, fields, stage_key, to_plain
 from trainables.store.artifacts import Store
 
 DATA: dict[str, Any] = {
@@ -391,8 +391,9 @@ def test_ten_thousand_cells_are_planned_with_one_look_at_the_store(
     monkeypatch.setattr(Store, "has", lambda self, key: looks.append(key))
     monkeypatch.setattr(Store, "get", lambda self, key: looks.append(key))
     for maker in ("from_plain", "variant"):
-        whole = getattr(recipes.specs, maker)
-        monkeypatch.setattr(recipes.specs, maker, lambda *a, whole=whole: (made.append(a[0]), whole(*a))[1])
+        whole = getattr(fields, maker)
+        for module in (fields, recipes.specs):
+            monkeypatch.setattr(module, maker, lambda *a, whole=whole: (made.append(a[0]), whole(*a))[1])
     recipes._made.cache_clear()
     values = ",".join(str(1 + n) for n in range(25))
     resolved = asked(f"alpha={values}", f"beta={values}", seeds=1)

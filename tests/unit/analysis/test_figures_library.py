@@ -13,7 +13,8 @@ import hashlib, os, sys
 ours = lambda: {{n: v for n, v in os.environ.items() if n.startswith(("MPL", "MATPLOTLIB", "XDG"))}}
 before = ours()
 {first}
-from analysis import figures_curves, figures_orders, statistics
+from analysis.figures import curves as figures_curves, orders as figures_orders
+from analysis.statistics import intervals as statistics
 assert ours() == before, "the environment was changed"
 cells = {{frozenset(c): {{s: 0.5 + 0.01 * len(c) + 0.001 * s * len(c) for s in range(3)}} for c in ("", "1", "2", "12")}}
 result = statistics.factorial_effects(cells, ["1", "2"])
