@@ -45,6 +45,10 @@ def differences(kept: Any, found: Any) -> list[str]:
     return said
 
 
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
 class Pins:
     """Compares with what is kept, or writes it where the environment says so."""
 
@@ -58,8 +62,7 @@ class Pins:
         if not changed:
             return
         self._decide(f"{file}.json, {part}", changed)
-        text = json.dumps(kept | {part: found}, indent=1, sort_keys=True, ensure_ascii=False)
-        (KEPT / f"{file}.json").write_text(text + "\n", encoding="utf-8")
+        self._keep(file, kept | {part: found})
 
     def text(self, file: str, found: str) -> None:
         """Hold a text to the file of that name."""
@@ -84,9 +87,19 @@ class Pins:
         if not gone:
             return
         self._decide(f"{file}.json", [f"{part}: kept, but nothing asks for it" for part in gone])
-        left = {part: value for part, value in kept.items() if part in parts}
-        text = json.dumps(left, indent=1, sort_keys=True, ensure_ascii=False)
-        (KEPT / f"{file}.json").write_text(text + "\n", encoding="utf-8")
+        self._keep(file, {part: value for part, value in kept.items() if part in parts})
+
+    def _keep(self, file: str, parts: dict[str, Any]) -> None:
+        """One line for each member of a part: readable, and a diff names it."""
+        lines = []
+        for part, value in sorted(parts.items()):
+            inner = value if isinstance(value, dict) and value else None
+            words = (
+                _line(value) if inner is None else ",\n".join(f"  {_line(n)}: {_line(inner[n])}" for n in sorted(inner))
+            )
+            lines.append(f" {_line(part)}: " + (words if inner is None else "{\n" + words + "\n }"))
+        KEPT.mkdir(exist_ok=True)
+        (KEPT / f"{file}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
     def _decide(self, what: str, changed: list[str]) -> None:
         if self.writes:
