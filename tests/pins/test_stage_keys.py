@@ -32,7 +32,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 LABELS_ALONE: dict[str, Any] = {"labels alone": {"method": "none"}, "no order": {"horkd": {"orders": "none"}}}
 BASES: dict[str, dict[str, dict[str, Any]]] = {
-    **{kind: TASKS for kind in TRAINING},
+    **dict.fromkeys(TRAINING, TASKS),
     "assistant": {"default": {}, "all methods": {"method": METHODS}},
     "student": TASKS | LABELS_ALONE | {"all methods": {"method": METHODS}},
     "outputs": {
