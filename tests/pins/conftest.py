@@ -9,6 +9,7 @@ leaf, so that a failure names what moved.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -17,6 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sweeps import conduct
+from sweeps.plan import build_graph
+from sweeps.runs import Place
+from trainables.spec import to_plain
+from trainables.stages.base import Context, attempt
 
 KEPT = Path(__file__).parent / "kept"
 SHOWN = 25  # Differences that a failure lists.
@@ -137,3 +144,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(line)
         if len(_written) > 400:
             terminalreporter.write_line(f"... and {len(_written) - 400} more lines")
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Where the few runs of these tests live."""
+    folder = tmp_path_factory.mktemp("pins")
+    return Place(runs=folder / "runs", store=folder / "store")
+
+
+def finish(place: Place, study: str, *settings: str, train: bool = True, **more: Any) -> conduct.Outcome:
+    """A run of the preset `tiny` whose stages are trained here, one after the other, then recorded."""
+    request = conduct.Request(study=study, preset="tiny", settings=list(settings), **more)
+    if train:
+        ready = conduct.prepare(request, place, lambda line: None)
+        graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+        for node in graph.nodes.values():
+            context = Context(store=ready.store, key=node.key, core_locks=False)
+            said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
+            assert said[-1]["outcome"] == "done", said[-1]
+    return conduct.conduct(request, place, lambda line: None, quiet=True, report=False, train=False)
+
+
+@pytest.fixture(scope="session")
+def finished(place: Place) -> Any:
+    """`finish` in the one place."""
+    return functools.partial(finish, place)

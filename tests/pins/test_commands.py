@@ -13,6 +13,7 @@ import click
 import pytest
 
 from sweeps.cli import cli, main
+from sweeps.runs import Place
 from trainables import errors
 
 TINY = ("horkd_order_ablation", "--preset", "tiny")
@@ -24,11 +25,22 @@ ASKED = {
     "show drawn": ("show", "horkd_loss_weights", "--preset", "tiny", "--out", "OUT"),
     "params": ("params", "horkd_classification", "--preset", "tiny"),
     "dry run": ("run", *TINY, "--out", "OUT", "--dry-run"),
-    "data list": ("data", "list", "--out", "OUT"),
-    "data show": ("data", "show", "digits", "--out", "OUT"),
-    "status": ("status", "--out", "OUT"),
+    "data list": ("data", "list"),
+    "data show": ("data", "show", "digits"),
+    "status of nothing": ("status", "--out", "OUT"),
     "wrong": ("show", "horkd_order_ablatoin"),
     "wrong value": ("show", *TINY, "--set", "epochs=x", "--out", "OUT"),
+}
+
+
+# The same, about a finished run of stages that sleep; OUT is where it is.
+OF_A_RUN = {
+    "status": ("status", "--out", "OUT"),
+    "status of all": ("status", "--all", "--out", "OUT"),
+    "report": ("report", "--out", "OUT"),
+    "store list": ("store", "list", "--out", "OUT"),
+    "store verify": ("store", "verify", "--out", "OUT"),
+    "store gc": ("store", "gc", "--dry-run", "--out", "OUT"),
 }
 
 
@@ -116,3 +128,19 @@ def test_the_names_that_json_prints(title: str, pin: Any, capsys: pytest.Capture
     words = [str(tmp_path) if word == "OUT" else word for word in ASKED[title]]
     code, out = said(capsys, *words, "--json")
     pin("json_names", title, {"exit code": code, "names": names(json.loads(out))})
+
+
+@pytest.fixture(scope="module")
+def slept(tmp_path_factory: pytest.TempPathFactory, finished: Any) -> Path:
+    folder = tmp_path_factory.mktemp("slept")
+    finished.func(Place.of(folder, None), "_engine_check", "seconds=0", "epochs=2")
+    return folder
+
+
+@pytest.mark.parametrize("title", OF_A_RUN)
+def test_the_names_that_json_prints_of_a_run(
+    title: str, pin: Any, capsys: pytest.CaptureFixture[str], slept: Path
+) -> None:
+    code, out = said(capsys, *(str(slept) if word == "OUT" else word for word in OF_A_RUN[title]), "--json")
+    pin("json_names", title, {"exit code": code, "names": names(json.loads(out))})
+    pin.only("json_names", {*ASKED, *OF_A_RUN})
