@@ -12,6 +12,7 @@ from typing import Any
 import click
 import pytest
 
+from analysis.report import write_report
 from sweeps.cli import cli, main
 from sweeps.runs import Place
 from trainables import errors
@@ -133,7 +134,8 @@ def test_the_names_that_json_prints(title: str, pin: Any, capsys: pytest.Capture
 @pytest.fixture(scope="module")
 def slept(tmp_path_factory: pytest.TempPathFactory, finished: Any) -> Path:
     folder = tmp_path_factory.mktemp("slept")
-    finished.func(Place.of(folder, None), "_engine_check", "seconds=0", "epochs=2")
+    run = finished.func(Place.of(folder, None), "_engine_check", "seconds=0", "epochs=2").run.path
+    write_report(run, run / "report")
     return folder
 
 
