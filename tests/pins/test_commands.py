@@ -12,9 +12,9 @@ from typing import Any
 import click
 import pytest
 
-from analysis.report import write_report
-from sweeps.cli import cli, main
-from sweeps.runs import Place
+from analysis.report.write import write_report
+from sweeps.commands.app import cli, main
+from sweeps.runs.folder import Place
 from trainables import errors
 
 TINY = ("horkd_order_ablation", "--preset", "tiny")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweeps.runs import Place
+from sweeps.runs.folder import Place
 from trainables import plugins
 from trainables.data.batches import generator
 from trainables.data.draws import seeded_random

@@ -10,7 +10,7 @@ import pytest
 
 import search_spaces
 from search_spaces.study import OWN, DataFacts
-from sweeps.plan import Cell, Pinned, Planner, Resolved, examples, resolve
+from sweeps.planning.plan import Cell, Pinned, Planner, Resolved, examples, resolve
 
 DATA, TESTED = "5d41402abc4b2a76", "0123456789abcdef"
 DRAWS = 4

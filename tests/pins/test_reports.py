@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from analysis.report import write_report
+from analysis.report.write import write_report
 
 TESTS = Path(__file__).resolve().parents[1]
 LIBRARIES = ("matplotlib", "seaborn", "fonttools")
