@@ -15,7 +15,7 @@ from fontTools.subset import Options
 from analysis.figures import look as figure_look
 from analysis.figures import theme
 from analysis.figures.library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped
-from analysis.statistics.intervals import ALPHA
+from analysis.statistics import ALPHA
 
 PNG_DPI = 130
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.claims.orders import Claim
 from analysis.figures import orders as figures_orders
 from analysis.frames import order_ablation
@@ -15,7 +16,6 @@ from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
 from analysis.records import STAGES
 from analysis.report.render.table import Column, Table, gain_interval, p_value, percent, points
-from analysis.statistics import intervals as statistics
 
 MOST_SAMPLED = 20
 

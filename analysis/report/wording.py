@@ -9,15 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.claims.orders import OPEN, PAPER_DATA, Claim
 from analysis.frames import measures
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
 from analysis.load import RunData, as_object
 from analysis.report.render.table import p_value, percent, points
-from analysis.statistics import intervals as statistics
-from analysis.statistics import many_to_one
-from analysis.statistics.intervals import Effect, FactorialEffects
+from analysis.statistics import Effect, FactorialEffects, many_to_one
 
 FEW_SEEDS = 5  # Below this, a gain of two standard deviations is missed more often than found among 15 cells.
 

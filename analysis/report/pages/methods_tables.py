@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.arms import FLOOR, TEACHER, Arm
 from analysis.frames.measures import OTHERS, RATES, Measure, different_pairs, measurable, with_errors
 from analysis.frames.methods import Setting
@@ -15,7 +16,6 @@ from analysis.load import as_object
 from analysis.published.reading import Beside
 from analysis.report.render.table import Column, Table, gain_interval, interval, p_value, percent, points
 from analysis.report.wording import duration
-from analysis.statistics import intervals as statistics
 
 MEASURE_SCHEMA: dict[str, Any] = {
     "setting": pl.String,

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.claims.orders import Claim
 from analysis.figures import curves as figures_curves
 from analysis.figures.drawing import Drawn
@@ -27,7 +28,6 @@ from analysis.report.render.table import Column, Table, percent, to_html
 from analysis.report.sharing import capped
 from analysis.report.tables import claims_table, cost_by_stage
 from analysis.report.wording import Answer
-from analysis.statistics import intervals as statistics
 
 REPORT_SCHEMA = 1
 MOST_PANELS = 4

@@ -14,7 +14,7 @@ ours = lambda: {{n: v for n, v in os.environ.items() if n.startswith(("MPL", "MA
 before = ours()
 {first}
 from analysis.figures import curves as figures_curves, orders as figures_orders
-from analysis.statistics import intervals as statistics
+from analysis import statistics
 assert ours() == before, "the environment was changed"
 cells = {{frozenset(c): {{s: 0.5 + 0.01 * len(c) + 0.001 * s * len(c) for s in range(3)}} for c in ("", "1", "2", "12")}}
 result = statistics.factorial_effects(cells, ["1", "2"])
