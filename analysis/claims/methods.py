@@ -28,8 +28,7 @@ from analysis.claims.orders import (
 )
 from analysis.frames.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, METHOD, TEACHER, Arm, equal_compute_of, our_arm
 from analysis.frames.methods import Setting, is_side
-from analysis.report.render.table import p_value
-from analysis.report.wording import duration
+from analysis.printed import duration, p_value
 from analysis.statistics import Summary, many_to_one
 
 MARGIN = 0.01  # Of a fraction: what counts as little.

@@ -11,7 +11,7 @@ import polars as pl
 
 from analysis import statistics
 from analysis.frames.order_ablation import scores_by_cell, split_orders
-from analysis.report.render.table import p_value, points
+from analysis.printed import p_value, points
 from analysis.statistics import Gain, Summary, many_to_one
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"

@@ -24,7 +24,7 @@ from analysis.figures.drawing import (
 )
 from analysis.figures.library import Axes
 from analysis.frames.order_ablation import Panel, scores_by_cell, split_orders
-from analysis.report.render.table import gain_interval, interval, p_value, percent, points
+from analysis.printed import gain_interval, interval, p_value, percent, points
 from analysis.statistics import FactorialEffects
 
 ROW = 0.29  # Inches.

@@ -14,8 +14,9 @@ from analysis.figures import orders as figures_orders
 from analysis.frames import order_ablation
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
+from analysis.printed import gain_interval, p_value, percent, points
 from analysis.records import STAGES
-from analysis.report.render.table import Column, Table, gain_interval, p_value, percent, points
+from analysis.report.blocks import Column, Table
 
 MOST_SAMPLED = 20
 
