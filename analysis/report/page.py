@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis import statistics
 from analysis.claims.orders import Claim
-from analysis.figures import curves as figures_curves
+from analysis.figures.curves import learning_curves
 from analysis.figures.drawing import Drawn
 from analysis.frames import curves, measures
 from analysis.frames.arms import UNTESTED, arms_of
@@ -139,7 +139,7 @@ class ReportPage:
         caption += f"validation {words}, mean over all trainings of a group. No interval is drawn."
         caption = caption[0].upper() + caption[1:]
         alt = f"Loss terms of {label} by epoch, and validation {words} by epoch for {', '.join(order)}."
-        drawn = figures_curves.curves(
+        drawn = learning_curves(
             terms,
             validation,
             name="curves",

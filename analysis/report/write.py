@@ -55,6 +55,8 @@ def write_report(run_folder: Path, out_folder: Path) -> ReportSummary:
         raise NothingToReport(_nothing(data, trials, count))
     page = listing.page_of(data.run)(data=data, trials=trials)
     answer = page.body()
+    if (named := data.run.get("report")) and named not in listing.page_names():
+        page.left_out.append(f"Page '{named}', which the study names: there are {', '.join(listing.page_names())}.")
     closing.add_to(page)
     target = Path(out_folder)
     publish(rendered(page.document()), target)

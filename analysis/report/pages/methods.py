@@ -10,19 +10,19 @@ import polars as pl
 
 from analysis.claims import methods as claims_methods
 from analysis.claims.methods import Evidence
-from analysis.figures import matrix as figures_matrix
 from analysis.figures import orders as figures_orders
-from analysis.figures import pareto as figures_pareto
-from analysis.figures import resolution as figures_resolution
 from analysis.figures import slim as figures_slim
 from analysis.figures.drawing import Drawn
+from analysis.figures.matrix import MOST_ARMS, matrix
+from analysis.figures.pareto import score_against_cost
+from analysis.figures.resolution import arm_looks, resolution
 from analysis.frames import methods, pareto, resolutions
 from analysis.frames.arms import FLOOR, arms_of, our_arm, reference_arm
 from analysis.frames.methods import Setting
 from analysis.frames.order_ablation import Panel
 from analysis.load import native_side
 from analysis.printed import percent, points
-from analysis.published import reading as published
+from analysis.published.reading import beside, data_words
 from analysis.report import leaders, tables_methods, wording_methods
 from analysis.report.blocks import Answer, Block, Folded, Heading, Table, Together, quiet
 from analysis.report.page import MOST_PANELS, ReportPage
@@ -45,8 +45,8 @@ class Page(ReportPage):
         self.arms = arms_of(self.run, self.trials)
         self.settings = methods.settings(self.run, self.cells, self.trials)
         self.reference = reference_arm(self.run, self.arms)
-        self.looks = figures_resolution.arm_looks(self.arms, self.reference)
-        self.beside = published.beside(self.run, self.settings, tables_methods.titles(self.arms))
+        self.looks = arm_looks(self.arms, self.reference)
+        self.beside = beside(self.run, self.settings, tables_methods.titles(self.arms))
         answer = wording_methods.answer(self.settings, self.arms)
         shown = [s for s in self.settings if s.rows.filter(pl.col("n") > 0).height]
         cautions = wording_methods.cautions(self.run, self.settings, self.arms)
@@ -152,7 +152,7 @@ class Page(ReportPage):
             settings=self.settings,
             arms=self.arms,
             native=native_side(self.run),
-            on=published.data_words(self.run),
+            on=data_words(self.run),
         )
         found = claims_methods.check(evidence, self.run.get("claims") or ())
         if not found:
@@ -224,7 +224,7 @@ class Page(ReportPage):
             sources = "; ".join(dict.fromkeys(source for *_, source in printed))
             caption += f" Crosses: printed in HORKD ({sources}), by another protocol than ours, so not a pair with it."
         title = "How the score falls with the resolution" + (f"  {curve.title}" if curve.title else "")
-        return figures_resolution.resolution(
+        return resolution(
             curve,
             self.looks,
             name=name,
@@ -245,13 +245,13 @@ class Page(ReportPage):
         caption = f"Mean {self.measure.words} over seeds, n={n} at most; no interval is drawn, the CSV has them. Test "
         caption += "images are reduced to the tested side and brought to what the network reads."
         names = rows["label"].unique(maintain_order=True).to_list()
-        if len(names) > figures_matrix.MOST_ARMS:
-            caption += f" In the CSV only: {', '.join(names[figures_matrix.MOST_ARMS :])}."
+        if len(names) > MOST_ARMS:
+            caption += f" In the CSV only: {', '.join(names[MOST_ARMS:])}."
         told = [
             f"{r['label']} trained at {r['trained']}, tested at {r['tested']}: {percent(r['mean'])}"
             for r in rows.head(12).iter_rows(named=True)
         ]
-        drawn = figures_matrix.matrix(
+        drawn = matrix(
             rows,
             self.measure,
             name="cross_evaluation",
@@ -278,7 +278,7 @@ class Page(ReportPage):
         caption = (
             "Every method in every setting; picked on test, so read the front as a description. Ringed: on the front."
         )
-        drawn = figures_pareto.pareto(
+        drawn = score_against_cost(
             frame,
             self.looks,
             costs,

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.figures import pareto as figures_pareto
+from analysis.figures.pareto import pareto_search
 from analysis.frames import pareto
 from analysis.report import leaders, wording_methods
 from analysis.report.blocks import Answer, Block, quiet
@@ -35,7 +35,7 @@ class Page(ReportPage):
         parts: list[Block] = []
         if rated.height:
             caption = f"Each mark is one cell, the mean over its seeds (n={n} at most)."
-            drawn = figures_pareto.pareto_search(
+            drawn = pareto_search(
                 search,
                 name="pareto",
                 title=f"What the score costs  {search.cells.height} cells",

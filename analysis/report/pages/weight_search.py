@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.figures import search as figures_search
 from analysis.figures.drawing import Drawn
+from analysis.figures.search import MOST_WEIGHTS, slices
 from analysis.frames import weight_search
 from analysis.frames.weight_search import Search
 from analysis.report import leaders, wording
@@ -31,7 +31,7 @@ class Page(ReportPage):
         self.top([answer], [])
         parts: list[Block] = []
         if search.weights and search.cells["value"].is_not_null().any():
-            parts.append(self.figure(self.slices(search)))
+            parts.append(self.figure(self.weight_slices(search)))
         else:
             self.left_out.append("Slices: no numeric parameter varies between cells.")
         parts.append(quiet("Pruned cells stopped early; their value is what they had reached and enters no mean."))
@@ -64,12 +64,10 @@ class Page(ReportPage):
         self.leaders = [leaders.of_cell(row, "value", "low", "high") for row in first.iter_rows(named=True)]
         return answer
 
-    def slices(self, search: Search) -> Drawn:
+    def weight_slices(self, search: Search) -> Drawn:
         n = int(search.cells["n"].max() or 0)  # type: ignore[arg-type]
         caption = f"Each mark is one cell, the mean over its seeds (n={n} at most); no interval is drawn."
-        if (more := len(search.weights) - figures_search.MOST) > 0:
-            caption += f" {more} more varied: {', '.join(search.weights[figures_search.MOST :])}."
+        if (more := len(search.weights) - MOST_WEIGHTS) > 0:
+            caption += f" {more} more varied: {', '.join(search.weights[MOST_WEIGHTS:])}."
         title = f"Where the search found good values  {search.cells.height} cells"
-        return figures_search.slices(
-            search, name="slices", title=title, caption=caption, alt=wording.search_answer(search).headline
-        )
+        return slices(search, name="slices", title=title, caption=caption, alt=wording.search_answer(search).headline)

@@ -5,7 +5,9 @@ import pytest
 
 from analysis.printed import p_value, percent, points
 from analysis.report.blocks import Column, Table
-from analysis.report.render import csv as as_csv, html as as_html, latex, markdown
+from analysis.report.render import csv as as_csv
+from analysis.report.render import html as as_html
+from analysis.report.render import latex, markdown
 
 NASTY = "<script>alert(1)</script> _ & % $ # | \\ {x}\n=1+1"
 COLUMNS = [Column(heading="na|me & <b>", number=False), Column(heading="acc %", show=percent)]
