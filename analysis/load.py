@@ -60,7 +60,7 @@ class RunData:
 
     folder: Path
     run: dict[str, Any]
-    records: pl.DataFrame  # The columns of `record_files.SHORT`, one row per stage, sorted by stage and key.
+    records: pl.DataFrame  # The columns of `record_parquet.SHORT`, one row per stage, sorted by stage and key.
     files: Mapping[str, str] = field(default_factory=dict)  # Key of a record -> name of its file.
     files_listed: int = 0
     files_read: int = 0

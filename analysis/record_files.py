@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from analysis import seal
-from analysis.records import COLUMNS, LATER, LONG, SCHEMA_VERSION, schema
+from analysis import record_parquet, seal
+from analysis.record_parquet import RECORD_BYTES, SHORT
+from analysis.records import SCHEMA_VERSION
 from system import regular_files
 
-RECORD_BYTES = 64 << 20  # A hundred thousand logged numbers take about one MiB.
-_NUMBER = pl.Struct({"epoch": pl.Int32, "name": pl.String, "value": pl.Float64})
-_TYPES: dict[str, Any] = {
-    "int32": pl.Int32,
-    "int64": pl.Int64,
-    "float64": pl.Float64,
-    "text": pl.String,
-    "texts": pl.List(pl.String),
-    "bytes": pl.Binary,
-    "history": pl.List(_NUMBER),
-}
-WHOLE: dict[str, Any] = {item.name: _TYPES[item.kind] for item in COLUMNS}
-SHORT = {name: kind for name, kind in WHOLE.items() if name not in LONG}
 HISTORY = ("key", "history")
 _AT_ONCE = 1000  # Rows that wait to become columns.
 _FILES_AT_ONCE = 250  # Files that Polars holds open; its memory grows with them.
-_PATH = "path of the record"  # No column of a record is called so.
 _SHARES = ("top1", "recall_at_1")  # Metrics that are `correct / items`; others are means over folds.
 # Arrow's errors are ValueErrors, TypeErrors and OSErrors too.
 _UNREADABLE = (OSError, ValueError, TypeError, OverflowError, pl.exceptions.PolarsError)
@@ -89,7 +76,7 @@ def read_one(path: Path) -> dict[str, Any]:
     try:
         row = seal.summary(regular_files.read_bytes(path, most=RECORD_BYTES))
         if row is None:
-            frame, _ = _read_as_parquet(path)
+            frame, _ = record_parquet.read_one(path)
             row = {name: value for name, value in frame.row(0, named=True).items() if value is not None}
         problem = contradiction(_required(row))
     except (TypeError, OverflowError) as error:
@@ -103,10 +90,12 @@ def histories(folder: Path, names: Sequence[str]) -> Iterator[pl.DataFrame]:
     """`key` and `history` of these records, a part of the files at a time; those unreadable by now are left out."""
     for start in range(0, len(names), _FILES_AT_ONCE):
         part = names[start : start + _FILES_AT_ONCE]
-        frame = _scan([folder / name for name in part], HISTORY)
+        frame = record_parquet.scan([folder / name for name in part], HISTORY)
         if frame is None:
-            empty = _empty(HISTORY)
-            frame = pl.concat([empty, *(f for name in part if (f := _scan([folder / name], HISTORY)) is not None)])
+            empty = record_parquet.empty(HISTORY)
+            frame = pl.concat(
+                [empty, *(f for name in part if (f := record_parquet.scan([folder / name], HISTORY)) is not None)]
+            )
         yield frame
 
 
@@ -176,13 +165,13 @@ class _Reading:
 
     def _flush_old(self) -> None:
         names, self.old = self.old, []
-        frame = _scan([self.folder / name for name in names], list(SHORT))
+        frame = record_parquet.scan([self.folder / name for name in names], list(SHORT))
         if frame is not None and not any(map(contradiction, _numbers(frame))):
             self._keep(frame, names)
             return
         for name in names:
             try:
-                frame, remark = _read_as_parquet(self.folder / name)
+                frame, remark = record_parquet.read_one(self.folder / name)
                 if problem := contradiction(frame.row(0, named=True)):
                     raise ValueError(problem)
             except _UNREADABLE as error:
@@ -200,7 +189,7 @@ class _Reading:
         """All rows, one per key, sorted."""
         self._flush_rows()
         self._flush_old()
-        frame = pl.concat([_empty(SHORT), *self.frames])
+        frame = pl.concat([record_parquet.empty(SHORT), *self.frames])
         self.frames.clear()
         names = pl.Series("file", self.names, dtype=pl.String)
         if frame["key"].n_unique() != frame.height:
@@ -250,94 +239,9 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame({name: [row.get(name) for row in rows] for name in SHORT}, schema=SHORT, strict=True)
 
 
-def _empty(columns: Iterable[str]) -> pl.DataFrame:
-    return pl.DataFrame(schema={name: WHOLE[name] for name in columns})
-
-
 def _numbers(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
     wanted = ("stage", "status", "metric", "score", "top1", "correct", "items")
     return frame.filter(pl.col("stage") == "evaluation").select(wanted).iter_rows(named=True)
-
-
-def _scan(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame | None:
-    """Columns of records of any version, several times faster than one by one; None where one is not as it should be.
-
-    Then they are read one by one, which tells what is wrong with which.
-    """
-    if not paths:
-        return _empty(columns)
-    required = ("schema", "key", "stage")
-    try:
-        for path in paths:
-            regular_files.check(path)
-        frame = (
-            pl.scan_parquet(
-                list(paths),
-                schema=WHOLE,
-                glob=False,
-                missing_columns="raise",
-                extra_columns="raise",
-                include_file_paths=_PATH,
-            )
-            .select(list(dict.fromkeys((*columns, *required, _PATH))))
-            .collect()
-        )
-    except (OSError, TypeError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return None  # Some damage makes Polars panic, and a name that is no text is no path to it.
-    one_each = frame.height == len(paths) == frame[_PATH].n_unique()
-    known = frame["schema"].eq(SCHEMA_VERSION).all() and not frame["key"].has_nulls() and not frame["stage"].has_nulls()
-    return frame.select(columns) if one_each and known else None
-
-
-def _read_as_parquet(path: Path) -> tuple[pl.DataFrame, str]:
-    """The row of one file with exactly the columns of SHORT, and a remark or ''."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if regular_files.check(path, most=RECORD_BYTES).st_size == 0:
-        raise ValueError("the file is empty")
-    due = schema()
-    with pq.ParquetFile(path) as file:
-        names = set(file.schema_arrow.names)
-        if lacking := sorted(item.name for item in COLUMNS if item.required and item.name not in names):
-            raise ValueError(f"not a record: it has no column {', '.join(lacking)}")
-        if file.metadata.num_rows != 1:
-            raise ValueError(f"a record has one row, but this file has {file.metadata.num_rows}")
-        table = file.read(columns=[name for name in due.names if name in names], use_threads=False)
-    version = table["schema"][0].as_py()
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"it is of schema {version}, and this version reads schema {SCHEMA_VERSION}")
-    columns = []
-    for item in due:
-        if item.name not in names:
-            columns.append(pa.nulls(1, item.type))
-            continue
-        column = table[item.name]
-        # The names inside a list ("item", "element") depend on the writer and carry no meaning.
-        if not _same_type(column.type, item.type):
-            raise ValueError(f"column {item.name} has type {column.type}, but {item.type} is due")
-        columns.append(column.cast(item.type))
-    remarks = []
-    if extra := sorted(names - set(WHOLE)):
-        remarks.append(f"extra columns left out: {', '.join(extra)}")
-    if absent := [name for name in WHOLE if name not in names and name not in LATER]:
-        remarks.append(f"columns missing, taken as null: {', '.join(absent)}")
-    frame = pl.from_arrow(pa.Table.from_arrays(columns, schema=due).select(list(SHORT)))
-    assert isinstance(frame, pl.DataFrame)
-    if any(frame[name].item() is None for name in ("key", "stage", "status")):
-        raise ValueError("not a record: key, stage or status is null")
-    return frame, "; ".join(remarks)
-
-
-def _same_type(got: Any, due: Any) -> bool:
-    """Whether two Arrow types are the same but for the names inside a list."""
-    import pyarrow as pa
-
-    if pa.types.is_null(got):
-        return True
-    if pa.types.is_list(due):
-        return pa.types.is_list(got) and _same_type(got.value_type, due.value_type)
-    return bool(got.equals(due))
 
 
 def _first_line(error: BaseException) -> str:

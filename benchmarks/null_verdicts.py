@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis import statistics
 from analysis.claims import methods as claims_methods
 from analysis.claims import orders as claims
 from analysis.claims.methods import MARGIN, Evidence
@@ -41,7 +42,6 @@ from analysis.frames.methods import Setting, settings
 from analysis.load import RunData, cell_table, trial_table
 from analysis.records import SCHEMA, SCHEMA_VERSION
 from analysis.report import wording
-from analysis.statistics import intervals as statistics
 
 ALLOWED = 0.05
 ITEMS = (40, 200, 540, 10_000)

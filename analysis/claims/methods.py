@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from analysis import statistics
 from analysis.claims.orders import (
     INCONCLUSIVE,
     NOT_SUPPORTED,
@@ -27,11 +28,8 @@ from analysis.claims.orders import (
 )
 from analysis.frames.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, METHOD, TEACHER, Arm, equal_compute_of, our_arm
 from analysis.frames.methods import Setting, is_side
-from analysis.report.render.table import p_value
-from analysis.report.wording import duration
-from analysis.statistics import intervals as statistics
-from analysis.statistics import many_to_one
-from analysis.statistics.intervals import Summary
+from analysis.printed import duration, p_value
+from analysis.statistics import Summary, many_to_one
 
 MARGIN = 0.01  # Of a fraction: what counts as little.
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.order_ablation import scores_by_cell, split_orders
-from analysis.report.render.table import p_value, points
-from analysis.statistics import intervals as statistics
-from analysis.statistics import many_to_one
-from analysis.statistics.intervals import Gain, Summary
+from analysis.printed import p_value, points
+from analysis.statistics import Gain, Summary, many_to_one
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 NOT_CHECKED, NOT_TESTED = "not checked", "not tested yet"

@@ -43,7 +43,7 @@ OWN_LOOKS = {
 }
 
 
-def curves(
+def learning_curves(
     terms: pl.DataFrame,
     validation: pl.DataFrame,
     *,

@@ -12,10 +12,9 @@ from typing import Any
 import polars as pl
 from fontTools.subset import Options
 
-from analysis.figures import look as figure_look
-from analysis.figures import theme
+from analysis.figures import look, theme
 from analysis.figures.library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped
-from analysis.statistics.intervals import ALPHA
+from analysis.statistics import ALPHA
 
 PNG_DPI = 130
 
@@ -76,13 +75,13 @@ def verdict(p: float | None) -> bool | None:
 @contextmanager
 def style() -> Iterator[None]:
     """The one theme on matplotlib's own defaults, for the time of a drawing; nothing stays changed for the caller."""
-    look: Any = {  # Its keys are checked when it is used.
-        **figure_look.TICKS,
-        **figure_look.NOTEBOOK,
+    settings: Any = {  # Its keys are checked when it is used.
+        **look.TICKS,
+        **look.NOTEBOOK,
         **theme.RC,
         "text.parse_math": False,
     }
-    with as_shipped(look):
+    with as_shipped(settings):
         yield
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.figures import theme
 from analysis.figures.drawing import (
     DOES_NOT,
@@ -23,9 +24,8 @@ from analysis.figures.drawing import (
 )
 from analysis.figures.library import Axes
 from analysis.frames.order_ablation import Panel, scores_by_cell, split_orders
-from analysis.report.render.table import gain_interval, interval, p_value, percent, points
-from analysis.statistics import intervals as statistics
-from analysis.statistics.intervals import FactorialEffects
+from analysis.printed import gain_interval, interval, p_value, percent, points
+from analysis.statistics import FactorialEffects
 
 ROW = 0.29  # Inches.
 WIDTH = 10.2

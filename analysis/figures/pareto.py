@@ -18,7 +18,7 @@ SEARCH_KEY = "nothing is tested here   ◆ on the front   ● not   bar: 95% t-i
 MOST_NAMES = 8  # Names on a front; the table has them all.
 
 
-def pareto(
+def score_against_cost(
     points: pl.DataFrame,
     looks: Mapping[str, Look],
     costs: Sequence[str],

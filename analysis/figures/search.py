@@ -12,13 +12,13 @@ from analysis.figures.drawing import Drawn, log_axis, new_figure, render, short,
 from analysis.figures.library import Axes
 from analysis.frames.weight_search import Search
 
-MOST = 8  # Panels; a study with more sampled values names the rest in its caption.
+MOST_WEIGHTS = 8  # Panels; a study with more sampled values names the rest in its caption.
 COLUMNS = 4
 
 
 def slices(search: Search, *, name: str, title: str, caption: str, alt: str) -> Drawn:
     """Draw validation score against each weight: dots completed, crosses pruned, a diamond the chosen."""
-    weights = search.weights[:MOST]
+    weights = search.weights[:MOST_WEIGHTS]
     columns = min(COLUMNS, max(len(weights), 1))
     lines = math.ceil(len(weights) / columns)
     width, top, panel = 10.2, 0.75, 2.85

@@ -11,7 +11,7 @@ from analysis.figures.drawing import new_figure, render_slim, short, spaced, sty
 from analysis.figures.library import Axes
 from analysis.figures.orders import bands, dots, interval_text, key, no_result, order_marks, p_text, seed_points
 from analysis.frames.order_ablation import Panel
-from analysis.report.render.table import percent
+from analysis.printed import percent
 
 WIDTH = 4.1  # Inches.
 TITLE, COLUMNS = 42, 52  # Characters of a line of the title, and of the key.

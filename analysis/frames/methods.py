@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.arms import (
     DISTILLED,
     EQUAL_COMPUTE,
@@ -30,9 +31,7 @@ from analysis.frames.arms import (
 from analysis.frames.measures import PRIMARY, Measure, chance_of, of_run
 from analysis.frames.order_ablation import Panel
 from analysis.load import as_object
-from analysis.statistics import intervals as statistics
-from analysis.statistics import many_to_one
-from analysis.statistics.intervals import Gain
+from analysis.statistics import Gain, many_to_one
 
 ARM, TEST_RESOLUTION = "arm", "test_resolution"
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.measures import PRIMARY, Measure, of_run
 from analysis.load import orders_name
-from analysis.statistics import intervals as statistics
-from analysis.statistics import many_to_one
-from analysis.statistics.intervals import FactorialEffects, Gain
+from analysis.statistics import FactorialEffects, Gain, many_to_one
 
 NO_DISTILLATION = "none"
 

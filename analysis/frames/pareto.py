@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.arms import FLOOR
 from analysis.frames.measures import PRIMARY, Measure, of_run
 from analysis.frames.methods import Setting, readings
 from analysis.load import as_object
-from analysis.statistics import intervals as statistics
 
 COSTS = {"macs": "multiply-adds per image", "parameters_count": "parameters", "train_seconds": "training seconds"}
 ALIASES = {"params": "parameters_count", "parameters": "parameters_count", "seconds": "train_seconds"}

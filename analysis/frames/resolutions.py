@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.arms import EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER, Arm, our_arm
 from analysis.frames.measures import PRIMARY, Measure
 from analysis.frames.methods import TEST_RESOLUTION, Setting, is_side, readings, setting_title
 from analysis.load import as_object
-from analysis.statistics import intervals as statistics
 
 CURVE_SCHEMA: dict[str, Any] = {
     "arm": pl.String,

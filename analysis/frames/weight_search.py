@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.measures import PRIMARY, Measure, of_run
 from analysis.frames.order_ablation import paired_gains
-from analysis.statistics import intervals as statistics
-from analysis.statistics.intervals import Summary
+from analysis.statistics import Summary
 
 
 @dataclass(frozen=True, kw_only=True)

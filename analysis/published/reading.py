@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis import statistics
 from analysis.frames.methods import Setting
 from analysis.load import as_object
-from analysis.statistics import intervals as statistics
-from analysis.statistics.intervals import Summary
+from analysis.statistics import Summary
 
 NEAR = 1.1  # Shares of the full side that differ by less count as the same.
 

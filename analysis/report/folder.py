@@ -1,52 +1,31 @@
-"""The files of a report: gathered first, then published together."""
+"""Puts the files of a report into its folder."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-from analysis.figures.drawing import Drawn
-from analysis.report.render.table import Table, to_html, write_table
 
+def publish(files: Mapping[str, bytes], folder: Path) -> None:
+    """Each file appears whole, the page last; files that only an earlier report wrote are removed.
 
-@dataclass
-class Folder:
-    """Files to be, by path inside the report."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    def text(self, path: Path, content: str) -> None:
-        self.files[path.as_posix()] = content.encode()
-
-    def add(self, path: str, content: bytes) -> None:
-        self.files[path] = content
-
-    def figure(self, drawn: Drawn) -> None:
-        for suffix, content in drawn.files.items():
-            self.add(f"figures/{drawn.name}.{suffix}", content)
-        for stem, frame in drawn.frames.items():
-            self.add(f"figures/{stem}.csv", frame.write_csv().encode())
-
-    def table(self, table: Table) -> str:
-        write_table(table, Path("tables"), self.text)
-        return to_html(table)
-
-    def publish(self, folder: Path) -> None:
-        """Each file appears whole, the page last; files that only an earlier report wrote are removed."""
-        before = _files_of(folder)
-        for path in sorted(self.files, key=lambda name: (name == "index.html", name)):
-            target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-            try:
-                aside.write_bytes(self.files[path])
-                os.replace(aside, target)
-            finally:
-                aside.unlink(missing_ok=True)
-        for path in before - set(self.files):
-            (folder / path).unlink(missing_ok=True)
+    Args:
+        files: Content by path inside the folder.
+    """
+    before = _files_of(folder)
+    for path in sorted(files, key=lambda name: (name == "index.html", name)):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            aside.write_bytes(files[path])
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+    for path in before - set(files):
+        (folder / path).unlink(missing_ok=True)
 
 
 def _files_of(folder: Path) -> set[str]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.claims.orders import Claim
 from analysis.figures import orders as figures_orders
 from analysis.frames import order_ablation
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
+from analysis.printed import gain_interval, p_value, percent, points
 from analysis.records import STAGES
-from analysis.report.render.table import Column, Table, gain_interval, p_value, percent, points
-from analysis.statistics import intervals as statistics
+from analysis.report.blocks import Column, Table
 
 MOST_SAMPLED = 20
 

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.claims.orders import OPEN, PAPER_DATA, Claim
 from analysis.frames import measures
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
 from analysis.load import RunData, as_object
-from analysis.report.render.table import p_value, percent, points
-from analysis.statistics import intervals as statistics
-from analysis.statistics import many_to_one
-from analysis.statistics.intervals import Effect, FactorialEffects
+from analysis.printed import duration, p_value, percent, points
+from analysis.report.blocks import Answer
+from analysis.statistics import Effect, FactorialEffects, many_to_one
 
 FEW_SEEDS = 5  # Below this, a gain of two standard deviations is missed more often than found among 15 cells.
 
 # What rounding alone did: another processor and another version of torch moved means of five seeds of the order ablation on
 # digits (preset demo) by up to this much, as one changed last digit sends a training another way.
 ROUNDING_MOVES = 0.0081
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The one sentence that answers the question, and what belongs beside it."""
-
-    headline: str
-    rest: str = ""
-
-    @property
-    def sentence(self) -> str:
-        return f"{self.headline} {self.rest}".strip()
 
 
 def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
@@ -301,12 +288,6 @@ def noise(trials: pl.DataFrame) -> tuple[float, int] | None:
     items = int(done["items"].min())  # type: ignore[arg-type]
     score = min(1.0, max(0.0, math.fsum(done["score"]) / done.height))
     return statistics.noise_floor(score, items), items
-
-
-def duration(seconds: float) -> str:
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
 
 
 def detectable_gains(panel: Panel) -> dict[str, float] | None:

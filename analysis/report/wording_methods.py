@@ -10,9 +10,10 @@ import polars as pl
 from analysis.frames.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, Arm, equal_compute_of, our_arm
 from analysis.frames.methods import Setting
 from analysis.frames.pareto import COSTS, ParetoSearch
+from analysis.printed import duration, p_value, percent, points
 from analysis.published.reading import PAPER_SETS, data_words
-from analysis.report.render.table import p_value, percent, points
-from analysis.report.wording import Answer, duration, gain_words, n_words, proven, tally, too_few
+from analysis.report.blocks import Answer
+from analysis.report.wording import gain_words, n_words, proven, tally, too_few
 
 MOST_SETTINGS = 4  # Named in the answer; the tables have all.
 

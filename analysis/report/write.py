@@ -6,21 +6,18 @@ equal bytes: no clock is read, dates come from the run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from analysis.errors import NothingToReport
 from analysis.load import RunData, load_run, trial_table
-from analysis.report.folder import Folder
-from analysis.report.pages.grid import GridPage
-from analysis.report.pages.methods import MethodsPage
-from analysis.report.pages.pareto import ParetoPage
-from analysis.report.pages.search import SearchPage
-from analysis.report.pages.shared import ReportPage
+from analysis.report import closing, listing
+from analysis.report.blocks import Document
+from analysis.report.folder import publish
+from analysis.report.leaders import Leader
+from analysis.report.render import json
 from analysis.report.sharing import capped, shareable
 
 
@@ -32,7 +29,7 @@ class ReportSummary:
     # `cell`, `mean`, `gain`, `low`, `high` (of the gain), `p`, `n`, and in a grid `reference`: the best first, as
     # fractions. A comparison of methods has them setting by setting, with chance, and adds `setting`, `method`, `kind`,
     # `mean_low`, `mean_high` and for some tasks `beside` (`heading`, `mean`).
-    rows: list[dict[str, Any]]
+    rows: list[Leader]
     index: Path
     trials: int
     finished: int
@@ -56,33 +53,36 @@ def write_report(run_folder: Path, out_folder: Path) -> ReportSummary:
     count = {s: int((trials["status"] == s).sum()) for s in ("completed", "failed", "pruned", "missing")}
     if not count["completed"]:
         raise NothingToReport(_nothing(data, trials, count))
-    folder = Folder()
-    report = page_kind(data.run)(data=data, trials=trials, folder=folder)
-    summary = report.body()
-    report.finish()
+    page = listing.page_of(data.run)(data=data, trials=trials)
+    answer = page.body()
+    if (named := data.run.get("report")) and named not in listing.page_names():
+        page.left_out.append(f"Page '{named}', which the study names: there are {', '.join(listing.page_names())}.")
+    closing.add_to(page)
     target = Path(out_folder)
-    folder.publish(target)
+    publish(rendered(page.document()), target)
     return ReportSummary(
-        sentence=summary.sentence,
-        rows=report.summary_rows,
+        sentence=answer.sentence,
+        rows=page.leaders,
         index=target / "index.html",
         trials=trials.height,
         finished=count["completed"],
         failed=count["failed"],
         missing=count["missing"],
         pruned=count["pruned"],
-        score=report.score,
-        cautions=report.cautions,
+        score=page.score,
+        cautions=page.cautions,
         records=data.files_listed,
         unreadable=data.unreadable,
     )
 
 
-def page_kind(run: Mapping[str, Any]) -> type[ReportPage]:
-    """The page that answers a run's question: drawn cells, arms, or a grid of cells."""
-    if run.get("sampled"):
-        return ParetoPage if len(run.get("objectives") or ()) > 1 else SearchPage
-    return MethodsPage if run.get("arms") else GridPage
+def rendered(document: Document) -> dict[str, bytes]:
+    """Every file of a report, by its path inside."""
+    files = {}
+    for renderer in listing.renderers():
+        files.update(renderer.files(document))
+    files[json.NAME] = json.content(document, files)
+    return files
 
 
 def _nothing(data: RunData, trials: pl.DataFrame, count: dict[str, int]) -> str:

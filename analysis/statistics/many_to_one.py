@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.statistics import intervals as statistics
-from analysis.statistics.intervals import ALPHA, LEAST_PAIRS, POWER
+from analysis.statistics import means, multiple, paired
+from analysis.statistics.means import ALPHA, LEAST_PAIRS
+from analysis.statistics.paired import POWER
 
 DRAWS = 20_000  # A p of 0.05 is exact to 0.003 (two standard errors); the draws are the same every time.
 SPREADS = (1.0, 3.0)  # Of the reference's errors, relative to the cells'.
@@ -43,7 +44,7 @@ def adjusted(differences: Sequence[Mapping[int, float]]) -> list[float | None]:
         One p per cell; None for cells with fewer than three pairs or without any spread, which are no part of the family.
     """
     finite = [{s: x for s, x in by_seed.items() if math.isfinite(x)} for by_seed in differences]
-    summaries = [statistics.summarise(by_seed.values()) for by_seed in finite]
+    summaries = [means.summarise(by_seed.values()) for by_seed in finite]
     tested = [i for i, s in enumerate(summaries) if s.n >= LEAST_PAIRS and s.sd]
     found: list[float | None] = [None] * len(finite)
     if not tested:
@@ -55,15 +56,13 @@ def adjusted(differences: Sequence[Mapping[int, float]]) -> list[float | None]:
     pooled = float(_pooled(variances, np.array([n - 1 for _, n in spreads]))[0, 0])
     for i, (sd, n) in zip(tested, spreads, strict=True):
         mean = summaries[i].mean or 0.0
-        own = statistics.t_test_p(mean, sd, n)
+        own = means.t_test_p(mean, sd, n)
         # A single cell is compared by the paired t-test alone, exactly.
         joint = 0.0 if len(tested) == 1 else _exceeded(null, abs(mean) * math.sqrt(n) / max(sd, pooled))
         found[i] = max(own, joint)
     if len(tested) > 1 and _unevenness(variances)[0] > np.quantile(ratios, UNEVEN):
-        owns = [
-            statistics.t_test_p(summaries[i].mean or 0.0, sd, n) for i, (sd, n) in zip(tested, spreads, strict=True)
-        ]
-        for i, holm in zip(tested, statistics.holm(owns), strict=True):
+        owns = [means.t_test_p(summaries[i].mean or 0.0, sd, n) for i, (sd, n) in zip(tested, spreads, strict=True)]
+        for i, holm in zip(tested, multiple.holm(owns), strict=True):
             found[i] = max(found[i] or 0.0, holm or 0.0)
     return found
 
@@ -136,7 +135,7 @@ def _detectable(cells: int, pairs: int) -> float:
     """As `detectable`, in units of the standard deviation of the differences."""
     pattern = ((True,) * pairs,) * cells
     needed = max(float(np.quantile(column, 1 - ALPHA)) for column in _null(pattern)[0])
-    alone = statistics.t_quantile(1 - ALPHA / 2, pairs - 1)
+    alone = means.t_quantile(1 - ALPHA / 2, pairs - 1)
     blocks = [(mean[0][:, 0], sd[0][:, 0], pooled[0][:, 0]) for _, mean, sd, pooled in _studies(pattern)]
     mean, sd, pooled = (np.concatenate(column) for column in zip(*blocks, strict=True))
     # The mean must lie this far from 0 to be found.
@@ -163,4 +162,4 @@ def detectable(sd: float, cells: int, pairs: int) -> float:
     """
     if cells < 1 or pairs < LEAST_PAIRS:
         raise ValueError(f"cells >= 1 and pairs >= {LEAST_PAIRS} must hold, but got cells={cells} and pairs={pairs}.")
-    return statistics.detectable(sd, pairs) if cells == 1 else _detectable(cells, pairs) * sd
+    return paired.detectable(sd, pairs) if cells == 1 else _detectable(cells, pairs) * sd

@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
 from analysis.claims import methods as claims_methods
 from analysis.claims.methods import Evidence
-from analysis.figures import matrix as figures_matrix
 from analysis.figures import orders as figures_orders
-from analysis.figures import pareto as figures_pareto
-from analysis.figures import resolution as figures_resolution
 from analysis.figures import slim as figures_slim
 from analysis.figures.drawing import Drawn
+from analysis.figures.matrix import MOST_ARMS, matrix
+from analysis.figures.pareto import score_against_cost
+from analysis.figures.resolution import arm_looks, resolution
 from analysis.frames import methods, pareto, resolutions
 from analysis.frames.arms import FLOOR, arms_of, our_arm, reference_arm
 from analysis.frames.methods import Setting
 from analysis.frames.order_ablation import Panel
 from analysis.load import native_side
-from analysis.published import reading as published
-from analysis.report import wording_methods
-from analysis.report.pages import methods_tables as made
-from analysis.report.pages.shared import MOST_PANELS, ReportPage
-from analysis.report.render import html as page
-from analysis.report.render import terminal as terminal_rows
-from analysis.report.render.table import Table, percent, points
-from analysis.report.wording import Answer, detectable_gains
+from analysis.printed import percent, points
+from analysis.published.reading import beside, data_words
+from analysis.report import leaders, tables_methods, wording_methods
+from analysis.report.blocks import Answer, Block, Folded, Heading, Table, Together, quiet
+from analysis.report.page import MOST_PANELS, ReportPage
+from analysis.report.wording import detectable_gains
 
 MOST_OPEN = 4  # Tables; those of further settings are folded.
 MOST_ROWS = 30  # Of an open table across settings.
 
 
-class MethodsPage(ReportPage):
+class Page(ReportPage):
     """Which method is better, and by how much."""
+
+    stands_in = True
+
+    @classmethod
+    def suits(cls, run: Mapping[str, Any]) -> bool:
+        return bool(run.get("arms")) and not run.get("sampled")
 
     def body(self) -> Answer:
         self.arms = arms_of(self.run, self.trials)
         self.settings = methods.settings(self.run, self.cells, self.trials)
         self.reference = reference_arm(self.run, self.arms)
-        self.looks = figures_resolution.arm_looks(self.arms, self.reference)
-        self.beside = published.beside(self.run, self.settings, made.titles(self.arms))
+        self.looks = arm_looks(self.arms, self.reference)
+        self.beside = beside(self.run, self.settings, tables_methods.titles(self.arms))
         answer = wording_methods.answer(self.settings, self.arms)
         shown = [s for s in self.settings if s.rows.filter(pl.col("n") > 0).height]
         cautions = wording_methods.cautions(self.run, self.settings, self.arms)
         floors = [arm.name for arm in self.arms.values() if arm.kind == FLOOR]
         scored = self.trials.filter(~pl.col("arm").is_in(floors).fill_null(False))
         self.top([answer], [methods.panel(s) for s in shown], cautions, scored)
-        self.findings(shown)
-        self.tables()
+        self.forests(shown)
+        self.score_tables()
         self.measures()
         self.claims()
         self.paper()
@@ -66,15 +71,15 @@ class MethodsPage(ReportPage):
 
     # One setting.
 
-    def findings(self, shown: Sequence[Setting]) -> None:
-        parts = []
+    def forests(self, shown: Sequence[Setting]) -> None:
+        parts: list[Block] = []
         if len(shown) > MOST_PANELS:
             words = f"The {MOST_PANELS} first of {len(shown)} settings are drawn; all are in the tables."
-            parts.append(page.paragraph(words, "quiet"))
+            parts.append(quiet(words))
         for setting in shown[:MOST_PANELS]:
             panel = methods.panel(setting)
             if panel.rows.filter(pl.col("n") > 0).height:
-                parts.append(self.draw(self.forest(setting, panel)))
+                parts.append(self.figure(self.forest(setting, panel)))
         self.add("findings", "Which method is better", *parts)
 
     def forest(self, setting: Setting, panel: Panel) -> Drawn:
@@ -113,34 +118,32 @@ class MethodsPage(ReportPage):
         plain = str(self.run.get("task") or "classification") == "classification"
         return 1 / classes if plain and isinstance(classes, int) and classes > 0 else None
 
-    def tables(self) -> None:
-        parts = []
+    def score_tables(self) -> None:
+        parts: list[Block] = []
         for index, setting in enumerate(self.settings):
-            table = made.methods_table(setting, f"methods{self._suffix(setting)}", chance=self.chance(setting))
-            html = f'<div class="fit">{self.folder.table(table)}</div>' + page.paragraph(table.caption, "quiet")
-            if index < MOST_OPEN:
-                parts += [f"<h3>{page.text(setting.title)}</h3>" if setting.title else "", html]
-            else:
-                parts.append(page.folded(setting.title, html))
+            table = tables_methods.methods_table(
+                setting, f"methods{self._suffix(setting)}", chance=self.chance(setting)
+            )
+            told: list[Block] = [self.table(table, "fit"), quiet(table.caption)]
+            parts += [Heading(setting.title), Together(told)] if index < MOST_OPEN else [Folded(setting.title, told)]
         if lacking := wording_methods.without_control(self.settings, self.arms):
-            parts.append(page.paragraph(lacking, "quiet"))
-        self.add("table", "All methods", *parts, page.paragraph(self.teacher(), "quiet"))
-        table = made.networks_table(self.settings, str(self.run.get("tuned") or ""))
-        html = f'<div class="fit">{self.folder.table(table)}</div>'
-        self.add("networks", "What each method trains", self.long(table, html), page.paragraph(table.caption, "quiet"))
+            parts.append(quiet(lacking))
+        self.add("table", "All methods", *parts, quiet(self.teacher()))
+        table = tables_methods.networks_table(self.settings, str(self.run.get("tuned") or ""))
+        self.add("networks", "What each method trains", self.long(table), quiet(table.caption))
 
-    def long(self, table: Table, html: str) -> str:
+    def long(self, table: Table) -> Block:
         """The table, folded when it would push everything below it off the screen."""
-        return page.folded(f"{len(table.rows)} rows", html) if len(table.rows) > MOST_ROWS else html
+        shown = self.table(table, "fit")
+        return Folded(f"{len(table.rows)} rows", [shown]) if len(table.rows) > MOST_ROWS else shown
 
     def measures(self) -> None:
-        self.numbers_of = made.measure_frame(self.settings, self.run.get("task"))
-        table = made.measures_table(self.numbers_of, self.measure)
+        self.numbers_of = tables_methods.measure_frame(self.settings, self.run.get("task"))
+        table = tables_methods.measures_table(self.numbers_of, self.measure)
         if table is None:
             self.left_out.append("Other metrics: the evaluations told none.")
             return
-        html = f'<div class="fit">{self.folder.table(table)}</div>'
-        self.add("measures", "Other metrics", self.long(table, html), page.paragraph(table.caption, "quiet"))
+        self.add("measures", "Other metrics", self.long(table), quiet(table.caption))
 
     # Across settings.
 
@@ -149,7 +152,7 @@ class MethodsPage(ReportPage):
             settings=self.settings,
             arms=self.arms,
             native=native_side(self.run),
-            on=published.data_words(self.run),
+            on=data_words(self.run),
         )
         found = claims_methods.check(evidence, self.run.get("claims") or ())
         if not found:
@@ -174,28 +177,26 @@ class MethodsPage(ReportPage):
         if not found:
             self.left_out.append("Paper beside ours: the study names no printed numbers.")
             return
-        table = made.published_table(found)
+        table = tables_methods.published_table(found)
         words = [table.caption]
         if any(item.data == "other data" and not item.exact and item.ours.n for item in found):
             words.append("On other data sides are matched by their share of the largest one.")
-        html = f'<div class="wrap wide">{self.folder.table(table)}</div>'
-        self.add("paper", "Paper beside ours", html, page.paragraph(" ".join(words), "quiet"))
+        self.add("paper", "Paper beside ours", self.table(table, "wide"), quiet(" ".join(words)))
 
     def resolution(self) -> None:
         curves = resolutions.curves(self.settings, self.arms)
         if not curves:
             self.left_out.append("Resolution: every method was read at one side.")
             return
-        parts = []
+        parts: list[Block] = []
         for index, curve in enumerate(curves[:MOST_PANELS]):
             name = f"resolution_{index + 1}" if len(curves) > 1 else "resolution"
-            parts.append(self.draw(self._resolution_figure(curve, name)))
+            parts.append(self.figure(self._resolution_figure(curve, name)))
         if len(curves) > MOST_PANELS:
             words = f"The {MOST_PANELS} first of {len(curves)} networks are drawn; all are in the table."
-            parts.append(page.paragraph(words, "quiet"))
-        table = made.resolution_table([(curve.title, curve.rows) for curve in curves], self.measure)
-        html = f'<div class="fit">{self.folder.table(table)}</div>'
-        parts += [self.long(table, html), page.paragraph(table.caption, "quiet")]
+            parts.append(quiet(words))
+        table = tables_methods.resolution_table([(curve.title, curve.rows) for curve in curves], self.measure)
+        parts += [self.long(table), quiet(table.caption)]
         self.numbers["resolution"] = [{"title": curve.title, "rows": curve.rows.to_dicts()} for curve in curves]
         self.add("resolution", "Resolution", *parts)
 
@@ -223,7 +224,7 @@ class MethodsPage(ReportPage):
             sources = "; ".join(dict.fromkeys(source for *_, source in printed))
             caption += f" Crosses: printed in HORKD ({sources}), by another protocol than ours, so not a pair with it."
         title = "How the score falls with the resolution" + (f"  {curve.title}" if curve.title else "")
-        return figures_resolution.resolution(
+        return resolution(
             curve,
             self.looks,
             name=name,
@@ -244,13 +245,13 @@ class MethodsPage(ReportPage):
         caption = f"Mean {self.measure.words} over seeds, n={n} at most; no interval is drawn, the CSV has them. Test "
         caption += "images are reduced to the tested side and brought to what the network reads."
         names = rows["label"].unique(maintain_order=True).to_list()
-        if len(names) > figures_matrix.MOST_ARMS:
-            caption += f" In the CSV only: {', '.join(names[figures_matrix.MOST_ARMS :])}."
+        if len(names) > MOST_ARMS:
+            caption += f" In the CSV only: {', '.join(names[MOST_ARMS:])}."
         told = [
             f"{r['label']} trained at {r['trained']}, tested at {r['tested']}: {percent(r['mean'])}"
             for r in rows.head(12).iter_rows(named=True)
         ]
-        drawn = figures_matrix.matrix(
+        drawn = matrix(
             rows,
             self.measure,
             name="cross_evaluation",
@@ -258,9 +259,9 @@ class MethodsPage(ReportPage):
             caption=caption,
             alt=f"{self.measure.title} in percent. {'; '.join(told)}{' and more' if rows.height > 12 else ''}.",
         )
-        table = made.matrix_table(rows, self.measure)
-        listed = page.folded("The same as a table", self.folder.table(table))
-        self.add("cross-evaluation", "Cross-evaluation", self.draw(drawn), listed)
+        table = tables_methods.matrix_table(rows, self.measure)
+        listed = Folded("The same as a table", [self.table(table)])
+        self.add("cross-evaluation", "Cross-evaluation", self.figure(drawn), listed)
 
     def pareto(self) -> None:
         frame = pareto.points_of(self.settings)
@@ -277,7 +278,7 @@ class MethodsPage(ReportPage):
         caption = (
             "Every method in every setting; picked on test, so read the front as a description. Ringed: on the front."
         )
-        drawn = figures_pareto.pareto(
+        drawn = score_against_cost(
             frame,
             self.looks,
             costs,
@@ -287,10 +288,10 @@ class MethodsPage(ReportPage):
             caption=caption,
             alt=f"Front by {pareto.COSTS[costs[0]]}, cheapest first: {'; '.join(told)}.",
         )
-        parts = [self.draw(drawn)]
+        parts: list[Block] = [self.figure(drawn)]
         for cost in costs:
-            table = made.front_table(frame, cost, self.measure)
-            parts += [self.folder.table(table), page.paragraph(table.caption, "quiet")]
+            table = tables_methods.front_table(frame, cost, self.measure)
+            parts += [self.table(table), quiet(table.caption)]
         self.numbers["pareto"] = {cost: pareto.with_front(frame, cost).to_dicts() for cost in costs}
         self.add("pareto", "Score against cost", *parts)
 
@@ -325,8 +326,8 @@ class MethodsPage(ReportPage):
         ]
         self.numbers["measures"] = self.numbers_of.to_dicts()
         named = [s.rows.with_columns(pl.lit(s.title).alias("setting")) for s in self.settings]
-        self.frames(pl.concat(named) if named else pl.DataFrame(schema=methods.ROW_SCHEMA))
+        self.frames["cells"] = pl.concat(named) if named else pl.DataFrame(schema=methods.ROW_SCHEMA)
         for setting in self.settings:
-            beside = terminal_rows.beside_score(self.run, setting, self.numbers_of)
+            beside = leaders.beside_score(self.run, setting, self.numbers_of)
             several = len(self.settings) > 1
-            self.summary_rows += terminal_rows.of_setting(setting, several, beside, self.chance(setting))
+            self.leaders += leaders.of_setting(setting, several, beside, self.chance(setting))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
-from analysis.figures import pareto as figures_pareto
+from analysis.figures.pareto import pareto_search
 from analysis.frames import pareto
-from analysis.report import wording_methods
-from analysis.report.pages.methods_tables import pareto_search_table
-from analysis.report.pages.shared import ReportPage
-from analysis.report.render import html as page
-from analysis.report.wording import Answer
+from analysis.report import leaders, wording_methods
+from analysis.report.blocks import Answer, Block, quiet
+from analysis.report.page import ReportPage
+from analysis.report.tables_methods import pareto_search_table
 
 
-class ParetoPage(ReportPage):
+class Page(ReportPage):
     """What a better score costs, among cells that were drawn."""
 
     score = "validation"
+    stands_in = True
+
+    @classmethod
+    def suits(cls, run: Mapping[str, Any]) -> bool:
+        return bool(run.get("sampled")) and len(run.get("objectives") or ()) > 1
 
     def body(self) -> Answer:
         search = pareto.search(self.run, self.cells, self.trials)
@@ -25,25 +32,25 @@ class ParetoPage(ReportPage):
         cost = pareto.COSTS[search.cost]
         n = int(search.cells["n"].max() or 0)  # type: ignore[arg-type]
         rated = search.cells.filter(pl.col("value").is_not_null(), pl.col(search.cost) > 0)
-        parts = []
+        parts: list[Block] = []
         if rated.height:
             caption = f"Each mark is one cell, the mean over its seeds (n={n} at most)."
-            drawn = figures_pareto.pareto_search(
+            drawn = pareto_search(
                 search,
                 name="pareto",
                 title=f"What the score costs  {search.cells.height} cells",
                 caption=caption,
                 alt=answer.sentence,
             )
-            parts.append(self.draw(drawn))
+            parts.append(self.figure(drawn))
         else:
             self.left_out.append(f"Score against {cost}: no cell has both.")
         self.add("findings", f"{self.measure.title} against {cost}", *parts)
         table = pareto_search_table(search)
         words = f"{table.caption} The other cells are in data/cells.parquet, without their test scores. "
-        self.add("table", "The front", self.folder.table(table), page.paragraph(words + self.teacher(), "quiet"))
-        front = search.cells.filter("front")
-        best = front.sort("value", "cell", descending=[True, False])["cell"].to_list()
+        self.add("table", "The front", self.table(table), quiet(words + self.teacher()))
+        front = search.cells.filter("front").sort("value", "cell", descending=[True, False])
+        best = front["cell"].to_list()
         groups = {
             row["cell"]: "on the front" if row["front"] else "others" for row in search.cells.iter_rows(named=True)
         }
@@ -55,17 +62,6 @@ class ParetoPage(ReportPage):
             "varied": list(search.varied),
             "cells": search.cells.to_dicts(),
         }
-        self.frames(search.cells)
-        self.summary_rows = [
-            {
-                "cell": row["label"],
-                "mean": row["value"],
-                "gain": None,
-                "low": row["low"],
-                "high": row["high"],
-                "p": None,
-                "n": row["n"],
-            }
-            for row in front.sort("value", "cell", descending=[True, False]).iter_rows(named=True)
-        ]
+        self.frames["cells"] = search.cells
+        self.leaders = [leaders.of_cell(row, "value", "low", "high") for row in front.iter_rows(named=True)]
         return answer

@@ -3,8 +3,8 @@ import polars as pl
 import pytest
 import synthetic
 
+from analysis import statistics
 from analysis.claims import orders as claims
-from analysis.statistics import intervals as statistics
 
 
 def trials(score, seeds=5, noise=0.0005, sets=None):

@@ -5,12 +5,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from analysis import statistics
 from analysis.claims import methods as claims_methods
 from analysis.claims.methods import Evidence
 from analysis.frames.arms import arms_of
 from analysis.frames.methods import settings
 from analysis.load import TRIAL_SCHEMA
-from analysis.statistics import intervals as statistics
 
 KINDS = {
     "teacher": "teacher",

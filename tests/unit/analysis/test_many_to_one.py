@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import intervals as statistics
+from analysis import statistics
 from analysis.statistics import many_to_one
 
 

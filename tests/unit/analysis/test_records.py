@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from analysis import record_files, seal
+from analysis import record_files, record_parquet, seal
 from analysis.errors import NothingToReport
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
@@ -86,11 +86,11 @@ def test_records_of_earlier_versions_are_read_at_once_and_as_those_of_today(tmp_
     today = load_run(folder)
     assert today.records.height > 4
     unsealed(folder)
-    one_by_one = record_files._read_as_parquet
-    monkeypatch.setattr(record_files, "_read_as_parquet", None)  # Calling it would fail.
+    one_by_one = record_parquet.read_one
+    monkeypatch.setattr(record_parquet, "read_one", None)  # Calling it would fail.
     assert load_run(folder).records.equals(today.records)
-    monkeypatch.setattr(record_files, "_read_as_parquet", one_by_one)
-    monkeypatch.setattr(record_files, "_scan", lambda paths, columns: None)
+    monkeypatch.setattr(record_parquet, "read_one", one_by_one)
+    monkeypatch.setattr(record_parquet, "scan", lambda paths, columns: None)
     again = load_run(folder)
     assert again.records.equals(today.records) and again.files == today.files
 
@@ -175,7 +175,7 @@ def test_foreign_files_named_like_records_are_named_and_passed_over(tmp_path):
     (records / "text.parquet").write_text("PAR1 and then PAR1")
     os.close(os.open(os.fsencode(records) + b"/\xff.parquet", os.O_CREAT))
     with open(records / "huge.parquet", "wb") as file:
-        file.truncate(record_files.RECORD_BYTES + 1)
+        file.truncate(record_parquet.RECORD_BYTES + 1)
     data = load_run(folder)
     names = {f"{name}.parquet" for name in ("fifo", "folder", "device", "dangling", "text", "huge", "\\udcff")}
     assert set(data.unreadable) == names and data.records.height == good

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import intervals as s
+from analysis import statistics as s
 
 
 def test_summary_of_a_hand_worked_case():

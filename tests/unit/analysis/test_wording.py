@@ -9,7 +9,7 @@ from analysis.frames import order_ablation
 from analysis.load import cell_table, load_run, trial_table
 from analysis.report import method, wording
 from analysis.report.write import write_report
-from analysis.statistics.intervals import ALPHA
+from analysis.statistics import ALPHA
 
 
 def panel_of(folder):

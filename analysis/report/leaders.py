@@ -1,4 +1,4 @@
-"""What a terminal shows of a comparison of methods: one row per method and setting, with floors and chance."""
+"""The rows that a terminal shows and `--json` tells: cells, or methods setting by setting with floors and chance."""
 
 from __future__ import annotations
 
@@ -11,11 +11,26 @@ import polars as pl
 from analysis.frames import measures
 from analysis.frames.measures import Measure
 from analysis.frames.methods import Setting
-from analysis.report.pages.methods_tables import named
+from analysis.report.tables_methods import named
 
 CHANCE = "chance"  # Kind of the row that no arm has.
 
+Leader = dict[str, Any]
+
 Beside = tuple[Measure, dict[str, float]]  # A number beside the score, and its mean by arm.
+
+
+def of_cell(row: Mapping[str, Any], score: str, low: str, high: str, *, compared: bool = False) -> Leader:
+    """A cell's row of a frame: its score and the interval in these columns; `compared` cells have a gain and a p."""
+    return {
+        "cell": row["label"],
+        "mean": row[score],
+        "gain": row["gain"] if compared else None,
+        "low": row[low],
+        "high": row[high],
+        "p": row["p_dunnett"] if compared else None,
+        "n": row["n"],
+    }
 
 
 def beside_score(run: Mapping[str, Any], setting: Setting, numbers: pl.DataFrame) -> Beside | None:
@@ -27,9 +42,9 @@ def beside_score(run: Mapping[str, Any], setting: Setting, numbers: pl.DataFrame
     return other, dict(own.select("arm", "mean").iter_rows())
 
 
-def of_setting(setting: Setting, several: bool, beside: Beside | None, chance: float | None) -> list[dict[str, object]]:
+def of_setting(setting: Setting, several: bool, beside: Beside | None, chance: float | None) -> list[Leader]:
     """One dictionary per arm of a setting, the highest mean first, and one for chance where it is known."""
-    rows: list[dict[str, object]] = []
+    rows: list[Leader] = []
     for row in setting.rows.iter_rows(named=True):
         rows.append(
             {
@@ -55,7 +70,7 @@ def of_setting(setting: Setting, several: bool, beside: Beside | None, chance: f
         about = {"cell": "chance", "setting": setting.title, "method": "chance", "kind": CHANCE, "reference": False}
         rows.append({**about, "mean": chance, **nothing, "n": 0})
 
-    def place(row: Mapping[str, object]) -> float:
+    def place(row: Leader) -> float:
         return -row["mean"] if isinstance(row["mean"], float) else math.inf
 
     return sorted(rows, key=place)

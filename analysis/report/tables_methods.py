@@ -7,15 +7,15 @@ from typing import Any
 
 import polars as pl
 
+from analysis import statistics
 from analysis.frames.arms import FLOOR, TEACHER, Arm
 from analysis.frames.measures import OTHERS, RATES, Measure, different_pairs, measurable, with_errors
 from analysis.frames.methods import Setting
 from analysis.frames.pareto import COSTS, ParetoSearch, with_front
 from analysis.load import as_object
+from analysis.printed import big, duration, gain_interval, interval, p_value, percent, points
 from analysis.published.reading import Beside
-from analysis.report.render.table import Column, Table, gain_interval, interval, p_value, percent, points
-from analysis.report.wording import duration
-from analysis.statistics import intervals as statistics
+from analysis.report.blocks import Column, Table
 
 MEASURE_SCHEMA: dict[str, Any] = {
     "setting": pl.String,
@@ -26,14 +26,6 @@ MEASURE_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(("mean", "sd", "low", "high"), pl.Float64),
     "note": pl.String,  # Why there is no mean, else null.
 }
-
-
-def big(value: float) -> str:
-    """1234567 as 1.23 M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g}"
 
 
 def _p(row: Mapping[str, Any], name: str) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
@@ -14,47 +15,44 @@ from analysis.figures import slim as figures_slim
 from analysis.figures.drawing import Drawn
 from analysis.frames import order_ablation
 from analysis.frames.order_ablation import Panel
-from analysis.report import wording
-from analysis.report.pages.shared import MOST_PANELS, ReportPage
-from analysis.report.render import html as page
-from analysis.report.render.table import points
+from analysis.printed import points
+from analysis.report import leaders, wording
+from analysis.report.blocks import Answer, Block, Heading, quiet
+from analysis.report.page import MOST_PANELS, ReportPage
 from analysis.report.tables import effects_table, effects_words, missing_cells, score_table
-from analysis.report.wording import Answer
 
 
-class GridPage(ReportPage):
+class Page(ReportPage):
     """Which orders help, or which cell is best."""
+
+    stands_in = True
+
+    @classmethod
+    def suits(cls, run: Mapping[str, Any]) -> bool:
+        return not run.get("sampled") and not run.get("arms")
 
     def body(self) -> Answer:
         panels = order_ablation.panels(self.run, self.cells, self.trials)
         shown = [panel for panel in panels if not panel.rows.filter(pl.col("n") > 0).is_empty()]
-        rest = len(shown) - MOST_PANELS
         factors = self.run.get("factors")
         names = [f"_{index + 1}" if len(panels) > 1 else "" for index in range(len(panels))]
         number = {id(panel): name for panel, name in zip(panels, names, strict=True)}
         checked = [self.claims(panel) if factors else [] for panel in shown]
         answers = [wording.ablation_answer(p, c) for p, c in zip(shown, checked, strict=True)][:MOST_PANELS]
         self.top(answers, panels)
-        parts = (
-            [
-                page.paragraph(
-                    f"The {MOST_PANELS} first of {len(shown)} settings are drawn; all are in the tables.",
-                    "quiet",
-                )
-            ]
-            if rest > 0
-            else []
-        )
+        parts: list[Block] = []
+        if len(shown) > MOST_PANELS:
+            parts.append(quiet(f"The {MOST_PANELS} first of {len(shown)} settings are drawn; all are in the tables."))
         for panel in shown[:MOST_PANELS]:
-            parts.append(self.draw(self.forest(panel, f"forest{number[id(panel)]}", factors)))
+            parts.append(self.figure(self.forest(panel, f"forest{number[id(panel)]}", factors)))
         self.add("findings", "Which orders help" if factors else "Gain by cell", *parts)
         parts = []
         for panel in panels:
             table = score_table(panel, f"cells{number[id(panel)]}", "order set" if factors else "cell")
-            html = self.folder.table(table)
+            table = self.table(table)
             if panel in shown[:MOST_PANELS] or panel.rows["n"].sum() == 0:
-                parts += [f"<h3>{page.text(panel.title)}</h3>" if panel.title else "", html]
-        parts.append(page.paragraph(self.teacher(), "quiet"))
+                parts += [Heading(panel.title), table]
+        parts.append(quiet(self.teacher()))
         self.add("table", "All order sets" if factors else "All cells", *parts)
         if factors:
             self.effects(shown[:MOST_PANELS], number)
@@ -73,20 +71,12 @@ class GridPage(ReportPage):
             }
             for p in panels
         ]
-        self.frames(pl.concat([p.rows.with_columns(pl.lit(p.title).alias("setting")) for p in panels], how="diagonal"))
+        titled = [p.rows.with_columns(pl.lit(p.title).alias("setting")) for p in panels]
+        self.frames["cells"] = pl.concat(titled, how="diagonal")
         ranked = shown[0].rows.sort("mean", descending=True, nulls_last=True)
-        self.summary_rows = [
-            {
-                "cell": r["label"],
-                "mean": r["mean"],
-                "gain": r["gain"],
-                "low": r["gain_low"],
-                "high": r["gain_high"],
-                "p": r["p_dunnett"],
-                "n": r["n"],
-                "reference": r["reference"],
-            }
-            for r in ranked.iter_rows(named=True)
+        self.leaders = [
+            leaders.of_cell(row, "mean", "gain_low", "gain_high", compared=True) | {"reference": row["reference"]}
+            for row in ranked.iter_rows(named=True)
         ]
         return answers[0]
 
@@ -116,13 +106,13 @@ class GridPage(ReportPage):
         return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=factors))
 
     def effects(self, panels: Sequence[Panel], number: dict[int, str]) -> None:
-        parts: list[str] = []
+        parts: list[Block] = []
         printed = []
         for panel in panels:
             result = panel.effects
             if result is None or not result.effects:
                 note = result.note if result else ""
-                parts.append(page.paragraph(f"{panel.title + ': ' if panel.title else ''}No effects: {note}.", "quiet"))
+                parts.append(quiet(f"{panel.title + ': ' if panel.title else ''}No effects: {note}."))
                 continue
             suffix = number[id(panel)]
             words = effects_words(result)
@@ -141,9 +131,9 @@ class GridPage(ReportPage):
                 caption=caption,
                 alt=f"Main effects in points: {heads}.",
             )
-            parts.append(self.draw(drawn, 600))
+            parts.append(self.figure(drawn, 600))
             frame = drawn.frames[f"effects{suffix}"]
-            self.folder.table(effects_table(frame, f"effects{suffix}"))
+            self.table(effects_table(frame, f"effects{suffix}"))
             printed.append(
                 {
                     "title": panel.title,
@@ -160,7 +150,7 @@ class GridPage(ReportPage):
             return
         plain = "Averaged over the other orders, so every run counts in every effect. A negative interaction "
         plain += "means that two orders overlap: together they add less than the sum of what each adds."
-        self.add("effects", "What each order adds", page.paragraph(plain, "quiet"), *parts)
+        self.add("effects", "What each order adds", quiet(plain), *parts)
 
     def grid_groups(self, panel: Panel) -> tuple[str | None, dict[str, str], list[str]]:
         """The cell whose loss terms are shown (most terms, highest mean), and groups of cells by size."""
