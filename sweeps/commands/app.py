@@ -274,7 +274,7 @@ def _dry_run(request: Any, place: Any, as_json: bool) -> None:
     more: dict[str, Any] = {}
     if found is not None and as_json:
         more["jobs"] = [
-            {"role": o.role, "count": len(o.jobs), "nodes": o.nodes, "profile": o.profile.as_dict(), "script": text}
+            {"role": o.role, "count": len(o.tasks), "nodes": o.nodes, "profile": o.profile.as_dict(), "script": text}
             for o, text in dry_run(found)
         ]
     say(ready, place, False, as_json, more)
@@ -333,7 +333,7 @@ def _conduct(
     }
     answer(content, as_json, lambda: say_outcome(outcome, seconds))
     if outcome.ended_early:
-        # Ray is left to the guard, and so must not be closed in order at the interpreter's exit.
+        # Ray is left to the reaper, and so must not be closed in order at the interpreter's exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(outcome.code)
@@ -368,8 +368,9 @@ def resume(
     as_json: bool,
 ) -> None:
     """Continue a run: plan again, leave out what the store has, train the rest."""
-    from sweeps.engine.submission import MODES, request_of
+    from sweeps.engine.submission import MODES
     from sweeps.runs import plugin_files
+    from sweeps.runs.continuation import request_of
     from sweeps.runs.folder import Place, find_run
 
     place = Place.of(out, store)
@@ -444,10 +445,10 @@ def stop(run: str | None, now: bool, out: str | None, store: str | None, as_json
     folder = find_run(place, run)
     resume_line = folder.again("resume", store=place.of_run(folder).store)
     if (folder.path / "slurm" / "submissions.json").exists():
-        from sweeps.engine import submission
+        from sweeps.engine import submitted
 
-        if submission.has_jobs(folder):
-            lines = submission.stop(folder, now)
+        if submitted.has_jobs(folder):
+            lines = submitted.stop(folder, now)
             content = {"run": folder.id, "now": now, "done": lines, "resume": resume_line}
             answer(content, as_json, lambda: say_lines([*lines, f"Resume: {resume_line}"]))
             return

@@ -72,7 +72,7 @@ def follow(run: Any, place: Any, *, quiet: bool) -> int:
     """Wait for a run's end, a line a minute; its exit code."""
     from slurm.errors import ClusterError
     from slurm.queue import of
-    from sweeps.engine.submission import meeting_of
+    from sweeps.engine.cluster import meeting_of
     from sweeps.runs.status import look
     from trainables.store.artifacts import Store
 
@@ -134,14 +134,14 @@ def say_dry_run(found: Any) -> None:
 
     survey = found.ready.survey
     click.echo(f"\nJobs for {found.run_id} ({found.mode}):")
-    for order in found.orders:
+    for order in found.worker_jobs:
         profile = order.profile
         driver = order.role == "driver"
         cpus = profile.driver.cpus if driver else profile.cpus
         gpus = 0 if driver else profile.gpus
         memory = profile.driver.memory_gb if driver else profile.memory_gb
         minutes = (profile.driver.time_minutes or profile.time_minutes) if driver else profile.time_minutes
-        count = order.nodes if order.role == "gang" else len(order.jobs)
+        count = order.nodes if order.role == "gang" else len(order.tasks)
         click.echo(
             f"  {count} x {order.role:<7} profile {profile.name} ({profile.source}): {cpus} cpus, {gpus} gpus"
             + (f", {memory:g} GB" if memory else "")
@@ -169,7 +169,7 @@ def scale(
     run: str | None, workers: int, profile: str | None, out: str | None, store: str | None, as_json: bool
 ) -> None:
     """Give a living run on SLURM more workers, or fewer."""
-    from sweeps.engine.submission import scale as change
+    from sweeps.engine.submitted import scale as change
     from sweeps.runs.folder import Place, find_run
 
     place = Place.of(out, store)
@@ -184,7 +184,7 @@ def scale(
 def drive(path: str, store: str) -> None:
     """The driver of a run, inside its job."""
     from sweeps.commands.outcome import say_outcome
-    from sweeps.engine.submission import drive as begin
+    from sweeps.engine.drive import drive as begin
     from sweeps.runs.folder import Place, find_run
 
     folder = find_run(Place.of(None, store), path)
@@ -193,7 +193,7 @@ def drive(path: str, store: str) -> None:
     say_outcome(outcome, time.monotonic() - began)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(outcome.code)  # Ray is left to the guard when the run ended early.
+    os._exit(outcome.code)  # Ray is left to the reaper when the run ended early.
 
 
 @click.command(hidden=True)
@@ -202,9 +202,9 @@ def drive(path: str, store: str) -> None:
 def work(path: str, store: str) -> None:
     """One task of an array, inside its job."""
     from slurm import devices
-    from slurm.jobs import SOME_FAILED
+    from slurm.array_task import SOME_FAILED
     from sweeps.engine.array import work as begin
-    from sweeps.engine.submission import request_of
+    from sweeps.runs.continuation import request_of
     from sweeps.runs.folder import Place, find_run
 
     folder = find_run(Place.of(None, store), path)
@@ -217,7 +217,7 @@ def work(path: str, store: str) -> None:
 
 def job_logs(run: Any) -> list[tuple[str, Any]]:
     """(name, path) of the logs of a run's jobs: `driver-job-12`, `worker-job-13_0`."""
-    from sweeps.engine.submission import meeting_of
+    from sweeps.engine.cluster import meeting_of
 
     meeting = meeting_of(run)
     roles = {i: s["role"] for s in meeting.submissions() for i in s["ids"]}

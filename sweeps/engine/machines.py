@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from slurm import devices
-from slurm.ray_cluster import OBJECT_STORE_BYTES, Meeting, environment, node_address, show_proof
+from slurm.head import OBJECT_STORE_BYTES, environment, node_address, show_proof
+from slurm.rendezvous import Meeting
 from trainables.errors import MachineError
 
 ROOT = Path(__file__).resolve().parents[2]

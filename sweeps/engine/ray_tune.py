@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from slurm.guard import Guard
+from slurm.reaper import Reaper
 from slurm.temp import private_temp
 from sweeps.engine import machines
 from sweeps.engine.eta import Pace
@@ -98,7 +98,7 @@ class EngineState:
     pids: dict[str, int] = field(default_factory=dict)
     starting: bool = False  # Ray is being started: its processes are looked for, and one that vanishes ends the run.
     trained: int = 0
-    guard: Guard | None = None  # Kept open when the run ended early.
+    reaper: Reaper | None = None  # Kept open when the run ended early.
     memory: MemoryGate = field(default_factory=MemoryGate)
     pace: Pace = field(default_factory=Pace)
     core_waits: set[str] = field(default_factory=set)  # Trials whose worker waits for cores that others hold.
@@ -473,8 +473,8 @@ def execute(
     with private_temp() as temp, _quiet(run.logs / "driver.log") as terminal:
         if display:
             display.start(state, terminal)
-        guard = Guard(temp)
-        watch = Watch(state, run, terminal, display, resume_line, driver, guard)
+        reaper = Reaper(temp)
+        watch = Watch(state, run, terminal, display, resume_line, driver, reaper)
         watch.start()
         try:
             with _ray(temp, state, driver):
@@ -485,12 +485,12 @@ def execute(
                 with contextlib.suppress(OSError):  # The terminal may be gone.
                     display.stop()
             if state.ended_early:
-                # Somebody waits for the prompt. Closing Ray in order takes seconds and saves nothing: the guard ends
+                # Somebody waits for the prompt. Closing Ray in order takes seconds and saves nothing: the reaper ends
                 # it when this process does.
-                guard.tell()
-                state.guard = guard
+                reaper.tell()
+                state.reaper = reaper
             else:
-                guard.close()
+                reaper.close()
     _leave_closed_terminal()
     return state
 
@@ -593,10 +593,10 @@ class Watch(threading.Thread):
         display: Display | None,
         resume_line: str,
         driver: Lease,
-        guard: Guard,
+        reaper: Reaper,
     ) -> None:
         super().__init__(name="watch", daemon=True)
-        self.guard = guard
+        self.reaper = reaper
         self._told = 0.0
         self._idle_since = time.monotonic()
         self.state, self.run_folder, self.terminal = state, run, terminal
@@ -682,10 +682,10 @@ class Watch(threading.Thread):
         if not self.driver.is_mine():
             self.say("Another process drives this run now; this one leaves.")
             self._end_now(code=1)
-        self.guard.watch()
+        self.reaper.watch()
         if time.monotonic() - self._told > 1.0:
             self._told = time.monotonic()
-            self.guard.tell()
+            self.reaper.tell()
         self._tell_waiting()
         if self.display:
             with contextlib.suppress(Exception):
@@ -758,7 +758,7 @@ class Watch(threading.Thread):
         if self.display:
             with contextlib.suppress(Exception):
                 self.display.stop()
-        for last in (self.guard.tell, self.guard.close, self.driver.release):
+        for last in (self.reaper.tell, self.reaper.close, self.driver.release):
             with contextlib.suppress(Exception):
                 last()
         os._exit(code)

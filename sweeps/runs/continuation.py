@@ -1,14 +1,16 @@
-"""Which store the same command goes on in, when nobody names one."""
+"""How a run goes on: what was asked of it before, and in which store, when nobody names one."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+from sweeps.runs import plugin_files
 from sweeps.runs.execute import Request, Say, prepare
-from sweeps.runs.folder import Place, list_runs
-from trainables.errors import SweepsError
+from sweeps.runs.folder import Place, RunFolder, list_runs
+from trainables.errors import SweepsError, UsageError
 
 
 def continued(request: Request, place: Place, say: Say) -> Place:
@@ -30,3 +32,21 @@ def continued(request: Request, place: Place, say: Say) -> Place:
                 say(f"{run_id} was trained into {store}, which is used again; --store DIR would name another store.")
                 return Place(place.runs, store)
     return place
+
+
+def request_of(run: RunFolder, kept: dict[str, Any]) -> Request:
+    """What was asked of a run, with all the seeds it has.
+
+    Raises:
+        UsageError: If run.json does not say, or a plug-in of the run cannot be loaded.
+    """
+    try:
+        plugin_files.use_those_of(run, kept)
+        names = {f.name for f in dataclasses.fields(Request)}
+        request = Request(**{k: v for k, v in kept["request"].items() if k in names})
+        if kept.get("seeds"):
+            first, *others = kept["seeds"]
+            request.seeds = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
+        return request
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{run.id} does not say what was asked ({error!r}); give the run command again.") from None

@@ -22,25 +22,25 @@ from typing import Any
 import search_spaces
 from search_spaces.study import ARM, OWN, TUNING, Arm, Preset, Study
 from slurm import devices
-from sweeps.planning import cost, fitting, forecast, left_out, plan, weight_files
 from sweeps.engine import resources
-from sweeps.runs import plugin_files, provenance, run_file, whereabouts
-from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.engine.machines import LATE_FILES_SECONDS, LocalMachine, Machine
-from sweeps.runs.packing import PackingLine
 from sweeps.engine.progress import duration
+from sweeps.planning import cost, fitting, forecast, left_out, plan, weight_files
+from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.remarks import without_reference
-from sweeps.runs.reporting import fresh_report, record_lines
+from sweeps.runs import plugin_files, provenance, run_file, whereabouts
 from sweeps.runs.folder import RUN_SCHEMA, Place, RunFolder, now, stop_content
-from trainables import cores
+from sweeps.runs.packing import PackingLine
+from sweeps.runs.reporting import fresh_report, record_lines
 from system import writable_files
-from trainables.store.artifacts import Store, make_folder, write_atomically
+from trainables import cores
 from trainables.data import catalog
 from trainables.data.packed import Packed, open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
-from trainables.spec.registry import Origin
 from trainables.spec import TrainingSpec
+from trainables.spec.registry import Origin
 from trainables.stages.base import is_mendable, verdict
+from trainables.store.artifacts import Store, make_folder, write_atomically
 
 METRICS = {
     "classification": "top1",
@@ -509,8 +509,8 @@ def _conduct(
     train: bool,
 ) -> Outcome:
     request, study, resolved, store, data = ready.request, ready.study, ready.resolved, ready.store, ready.data
-    from sweeps.runs.record_writer import Projector
     from sweeps.engine.sampling import GridCells, SampledCells
+    from sweeps.runs.record_writer import Projector
 
     before = _before(run, say)
     revision = provenance.revision()

@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.records import write_record
-from sweeps.runs import record_checks
 from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.runs import record_checks
 from sweeps.runs.folder import RunFolder
+from system.writable_files import set_aside
 from trainables import spec as specs
-from trainables.store.artifacts import Artifact, Store
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS
-from system.writable_files import set_aside
+from trainables.store.artifacts import Artifact, Store
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
 IN_RECORDS = ("teacher", "assistant", "student", "untrained", OUTPUTS, "evaluation")

@@ -13,10 +13,10 @@ import click
 from sweeps.engine import journal
 from sweeps.runs import whereabouts
 from sweeps.runs.folder import RunFolder
-from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS, shown_role
 from trainables.stages.base import verdict
+from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 
 MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}
 
@@ -97,7 +97,7 @@ def _jobs(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
     """The run's jobs in SLURM's queue; nothing is asked of a run that was never submitted."""
     if not (run.path / "slurm" / "submissions.json").exists():
         return [], ""
-    from sweeps.engine.submission import jobs_of
+    from sweeps.engine.submitted import jobs_of
 
     return jobs_of(run)
 

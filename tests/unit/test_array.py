@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from slurm.jobs import SOME_FAILED
+from slurm.array_task import SOME_FAILED
 from sweeps.engine import ray_tune
 from sweeps.engine.array import Bench, Heard, Task, TaskMachine
 from sweeps.engine.resources import Needs

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slurm.ray_cluster import Meeting
+from slurm.rendezvous import Meeting
 from sweeps.engine import ray_tune
 from sweeps.engine.machines import ClusterMachine, LocalMachine
 from sweeps.engine.memory_pressure import MemoryGate, NodeMemory

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slurm.ray_cluster import Meeting
+from slurm.rendezvous import Meeting
 from sweeps.engine import ray_tune, resources
 from sweeps.engine.machines import ClusterMachine, LocalMachine, fitting, token_file
 from sweeps.engine.ray_tune import EngineState, StageQueue

@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
-from slurm import ray_cluster
+from slurm import head as head_module
 from slurm.errors import ClusterError
-from slurm.guard import descendants, processes
-from slurm.ray_cluster import Head, Meeting, NodeOffer, WorkerNode, check_head, environment, mine, node_address, offer
+from slurm.head import check_head, environment, node_address
+from slurm.reaper import descendants, processes
+from slurm.rendezvous import Head, Meeting, mine
 from slurm.temp import private_temp
+from slurm.worker_node import NodeResources, WorkerNode, offer
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -65,7 +67,7 @@ def test_the_token_is_private_whatever_the_umask(nasty_path: Path) -> None:
 def test_processes_that_prepare_at_once_hold_the_same_token(nasty_path: Path) -> None:
     rounds = 40
     code = (
-        "import sys; from pathlib import Path; from slurm.ray_cluster import Meeting\n"
+        "import sys; from pathlib import Path; from slurm.rendezvous import Meeting\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         f"for number in range({rounds}):\n"
         "    meeting = Meeting(Path(sys.argv[1], str(number)), 'r'); meeting.prepare()\n"
@@ -306,17 +308,18 @@ def test_a_ray_of_somebody_else_is_forgotten(meeting: Meeting, monkeypatch: pyte
 HEAD = """
 import json, sys
 from pathlib import Path
-from slurm.guard import Guard
-from slurm.ray_cluster import PROOF_NAME, PROOF_SPACE, Meeting, show_proof
+from slurm.reaper import Reaper
+from slurm.head import PROOF_NAME, PROOF_SPACE, show_proof
+from slurm.rendezvous import Meeting
 from slurm.temp import private_temp
 from sweeps.engine.machines import ClusterMachine, shut_down
 
 meeting = Meeting(Path(sys.argv[1]), "run-a")
 machine = ClusterMachine(meeting, "7-0")
 with private_temp() as temp:
-    guard = Guard(temp)
+    reaper = Reaper(temp)
     with machine.start(temp):
-        guard.tell()
+        reaper.tell()
         import os, ray
         from ray._raylet import GcsClient
         address = ray.get_runtime_context().gcs_address
@@ -335,7 +338,7 @@ with private_temp() as temp:
                 said = {"pid": ray.get(ray.remote(num_cpus=1)(lambda: os.getpid()).remote(), timeout=30)}
             print(json.dumps(said), flush=True)
         shut_down()
-    guard.close()
+    reaper.close()
 """
 
 
@@ -438,7 +441,7 @@ def test_an_address_that_is_none_is_answered_like_nobody(meeting: Meeting, addre
 def test_a_stranger_at_the_address_is_not_joined_and_does_not_hold_us(
     meeting: Meeting, greeting: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 4.0)
+    monkeypatch.setattr(head_module, "ANSWER_SECONDS", 4.0)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     before = set(processes())
     kept: list[socket.socket] = []
@@ -487,7 +490,7 @@ def started_below(temp: Path) -> set[int]:
 
 def test_a_node_joins_survives_the_warning_works_and_leaves_nothing_behind(real: RealHead) -> None:
     with private_temp() as temp:
-        node = WorkerNode(real.meeting, real.head, "w1-0-0", temp, NodeOffer(2, 0, 1 << 30, node_address()))
+        node = WorkerNode(real.meeting, real.head, "w1-0-0", temp, NodeResources(2, 0, 1 << 30, node_address()))
         assert not node.is_up()
         # As a job starts it: SLURM's warning goes to every process, and must not end Ray's.
         old = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -522,7 +525,7 @@ def test_a_node_joins_survives_the_warning_works_and_leaves_nothing_behind(real:
 def test_a_node_that_never_joins_ends_wholly_when_stopped(meeting: Meeting) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, private_temp() as temp:
         head = Head(f"127.0.0.1:{server.getsockname()[1]}", "7-0")
-        node = WorkerNode(meeting, head, "w2-0-0", temp, NodeOffer(1, 0))
+        node = WorkerNode(meeting, head, "w2-0-0", temp, NodeResources(1, 0))
         node.start()
         wait_for(lambda: bool(started_below(temp)))
         time.sleep(1.0)
@@ -531,7 +534,7 @@ def test_a_node_that_never_joins_ends_wholly_when_stopped(meeting: Meeting) -> N
 
 
 def test_a_node_counts_its_busy_stages_and_forgets_those_of_an_earlier_life(meeting: Meeting, tmp_path: Path) -> None:
-    node = WorkerNode(meeting, Head("127.0.0.1:1", "7-0"), "w3-0-0", tmp_path, NodeOffer(1, 0))
+    node = WorkerNode(meeting, Head("127.0.0.1:1", "7-0"), "w3-0-0", tmp_path, NodeResources(1, 0))
     assert node.busy() == 0
     node.room.mkdir()
     (node.room / f"busy-{os.getpid()}").touch()
