@@ -203,7 +203,7 @@ def work(path: str, store: str) -> None:
     """One task of an array, inside its job."""
     from slurm import devices
     from slurm.array_task import SOME_FAILED
-    from sweeps.engine.array import work as begin
+    from sweeps.engine.array.work import work as begin
     from sweeps.runs.continuation import request_of
     from sweeps.runs.folder import Place, find_run
 

@@ -41,6 +41,7 @@ TUNE = {
 class Machine(Protocol):
     """What the engine needs to know of the place where stages run."""
 
+    is_local: bool  # Whether stages run on this machine, whose memory and files are seen from here.
     core_locks: bool  # Whether stages of several runs share the cores through locks; SLURM does that on a cluster.
     patience: float  # Seconds that another node's files may take to appear here.
     lock_patience: float  # Seconds to wait for an earlier driver to prove dead.
@@ -51,8 +52,8 @@ class Machine(Protocol):
         """Start Ray with its files in `temp`; what is inside the `with` may use it."""
         ...
 
-    def room(self, needs: Mapping[str, float]) -> int:
-        """How many stages with these needs fit on the living nodes at once."""
+    def room(self, wanted: Mapping[str, float]) -> int:
+        """How many stages that ask for this fit on the living nodes at once."""
         ...
 
     def look(self) -> None:
@@ -64,14 +65,14 @@ class Machine(Protocol):
         ...
 
 
-def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
-    """How many stages with these needs one node holds.
+def fitting(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    """How many stages that ask for this one node holds.
 
     Args:
         node: Resource -> amount, with Ray's names (CPU, GPU, memory).
-        needs: The same of one stage.
+        wanted: The same of one stage.
     """
-    counts = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in needs.items() if amount > 0]
+    counts = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items() if amount > 0]
     return min(counts, default=0)
 
 
@@ -93,14 +94,15 @@ def _export(more: Mapping[str, str]) -> None:
 class LocalMachine:
     """This machine alone."""
 
+    is_local = True
     core_locks, patience, lock_patience, lost_code, settle_seconds = True, 0.0, 0.0, 1, 0.0
 
     def __init__(self, cpus: int, gpus: int = 0) -> None:
         self.has = {"CPU": float(cpus), "GPU": float(gpus)}
 
-    def room(self, needs: Mapping[str, float]) -> int:
+    def room(self, wanted: Mapping[str, float]) -> int:
         """How many such stages this machine holds at once."""
-        return fitting(self.has, {name: needs[name] for name in ("CPU", "GPU") if name in needs})
+        return fitting(self.has, {name: wanted[name] for name in ("CPU", "GPU") if name in wanted})
 
     def look(self) -> None:
         """One machine neither joins nor leaves."""
@@ -125,6 +127,7 @@ class LocalMachine:
 class ClusterMachine:
     """A head that offers nothing itself; worker nodes join and leave."""
 
+    is_local = False
     core_locks, patience, lost_code, settle_seconds = False, LATE_FILES_SECONDS, 75, NODE_LOSS_SECONDS
     # A job outlives its slurmd: its next life waits while the last one still drives, however long that is.
     lock_patience = 7 * 86_400.0
@@ -135,10 +138,10 @@ class ClusterMachine:
         self._looked = 0.0
         self._lock = threading.Lock()
 
-    def room(self, needs: Mapping[str, float]) -> int:
+    def room(self, wanted: Mapping[str, float]) -> int:
         """How many such stages the living nodes hold at once."""
         with self._lock:
-            return sum(fitting(node, needs) for node in self._nodes.values())
+            return sum(fitting(node, wanted) for node in self._nodes.values())
 
     def look(self) -> None:
         """Ask the head who is there."""

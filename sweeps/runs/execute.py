@@ -580,7 +580,7 @@ def _conduct(
             listener,
             driver=driver,
             machine=machine or LocalMachine(slots, gpus),
-            needs=resources.parse(request.needs, study.recipe.roles, share),
+            resources=resources.parse(request.needs, study.recipe.roles, share),
             revision=revision,
             display=show,
             resume_line=f"Resume: {run.again('resume', store=store.root)}",

@@ -11,7 +11,7 @@ import pytest
 from slurm import devices
 from sweeps.commands import doctor
 from sweeps.engine import temp_room
-from sweeps.engine.array import TaskMachine
+from sweeps.engine.array.bench import TaskMachine
 from sweeps.runs.execute import find_gpus
 from sweeps.runs.folder import Place
 from trainables import cores

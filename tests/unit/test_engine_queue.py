@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from slurm.rendezvous import Meeting
-from sweeps.engine import ray_tune
+from sweeps.engine import queue as queue_module
 from sweeps.engine.machines import ClusterMachine, LocalMachine
 from sweeps.engine.memory_pressure import MemoryGate, NodeMemory
-from sweeps.engine.ray_tune import EngineState, StageQueue, resources_fit
-from sweeps.engine.resources import Needs
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.resources import Resources, resources_fit
+from sweeps.engine.state import EngineState
 from sweeps.engine.waiting import Waiting
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
@@ -99,7 +100,7 @@ class World:
 
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "LOOK_ELSEWHERE_SECONDS", 0.0)
     return lambda *nodes, slots=2: World(store, nasty_path, list(nodes), slots)
 
 
@@ -186,7 +187,7 @@ def test_an_order_holds_all_a_worker_needs(world: Callable[..., World]) -> None:
 def test_an_order_for_a_gpu_asks_for_its_share(store: Store, nasty_path: Path) -> None:
     graph = StageGraph([StageNode(A, "teacher", TeacherSpec(threads=3), 5, {})])
     queue = StageQueue(
-        EngineState(graph, LocalMachine(4, 1), Needs(0.25)), store, RunFolder(nasty_path), Listener(), revision=""
+        EngineState(graph, LocalMachine(4, 1), Resources(0.25)), store, RunFolder(nasty_path), Listener(), revision=""
     )
     order = queue.suggest("t")
     assert isinstance(order, dict)

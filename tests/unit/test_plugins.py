@@ -17,7 +17,8 @@ import torch
 import search_spaces
 from sweeps.commands import contracts
 from sweeps.engine.machines import LocalMachine
-from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.state import EngineState
 from sweeps.planning import plan as planning
 from sweeps.planning.cost import Counts, bytes_of, seconds_of
 from sweeps.planning.graph import StageGraph, StageNode

@@ -18,10 +18,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search_spaces.study import Preset, Study
-from sweeps.engine import ray_tune, sampling
+from sweeps.engine import queue as queue_module
+from sweeps.engine import sampling
 from sweeps.engine.machines import LocalMachine
-from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.engine.queue import StageQueue
 from sweeps.engine.sampling import GridCells, SampledCells, open_study
+from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageGraph
 from sweeps.planning.plan import Cell, Resolved, Trial, build_graph, resolve
 from sweeps.runs.folder import RunFolder
@@ -130,7 +132,7 @@ def read(journal: Path) -> list[optuna.trial.FrozenTrial]:
 
 @pytest.fixture
 def begin(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "LOOK_ELSEWHERE_SECONDS", 0.0)
     return lambda made=None, **more: Run(store, nasty_path, made or study(), **more)
 
 
