@@ -509,7 +509,8 @@ def _conduct(
     train: bool,
 ) -> Outcome:
     request, study, resolved, store, data = ready.request, ready.study, ready.resolved, ready.store, ready.data
-    from sweeps.engine.sampling import GridCells, SampledCells
+    from sweeps.engine.sampling.grid import GridCells
+    from sweeps.engine.sampling.sampled import SampledCells
     from sweeps.runs.record_writer import Projector
 
     before = _before(run, say)

@@ -56,7 +56,7 @@ DOORS = {
         "slurm/head.py",
         "slurm/worker_node.py",
     ),
-    "optuna": ("sweeps/engine/sampling.py", "sweeps/engine/journal_repair.py"),
+    "optuna": ("sweeps/engine/sampling/*", "sweeps/engine/journal_repair.py"),
     "submitit": ("slurm/submit.py",),
     "seaborn": ("analysis/figures/library.py",),
     "matplotlib": ("analysis/figures/library.py",),
