@@ -25,8 +25,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from sweeps.engine.journal_repair import CELL, POINT, Say, Sources, StampedBackend, mend
+from sweeps.planning.cells import Cell, Pinned
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.planning.plan import Cell, Pinned, Planner, Resolved, Trial, examples
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner, Trial
+from sweeps.planning.resolve import Resolved
 from system import regular_files
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError
@@ -196,8 +199,7 @@ class SampledCells:
 
     def __init__(
         self,
-        resolved: Resolved,
-        fingerprint: str,
+        plan: Plan,
         graph: StageGraph,
         store: Store,
         journal: Path,
@@ -209,8 +211,9 @@ class SampledCells:
         known: Mapping[str, Any] | None = None,
         say: Say = _log.warning,
     ) -> None:
-        self.resolved, self.graph, self.store, self.grow = resolved, graph, store, grow
-        self.planner = Planner(resolved, fingerprint)
+        resolved = self.resolved = plan.resolved
+        self.plan, self.graph, self.store, self.grow = plan, graph, store, grow
+        self.planner = Planner(plan)
         self.on_stage, self.on_cells = on_stage, on_cells
         self.recipe = resolved.study.recipe
         self.cells: list[Cell] = []
@@ -240,7 +243,7 @@ class SampledCells:
         self._adopt()
 
     def _scout_epochs(self) -> int:
-        made = self.planner.specs(next(iter(examples(self.resolved))))
+        made = self.planner.specs(next(self.plan.examples()))
         spec = made[self.recipe.measured(made)]
         return int(getattr(spec, "epochs", 1))
 
@@ -250,7 +253,7 @@ class SampledCells:
 
         def cell_id(point: Mapping[str, Any]) -> str | None:
             try:
-                cell = self.resolved.cell(point)
+                cell = self.plan.cell(point)
                 self.planner.keys(cell, self.resolved.seeds[0])
             except (SweepsError, TypeError, ValueError, KeyError):
                 return None  # A flipped bit made a value that no stage could have.
@@ -275,7 +278,7 @@ class SampledCells:
         """What the finished stage of a cell and seed measured, by objective; empty without one."""
         if point is None:
             return []
-        keys = self.planner.keys(self.resolved.cell(point), seed)
+        keys = self.planner.keys(self.plan.cell(point), seed)
         key = keys[self.recipe.measured(keys)]
         if key not in self._present:
             return []
@@ -296,7 +299,7 @@ class SampledCells:
                 handle = optuna.trial.Trial(self.study, frozen._trial_id)
                 self._expand(handle)  # Suggesting again gives the values that were drawn.
             elif CELL in frozen.user_attrs and POINT in frozen.user_attrs:
-                cell = self.resolved.cell(frozen.user_attrs[POINT], frozen.number)
+                cell = self.plan.cell(frozen.user_attrs[POINT], frozen.number)
                 self._cell_of[frozen.number] = cell
                 self._announce(cell, [Trial(cell.id, s, self.planner.keys(cell, s)) for s in self.resolved.seeds])
                 self._reopen(frozen, cell)
@@ -318,7 +321,7 @@ class SampledCells:
         self.on_cells(self.cells, self.trials)
 
     def _expand(self, handle: optuna.trial.Trial) -> None:
-        cell = self.resolved.cell(self._space(handle), handle.number)
+        cell = self.plan.cell(self._space(handle), handle.number)
         handle.set_user_attr(CELL, cell.id)
         handle.set_user_attr(POINT, dict(cell.point))
         self._handles[handle.number] = handle

@@ -25,8 +25,9 @@ from slurm.ray_cluster import Meeting, mine
 from slurm.submit import Order, script, snapshot, submit
 from sweeps.engine import machines, resources
 from sweeps.engine.machines import ROOT
+from sweeps.planning.request import Request
 from sweeps.runs import execute, plugin_files, provenance
-from sweeps.runs.execute import Prepared, Request, Say
+from sweeps.runs.execute import Prepared, Say
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import MachineError, SweepsError, UsageError
 from trainables.store.artifacts import Lease
@@ -167,7 +168,7 @@ def plan_submission(request: Request, place: Place, say: Say, *, pack: bool, run
             f"Every stage takes a GPU, so workers of profile {', '.join(idle)} will get none. "
             "Say which stages take none, such as --need evaluation:gpu=0."
         )
-    identity = run_id or ready.resolved.run_id(ready.data["fingerprint"])
+    identity = run_id or ready.run_id
     path = place.runs / identity
     bad = [mark for mark in "%:\n" if mark in str(path)]
     if bad:
@@ -477,11 +478,11 @@ def request_of(run: RunFolder, kept: dict[str, Any]) -> Request:
     try:
         plugin_files.use_those_of(run, kept)
         names = {f.name for f in dataclasses.fields(Request)}
-        request = Request(**{k: v for k, v in kept["request"].items() if k in names})
+        words = {k: v for k, v in kept["request"].items() if k in names}
         if kept.get("seeds"):
             first, *others = kept["seeds"]
-            request.seeds = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
-        return request
+            words["seeds"] = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
+        return Request(**words)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{run.id} does not say what was asked ({error!r}); give the run command again.") from None
 

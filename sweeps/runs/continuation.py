@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from sweeps.runs.execute import Request, Say, prepare
+from sweeps.planning.request import Request
+from sweeps.runs.execute import Say, prepare
 from sweeps.runs.folder import Place, list_runs
 from trainables.errors import SweepsError
 
@@ -25,7 +26,7 @@ def continued(request: Request, place: Place, say: Say) -> Place:
         copy = dataclasses.replace(request, settings=list(request.settings))
         with contextlib.suppress(SweepsError):  # Said where the request is answered.
             ready = prepare(copy, Place(place.runs, store), lambda line: None, pack=False)
-            run_id = ready.resolved.run_id(ready.data["fingerprint"])
+            run_id = ready.run_id
             if ready.info is not None and run_id in ids:
                 say(f"{run_id} was trained into {store}, which is used again; --store DIR would name another store.")
                 return Place(place.runs, store)
