@@ -11,8 +11,9 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import Study
-from sweeps.planning import plan
 from sweeps.planning.graph import StageNode
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
 from trainables.contracts import (
@@ -108,7 +109,7 @@ def roles_can_be_reported(study: Study) -> None:
 
 def _prepared(study: Study, preset: str, folder: Path) -> execute.Prepared:
     place = Place(runs=folder / "runs", store=folder / "store")
-    return execute.prepare(execute.Request(study=study.name, preset=preset), place, silent, pack=False)
+    return execute.prepare(Request(study=study.name, preset=preset), place, silent, pack=False)
 
 
 def stages_come_after_what_they_read(recipe: Recipe) -> None:
@@ -201,9 +202,9 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
     for study in studies:
         if study.sampled or not any(step.spec is SPECS[kind] for step in study.recipe.steps):
             continue
-        request = execute.Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
+        request = Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
         ready = execute.prepare(request, place, silent)
-        graph, _, _ = plan.build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+        graph, _, _ = build_graph(ready.plan, ready.store)
         node = next((n for n in graph.nodes.values() if n.spec.kind == kind), None)
         if node is not None:
             return _with_ancestors(node, graph.nodes), ready.store

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from sweeps.commands.output import Commands, answer, json_flag, place_flags, table
+from sweeps.commands.flags import json_flag, place_flags
+from sweeps.commands.group import Commands
+from sweeps.commands.output import answer, table
 
 
 @click.group("teachers", cls=Commands)

@@ -19,7 +19,8 @@ from sweeps.engine.machines import ROOT
 from sweeps.engine.submitted import dead_driver
 from sweeps.engine.worker_jobs import absolute, chosen_profiles, fitting_profiles, worker_jobs
 from sweeps.runs import execute, provenance
-from sweeps.runs.execute import Prepared, Request, Say
+from sweeps.planning.request import Request
+from sweeps.runs.execute import Prepared, Say
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import MachineError, UsageError
 
@@ -71,7 +72,7 @@ def plan_submission(request: Request, place: Place, say: Say, *, pack: bool, run
             f"Every stage takes a GPU, so workers of profile {', '.join(idle)} will get none. "
             "Say which stages take none, such as --need evaluation:gpu=0."
         )
-    identity = run_id or ready.resolved.run_id(ready.data["fingerprint"])
+    identity = run_id or ready.run_id
     path = place.runs / identity
     bad = [mark for mark in "%:\n" if mark in str(path)]
     if bad:

@@ -21,7 +21,8 @@ from slurm.submit import WorkerJob
 from slurm.worker import Worker
 from sweeps.engine import machines, resources
 from sweeps.engine.cluster import cluster_errors
-from sweeps.runs.execute import Prepared, Request
+from sweeps.planning.request import Request
+from sweeps.runs.execute import Prepared
 from sweeps.runs.folder import Place
 from trainables.errors import UsageError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.own_data import MOST_SIDE
 from search_spaces.study import OWN, DataFacts, Preset, Study
-from sweeps.planning.plan import Resolved
+from sweeps.planning.resolve import Resolved
 from trainables.data import sources
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut
@@ -101,17 +101,17 @@ def facts_of(data: Mapping[str, Any], packed: Packed | None, resolved: Resolved,
     )
 
 
-def tell_of_digits(resolved: Resolved, study: Study, data: str, say: Callable[[str], None]) -> None:
+def tell_of_digits(resolved: Resolved, data: str, say: Callable[[str], None]) -> Resolved:
     """Say loudly, there and in all that shows the run, that settings made for the digits meet other data."""
     preset = resolved.preset
     if preset.data != DIGITS or data == DIGITS or resolved.preset_name == OWN:
-        return
-    advice = " Leave --preset out, or name --preset own, for settings made from the data." if study.own else ""
+        return resolved
+    advice = " Leave --preset out, or name --preset own, for settings made from the data." if resolved.study.own else ""
     say(
         f"Warning: preset {resolved.preset_name} was made for {DIGITS} ({preset.note}), but {data} is trained on: its "
         f"resolutions, numbers of images, epochs and weights were chosen for another task.{advice}"
     )
-    resolved.preset = dataclasses.replace(
+    marked = dataclasses.replace(
         preset,
         note=f"made for {DIGITS}, used on {data}: {preset.note}",
         departures=(
@@ -119,3 +119,4 @@ def tell_of_digits(resolved: Resolved, study: Study, data: str, say: Callable[[s
             *preset.departures,
         ),
     )
+    return dataclasses.replace(resolved, preset=marked)

@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from sweeps.planning.request import Request
 from sweeps.runs import plugin_files
-from sweeps.runs.execute import Request, Say, prepare
+from sweeps.runs.execute import Say, prepare
 from sweeps.runs.folder import Place, RunFolder, list_runs
 from trainables.errors import SweepsError, UsageError
 
@@ -27,7 +28,7 @@ def continued(request: Request, place: Place, say: Say) -> Place:
         copy = dataclasses.replace(request, settings=list(request.settings))
         with contextlib.suppress(SweepsError):  # Said where the request is answered.
             ready = prepare(copy, Place(place.runs, store), lambda line: None, pack=False)
-            run_id = ready.resolved.run_id(ready.data["fingerprint"])
+            run_id = ready.run_id
             if ready.info is not None and run_id in ids:
                 say(f"{run_id} was trained into {store}, which is used again; --store DIR would name another store.")
                 return Place(place.runs, store)
@@ -43,10 +44,10 @@ def request_of(run: RunFolder, kept: dict[str, Any]) -> Request:
     try:
         plugin_files.use_those_of(run, kept)
         names = {f.name for f in dataclasses.fields(Request)}
-        request = Request(**{k: v for k, v in kept["request"].items() if k in names})
+        words = {k: v for k, v in kept["request"].items() if k in names}
         if kept.get("seeds"):
             first, *others = kept["seeds"]
-            request.seeds = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
-        return request
+            words["seeds"] = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
+        return Request(**words)
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{run.id} does not say what was asked ({error!r}); give the run command again.") from None

@@ -22,25 +22,34 @@ from typing import Any
 import search_spaces
 from search_spaces.study import ARM, OWN, TUNING, Arm, Preset, Study
 from slurm import devices
+from sweeps.planning import checks, cost, fitting, forecast, identity, weight_files
+from sweeps.planning.bind import bind
+from sweeps.planning.cells import Cell, sampled_names
+from sweeps.planning.plan import UNPACKED, Plan
+from sweeps.planning.planner import Planner, Trial, build_graph
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import Resolved
+from sweeps.planning.resolve import resolve as answered
+from sweeps.planning.survey import Survey
+from sweeps.planning.survey import survey as surveyed
 from sweeps.engine import resources
-from sweeps.engine.machines import LATE_FILES_SECONDS, LocalMachine, Machine
-from sweeps.engine.progress import duration
-from sweeps.planning import cost, fitting, forecast, left_out, plan, weight_files
-from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.planning.remarks import without_reference
 from sweeps.runs import plugin_files, provenance, run_file, whereabouts
-from sweeps.runs.folder import RUN_SCHEMA, Place, RunFolder, now, stop_content
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.engine.machines import LATE_FILES_SECONDS, LocalMachine, Machine
 from sweeps.runs.packing import PackingLine
+from sweeps.engine.progress import duration
+from sweeps.planning.remarks import without_reference
 from sweeps.runs.reporting import fresh_report, record_lines
-from system import writable_files
+from sweeps.runs.folder import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
+from system import writable_files
+from trainables.store.artifacts import Store, make_folder, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import Packed, open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
-from trainables.spec import TrainingSpec
 from trainables.spec.registry import Origin
+from trainables.spec import TrainingSpec
 from trainables.stages.base import is_mendable, verdict
-from trainables.store.artifacts import Store, make_folder, write_atomically
 
 METRICS = {
     "classification": "top1",
@@ -54,80 +63,34 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Request:
-    """What a person asked for, as it is kept in run.json."""
-
-    study: str
-    preset: str = "demo"
-    data: str | None = None
-    data_root: str | None = None
-    data_size: int | None = None
-    test_data: str | None = None  # Another data set that is tested.
-    test_data_root: str | None = None
-    settings: list[str] = field(default_factory=list)
-    seeds: str | None = None
-    trials: int | None = None
-    jobs: int | None = None
-    gpus: int | None = None
-    gpu_share: float = 1.0
-    needs: list[str] = field(default_factory=list)
-    new: bool = False
-    on: str = "local"
-    profiles: list[str] = field(default_factory=list)  # Of worker jobs: NAME or NAME:WORKERS.
-    workers: int | None = None
-    slurm: list[str] = field(default_factory=list)  # KEY=VALUE over the profiles.
-    share: bool = True  # Whether equal stages are trained once.
-    report: bool = True  # Whether the jobs write the page at the end.
-    plugins: list[str] = field(default_factory=list)  # Files and folders, as they were named.
-
-    def command(self, place: Place | None = None) -> str:
-        """The command line that asks for the same, in a place that needs to be named or not."""
-        words = ["python", "-m", "sweeps", "run", self.study]
-        for path in self.plugins:
-            words += ["--plugins", path]
-        implied = search_spaces.load(self.study).preset_for(self.data)
-        for flag, value in (
-            ("--preset", self.preset if self.preset != implied else None),
-            ("--data", self.data),
-            ("--data-root", self.data_root),
-            ("--data-size", self.data_size),
-            ("--test-data", self.test_data),
-            ("--test-data-root", self.test_data_root),
-            ("--seeds", self.seeds),
-            ("--trials", self.trials),
-        ):
-            if value is not None:
-                words += [flag, str(value)]
-        for setting in self.settings:
-            words += ["--set", setting]
-        if not self.share:
-            words += ["--no-share"]
-        if self.on != "local":
-            words += ["--on", self.on]
-            if self.workers is not None:
-                words += ["--workers", str(self.workers)]
-        for flag, several in (("--profile", self.profiles), ("--slurm", self.slurm), ("--need", self.needs)):
-            for value in several:
-                words += [flag, value]
-        if place is not None:
-            words += whereabouts.place_words(place.runs, place.store)
-        return shlex.join(words)
-
-
-@dataclass
 class Prepared:
     """A request after everything was checked: nothing has started yet."""
 
     request: Request
     study: Study
-    resolved: plan.Resolved
+    planner: Planner
     info: catalog.PackedInfo | None
     data: dict[str, Any]
-    survey: plan.Survey
+    survey: Survey
     store: Store
     missing_data: str = ""  # Why the data set cannot be used, when a mere look was asked for.
     test_data: dict[str, Any] | None = None  # What run.json says of the data set tested, where it is another one.
     also_read: dict[str, Any] | None = None  # The same, or what is guessed of it while it is not packed.
+
+    @property
+    def plan(self) -> Plan:
+        """The study on its data."""
+        return self.planner.plan
+
+    @property
+    def resolved(self) -> Resolved:
+        """The study with every word answered."""
+        return self.plan.resolved
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """The name of the run that equal requests share."""
+        return identity.run_id(self.planner)
 
     @property
     def packed_bytes(self) -> float:
@@ -138,14 +101,13 @@ class Prepared:
     def unpacked_bytes(self) -> float:
         """Of those of them that are still to be packed; packing takes as much again meanwhile."""
         parts = (self.data, self.also_read)
-        return sum(cost.packed_bytes(p) for p in parts if p and p["fingerprint"] == plan.UNPACKED)
+        return sum(cost.packed_bytes(p) for p in parts if p and p["fingerprint"] == UNPACKED)
 
     def outputs(self, *, measure: bool = False) -> list[forecast.Forecast]:
         """What frozen networks will be asked, live and kept; their time estimated, or measured here under load."""
         packed = open_packed(self.info.path) if self.info is not None else None
-        what = (self.resolved, self.data["fingerprint"], self.data, packed)
         if not measure or packed is None:
-            return forecast.forecasts(*what)
+            return forecast.forecasts(self.plan, packed)
         from trainables.stages.outputs import forward_seconds
 
         jobs = min(cores.available(), sum(self.survey.distinct.values()), forecast.MOST_BUSY + 1)
@@ -159,7 +121,7 @@ class Prepared:
                 beside_others()
                 return forward_seconds(packed, spec, side, batch)
 
-            return forecast.forecasts(*what, timer)
+            return forecast.forecasts(self.plan, packed, timer)
 
 
 def data_of(info: catalog.PackedInfo) -> dict[str, Any]:
@@ -189,7 +151,7 @@ def stand_in(name: str, images: int | None, size: int | None = None) -> dict[str
         side = known.side or side  # A set of a plug-in need not say how large its images are.
     return {
         "name": name,
-        "fingerprint": plan.UNPACKED,
+        "fingerprint": UNPACKED,
         "height": side,
         "width": side,
         "train_images": train,
@@ -198,7 +160,7 @@ def stand_in(name: str, images: int | None, size: int | None = None) -> dict[str
     }
 
 
-def resolve(request: Request) -> tuple[Study, plan.Resolved]:
+def resolve(request: Request) -> tuple[Study, Resolved]:
     """Study and parameters of a request.
 
     Raises:
@@ -209,9 +171,9 @@ def resolve(request: Request) -> tuple[Study, plan.Resolved]:
     return study, _resolve(study, request, fitting.provisional(study, request.preset, request.data))
 
 
-def _resolve(study: Study, request: Request, fitted: Preset | None) -> plan.Resolved:
+def _resolve(study: Study, request: Request, fitted: Preset | None) -> Resolved:
     preset = fitted if fitted is not None else study.presets.get(request.preset)
-    return plan.resolve(
+    return answered(
         study,
         preset=request.preset,
         settings=request.settings,
@@ -258,12 +220,16 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         )
     name = request.data or resolved.preset.data
     store = Store(place.store)
-    if weight_files.named(resolved):
+    weights, settings = weight_files.WeightFiles(), request.settings
+    if weight_files.named((*resolved.parameters, *resolved.axes)):
         if pack:
             place.prepare()
-        settings = weight_files.admit(resolved, request.settings, store.root, say, write=pack)
+        words = (resolved.parameters, resolved.axes, request.settings)
+        admitted = weight_files.admit(*words, store.root, say, write=pack)
+        weights, settings = admitted.weights, admitted.settings
+        resolved = dataclasses.replace(resolved, parameters=admitted.parameters, axes=admitted.axes)
         # What a mere look prints is a command to begin with: the store has the weights once they were admitted to it.
-        request.settings = settings if pack else request.settings
+        request = dataclasses.replace(request, settings=settings) if pack else request
     tested = tested_data(request, resolved.preset)
     fits = request.preset == OWN and study.own is not None
     look = fitting.Look()
@@ -282,30 +248,29 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
         # What a study would do can be shown without its data; the paper's own sets are seldom at hand.
         data = stand_in(name, None, request.data_size or resolved.preset.data_size)
         if fits:
-            resolved = _fitted(study, request, resolved, data, None, look)
-        fitting.tell_of_digits(resolved, study, name, say)
-        resolved.side = data["height"]
-        left_out.leave_out(resolved, data)
-        survey = plan.survey(resolved, data, store)
+            resolved = _fitted(study, dataclasses.replace(request, settings=settings), resolved, data, None, look)
+        planner = Planner(bind(resolved, data, weights, say, name=name))
+        survey = surveyed(planner, store)
         also = stand_in(tested, None, request.data_size or resolved.preset.data_size) if tested else None
-        return Prepared(request, study, resolved, None, data, survey, store, str(error), also_read=also)
+        return Prepared(request, study, planner, None, data, survey, store, str(error), also_read=also)
     info = _packed(source, place, store, say, pack=pack)
     test_info = _packed(other, place, store, say, pack=pack) if other is not None else None
     data = data_of(info) if info is not None else stand_in(name, source.images, source.size)
     if info is not None:
         data["name"] = source.name
     if fits:
-        resolved = _fitted(study, request, resolved, data, open_packed(info.path) if info is not None else None, look)
-    fitting.tell_of_digits(resolved, study, name, say)
-    resolved.side = data["height"]
+        packed = open_packed(info.path) if info is not None else None
+        resolved = _fitted(study, dataclasses.replace(request, settings=settings), resolved, data, packed, look)
+    test_fingerprint = ""
     if other is not None:
-        resolved.test_fingerprint = test_info.fingerprint if test_info is not None else plan.UNPACKED
-    for arm, why in left_out.leave_out(resolved, data).items():
+        test_fingerprint = test_info.fingerprint if test_info is not None else UNPACKED
+    planner = Planner(bind(resolved, data, weights, say, name=name, test_fingerprint=test_fingerprint))
+    resolved = planner.plan.resolved
+    for arm, why in planner.plan.left_out.items():
         say(f"Left out: {arm} ({why}).")
     if remark := without_reference(resolved):
         say(remark)
-    planner = plan.Planner(resolved, data["fingerprint"])
-    plan.check_against_data(resolved, data, planner)
+    checks.check_against_data(planner)
     for shown, there in ((name, info), (tested, test_info)):
         offered = catalog.protocols_of(there) if there is not None else (resolved.task,)
         if resolved.task not in offered:
@@ -316,9 +281,9 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
     if info is not None and test_info is not None and info.fingerprint == test_info.fingerprint:
         raise UsageError(f"--test-data must be another data set than the one trained on, but both are {info.name}.")
     if info is not None and (other is None or test_info is not None):
-        plan.check_splits(resolved, open_packed(info.path), planner, open_packed(test_info.path) if test_info else None)
-        weight_files.check_with_data(resolved, open_packed(info.path), planner)
-    survey = plan.survey(resolved, data, store, planner, open_packed(info.path) if info is not None else None)
+        checks.check_splits(planner, open_packed(info.path), open_packed(test_info.path) if test_info else None)
+        checks.check_kept_classifiers(planner, open_packed(info.path))
+    survey = surveyed(planner, store, open_packed(info.path) if info is not None else None)
     if fits:
         slots = _slots(request)
         here = f", {duration(survey.seconds / slots)} on {slots} cores" if request.on == "local" else ""
@@ -330,23 +295,21 @@ def prepare(request: Request, place: Place, say: Say, *, pack: bool = True) -> P
             )
     tests = data_of(test_info) | {"name": tested} if test_info is not None else None
     also = tests or (stand_in(tested, other.images, other.size) if tested and other is not None else None)
-    return Prepared(request, study, resolved, info, data, survey, store, test_data=tests, also_read=also)
+    return Prepared(request, study, planner, info, data, survey, store, test_data=tests, also_read=also)
 
 
 def _fitted(
     study: Study,
     request: Request,
-    resolved: plan.Resolved,
+    resolved: Resolved,
     data: Mapping[str, Any],
     packed: Packed | None,
     look: fitting.Look,
-) -> plan.Resolved:
+) -> Resolved:
     """The request with the preset `own` made from the data."""
     assert study.own is not None
     facts = fitting.facts_of(data, packed, resolved, look)
-    found = _resolve(study, request, study.own(facts))
-    found.teachers, found.starts = resolved.teachers, resolved.starts
-    return found
+    return _resolve(study, request, study.own(facts))
 
 
 def _locate(request: Request, name: str, preset: Preset, *, test: bool = False) -> catalog.Source:
@@ -473,7 +436,7 @@ def conduct(
 def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
     """The run a request is or continues, its folders made."""
     place.prepare()
-    identity = run_id or ready.resolved.run_id(ready.data["fingerprint"])
+    identity = run_id or ready.run_id
     if ready.request.new and run_id is None:
         base, number = identity, 2
         while (place.runs / identity).exists():
@@ -489,7 +452,7 @@ def run_folder(ready: Prepared, place: Place, run_id: str | None) -> RunFolder:
 def _plugins(ready: Prepared) -> list[Origin]:
     request, preset = ready.request, ready.resolved.preset
     data = [request.data or preset.data, tested_data(request, preset)]
-    return plugin_files.used(ready.study.name, data, ready.resolved.plugins(ready.data["fingerprint"]))
+    return plugin_files.used(ready.study.name, data, identity.plugins(ready.planner))
 
 
 def _slots(request: Request) -> int:
@@ -509,9 +472,9 @@ def _conduct(
     train: bool,
 ) -> Outcome:
     request, study, resolved, store, data = ready.request, ready.study, ready.resolved, ready.store, ready.data
+    from sweeps.runs.record_writer import Projector
     from sweeps.engine.sampling.grid import GridCells
     from sweeps.engine.sampling.sampled import SampledCells
-    from sweeps.runs.record_writer import Projector
 
     before = _before(run, say)
     revision = provenance.revision()
@@ -525,7 +488,7 @@ def _conduct(
     if study.sampled:
         projector = Projector(run, study.name, data["name"], store, graph)
 
-        def on_cells(cells: list[plan.Cell], trials: list[plan.Trial]) -> None:
+        def on_cells(cells: list[Cell], trials: list[Trial]) -> None:
             content["cells"] = [_cell(cell, None) for cell in cells]
             content["trials"] = [vars(trial) for trial in trials]
             run.write(content)
@@ -536,8 +499,7 @@ def _conduct(
         if retry_failed:
             _forget_all(store, before)
         listener = SampledCells(
-            resolved,
-            data["fingerprint"],
+            ready.plan,
             graph,
             store,
             run.journal,
@@ -660,9 +622,9 @@ def write_plan(ready: Prepared, run: RunFolder, *, retry_failed: bool, say: Say)
 
 def _write_grid(
     ready: Prepared, run: RunFolder, content: dict[str, Any], before: dict[str, Any], *, retry_failed: bool
-) -> tuple[StageGraph, list[plan.Trial], list[plan.Cell]]:
-    graph, trials, cells = plan.build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
-    _merge_trials(content, before, trials, cells, ready.resolved)
+) -> tuple[StageGraph, list[Trial], list[Cell]]:
+    graph, trials, cells = build_graph(ready.plan, ready.store)
+    _merge_trials(content, before, trials, cells, ready.plan)
     run.write(content)
     register(ready.store, run, content)
     if retry_failed:
@@ -704,7 +666,7 @@ def _forget_all(store: Store, before: dict[str, Any]) -> None:
             store.forget_failures(key)
 
 
-def _cell(cell: plan.Cell, baseline: str | None) -> dict[str, Any]:
+def _cell(cell: Cell, baseline: str | None) -> dict[str, Any]:
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in cell.point.items()}
     return {"id": cell.id, "parameters": plain, "label": cell.label, "baseline": baseline}
 
@@ -712,12 +674,12 @@ def _cell(cell: plan.Cell, baseline: str | None) -> dict[str, Any]:
 def _merge_trials(
     content: dict[str, Any],
     before: dict[str, Any],
-    trials: list[plan.Trial],
-    cells: list[plan.Cell],
-    resolved: plan.Resolved,
+    trials: list[Trial],
+    cells: list[Cell],
+    plan: Plan,
 ) -> None:
     """Cells and trials of this request, and the seeds of earlier ones: what was asked once stays in the answer."""
-    baselines = {cell.id: resolved.baseline(cell) for cell in cells}
+    baselines = {cell.id: plan.baseline(cell) for cell in cells}
     content["cells"] = [
         _cell(cell, b.id if (b := baselines[cell.id]) is not None and b.id != cell.id else None) for cell in cells
     ]
@@ -738,7 +700,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
     """run.json, but for cells and trials."""
     request, study, resolved = ready.request, ready.study, ready.resolved
     commands = list(before.get("commands", ()))
-    command = request.command(Place(run.path.parent, ready.store.root))
+    command = request.command(whereabouts.place_words(run.path.parent, ready.store.root))
     if not commands or commands[-1]["command"] != command:
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
@@ -762,7 +724,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "parameters": parameters,
         "axes": axes,
         "pinned": resolved.pinned,
-        "ranges": plan.sampled_names(resolved.space),
+        "ranges": sampled_names(resolved.space),
         "baseline": None,
         "factors": list(study.factors) or None,
         "task": resolved.task,
@@ -771,7 +733,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,
         "arms": {name: arm_words(resolved.arms[name], resolved.arms) for name in resolved.axes.get(ARM, ())},
-        **({"left_out": resolved.left_out} if resolved.left_out else {}),
+        **({"left_out": ready.plan.left_out} if ready.plan.left_out else {}),
         "reference": (study.baseline or {}).get(ARM),
         "tuned": TUNING if TUNING in resolved.axes else None,
         "published": [vars(number) for number in study.published],

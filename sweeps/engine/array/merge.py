@@ -15,7 +15,8 @@ from trainables.errors import UsageError
 from trainables.store.artifacts import LEASE_SILENCE_SECONDS, LeaseObserver
 
 if TYPE_CHECKING:
-    from sweeps.runs.execute import Request, Say
+    from sweeps.planning.request import Request
+    from sweeps.runs.execute import Say
 
 
 def conclude(run: RunFolder, request: Request, place: Place, graph: StageGraph, say: Say) -> int:

@@ -14,7 +14,8 @@ from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import UsageError
 
 if TYPE_CHECKING:
-    from sweeps.runs.execute import Request, Say
+    from sweeps.planning.request import Request
+    from sweeps.runs.execute import Say
 
 
 def work(run: RunFolder, request: Request, place: Place, *, slots: int, task: int = 0, say: Say = print) -> int:
@@ -44,7 +45,7 @@ def work(run: RunFolder, request: Request, place: Place, *, slots: int, task: in
 
 
 def _work(run: RunFolder, request: Request, place: Place, slots: int, task: int, heard: Heard, say: Say) -> int:
-    from sweeps.planning import plan
+    from sweeps.planning.planner import build_graph
     from sweeps.runs import provenance
     from sweeps.runs.execute import known_failures, prepare
     from sweeps.runs.record_writer import Projector
@@ -58,7 +59,7 @@ def _work(run: RunFolder, request: Request, place: Place, slots: int, task: int,
     place.prepare()
     run.prepare()
     store = ready.store
-    graph, _, _ = plan.build_graph(ready.resolved, ready.data["fingerprint"], store)
+    graph, _, _ = build_graph(ready.plan, store)
     known_failures(graph, store)
     if not graph.finished:
         machine = TaskMachine.given(slots)

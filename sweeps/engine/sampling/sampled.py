@@ -19,7 +19,9 @@ from sweeps.engine.sampling.sources import repair_sources
 from sweeps.engine.sampling.study import open_study
 from sweeps.engine.sampling.values import cell_value
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.planning.plan import Cell, Pinned, Planner, Resolved, Trial, examples
+from sweeps.planning.cells import Cell, Pinned
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner, Trial
 from trainables import spec as specs
 from trainables.errors import ArtifactError
 from trainables.store.artifacts import Store
@@ -32,8 +34,7 @@ class SampledCells:
 
     def __init__(
         self,
-        resolved: Resolved,
-        fingerprint: str,
+        plan: Plan,
         graph: StageGraph,
         store: Store,
         journal: Path,
@@ -45,8 +46,9 @@ class SampledCells:
         known: Mapping[str, Any] | None = None,
         say: Say = _log.warning,
     ) -> None:
-        self.resolved, self.graph, self.store, self.grow = resolved, graph, store, grow
-        self.planner = Planner(resolved, fingerprint)
+        resolved = self.resolved = plan.resolved
+        self.plan, self.graph, self.store, self.grow = plan, graph, store, grow
+        self.planner = Planner(plan)
         self.on_stage, self.on_cells, self._say = on_stage, on_cells, say
         self.recipe = resolved.study.recipe
         self.cells: list[Cell] = []
@@ -78,7 +80,7 @@ class SampledCells:
         self._adopt()
 
     def _scout_epochs(self) -> int:
-        made = self.planner.specs(next(iter(examples(self.resolved))))
+        made = self.planner.specs(next(self.plan.examples()))
         spec = made[self.recipe.measured(made)]
         return int(getattr(spec, "epochs", 1))
 
@@ -93,7 +95,7 @@ class SampledCells:
                 handle = optuna.trial.Trial(self.study, frozen._trial_id)
                 self._expand(handle)  # Suggesting again gives the values that were drawn.
             elif CELL in frozen.user_attrs and POINT in frozen.user_attrs:
-                cell = self.resolved.cell(frozen.user_attrs[POINT], frozen.number)
+                cell = self.plan.cell(frozen.user_attrs[POINT], frozen.number)
                 self._cell_of[frozen.number] = cell
                 self._announce(cell, [Trial(cell.id, s, self.planner.keys(cell, s)) for s in self.resolved.seeds])
                 self._reopen(frozen, cell)
@@ -115,7 +117,7 @@ class SampledCells:
         self.on_cells(self.cells, self.trials)
 
     def _expand(self, handle: optuna.trial.Trial) -> None:
-        cell = self.resolved.cell(self._space(handle), handle.number)
+        cell = self.plan.cell(self._space(handle), handle.number)
         handle.set_user_attr(CELL, cell.id)
         handle.set_user_attr(POINT, dict(cell.point))
         self._handles[handle.number] = handle

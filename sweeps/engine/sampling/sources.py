@@ -11,7 +11,7 @@ from typing import Any
 
 from sweeps.engine.journal_repair import Sources
 from sweeps.engine.sampling.values import cell_value, pruned_in_records
-from sweeps.planning.plan import Planner
+from sweeps.planning.planner import Planner
 from trainables.errors import SweepsError
 from trainables.store.artifacts import Store
 
@@ -37,12 +37,12 @@ def repair_sources(
         known: What run.json said before.
         records: Folder of the run's records.
     """
-    resolved = planner.resolved
+    resolved = planner.plan.resolved
     points = {str(cell["id"]): cell["parameters"] for cell in known.get("cells", ())}
 
     def cell_id(point: Mapping[str, Any]) -> str | None:
         try:
-            cell = resolved.cell(point)
+            cell = planner.plan.cell(point)
             planner.keys(cell, resolved.seeds[0])
         except (SweepsError, TypeError, ValueError, KeyError):
             return None  # A flipped bit made a value that no stage could have.
@@ -73,12 +73,12 @@ def _measurements(
     """What the finished stage of a cell and seed measured, by objective; empty without one."""
     if point is None:
         return []
-    keys = planner.keys(planner.resolved.cell(point), seed)
+    keys = planner.keys(planner.plan.cell(point), seed)
     key = keys[planner.recipe.measured(keys)]
     if key not in present:
         return []
     try:
-        numbers = [cell_value(store, [key], metric) for metric in planner.resolved.objectives]
+        numbers = [cell_value(store, [key], metric) for metric in planner.plan.resolved.objectives]
     except SweepsError:
         return []
     return [value for value in numbers if value is not None] if None not in numbers else []
