@@ -168,7 +168,7 @@ def data_pack(
     plugins: list[str],
 ) -> None:
     """Decode a data set once into the memory-mapped file that all stages read."""
-    from sweeps.runs.execute import data_of
+    from sweeps.runs.datasets import data_of
     from sweeps.runs.folder import Place
     from trainables.data import catalog
 

@@ -18,8 +18,8 @@ from trainables.errors import UsageError
 
 if TYPE_CHECKING:
     from sweeps.planning.request import Request
-    from sweeps.runs.execute import Outcome
     from sweeps.runs.folder import Place
+    from sweeps.runs.outcome import Outcome
 
 
 def only_with_slurm(request: Request, wait: bool) -> None:
@@ -87,11 +87,11 @@ def _execute(
     began: float | None = None,
     **more: Any,
 ) -> None:
-    from sweeps.runs.execute import conduct
+    from sweeps.runs.execute import execute
 
     followed = began is not None
     began = time.monotonic() if began is None else began
-    outcome = conduct(request, place, (lambda line: None) if quiet else narrate, quiet=quiet, **more)
+    outcome = execute(request, place, (lambda line: None) if quiet else narrate, quiet=quiet, **more)
     seconds = time.monotonic() - began
     if followed:
         outcome.elsewhere = "trained by the cluster's nodes"

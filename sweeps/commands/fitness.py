@@ -12,8 +12,8 @@ from pathlib import Path
 
 from slurm import queue
 from sweeps.engine import temp_room
-from sweeps.runs.execute import LEAST_FREE_BYTES, find_gpus
 from sweeps.runs.folder import Place
+from sweeps.runs.machine import LEAST_FREE_BYTES, find_gpus
 from sweeps.runs.provenance import PACKAGES
 from trainables import cores
 from trainables.errors import SweepsError

@@ -16,8 +16,9 @@ from sweeps.planning.remarks import without_reference
 from sweeps.planning.resolve import Resolved
 from sweeps.planning.survey import Survey
 from sweeps.runs import whereabouts
-from sweeps.runs.execute import Prepared, find_gpus
 from sweeps.runs.folder import Place
+from sweeps.runs.machine import find_gpus
+from sweeps.runs.prepare import Prepared
 from trainables import cores
 from trainables.spec.parameter import Parameter
 

@@ -42,8 +42,8 @@ def resume(
     as_json: bool,
 ) -> None:
     """Continue a run: plan again, leave out what the store has, train the rest."""
-    from sweeps.runs.continuation import request_of
     from sweeps.runs import plugin_files
+    from sweeps.runs.continuation import request_of
     from sweeps.runs.folder import Place, find_run
 
     place = Place.of(out, store)

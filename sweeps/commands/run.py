@@ -58,7 +58,7 @@ def run(
 def _dry_run(request: Request, place: Place, as_json: bool) -> None:
     from sweeps.commands.plan_words import say_plan
     from sweeps.engine.submission import dry_run, plan_submission
-    from sweeps.runs.execute import prepare
+    from sweeps.runs.prepare import prepare
 
     submission = None
     if request.on == "local":

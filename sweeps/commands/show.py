@@ -24,8 +24,8 @@ def show(
     """What a study would do: cells, stages, cost, detectable gain. Starts nothing."""
     from sweeps.commands.plan_words import say_plan
     from sweeps.runs.continuation import continued
-    from sweeps.runs.execute import prepare
     from sweeps.runs.folder import Place
+    from sweeps.runs.prepare import prepare
 
     request = request_of_words(study, **words)
     place = continued(request, Place.of(out, store), narrate)

@@ -7,17 +7,17 @@ import os
 from sweeps.engine import machines
 from sweeps.engine.cluster import cluster_errors, meeting_of
 from sweeps.engine.submitted import kept_profiles
-from sweeps.runs import execute
 from sweeps.runs.continuation import request_of
-from sweeps.runs.execute import Say
-from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.execute import execute
+from sweeps.runs.folder import Place, RunFolder, Say
+from sweeps.runs.outcome import Outcome
 
 
-def drive(run: RunFolder, place: Place, say: Say) -> execute.Outcome:
+def drive(run: RunFolder, place: Place, say: Say) -> Outcome:
     """The driver's part, inside its job: run it on the nodes that join."""
     meeting = meeting_of(run)
     request = request_of(run, run.read())
     profile = kept_profiles(meeting)[0]
     with cluster_errors():
         machine = machines.ClusterMachine(meeting, os.environ.get("SWEEPS_ATTEMPT", "0-0"), profile.interface)
-        return execute.conduct(request, place, say, run_id=run.id, machine=machine, report=request.report)
+        return execute(request, place, say, run_id=run.id, machine=machine, report=request.report)

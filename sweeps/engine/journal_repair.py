@@ -32,10 +32,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.engine import journal
 from sweeps.engine.journal import JournalText, TrialLines
+from sweeps.runs.folder import Say
 from system import writable_files
 
 CELL, POINT = "cell", "point"
-Say = Callable[[str], None]
 
 
 class StampedBackend(JournalFileBackend):

@@ -18,10 +18,12 @@ from sweeps.engine.cluster import cluster_errors, meeting_of
 from sweeps.engine.machines import ROOT
 from sweeps.engine.submitted import dead_driver
 from sweeps.engine.worker_jobs import absolute, chosen_profiles, fitting_profiles, worker_jobs
-from sweeps.runs import execute, provenance
 from sweeps.planning.request import Request
-from sweeps.runs.execute import Prepared, Say
-from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs import provenance
+from sweeps.runs.execute import run_folder
+from sweeps.runs.folder import Place, RunFolder, Say
+from sweeps.runs.open_stages import write_plan
+from sweeps.runs.prepare import Prepared, prepare, resolve
 from trainables.errors import MachineError, UsageError
 
 MODES = ("local", "slurm", "slurm-gang", "slurm-array")
@@ -59,7 +61,7 @@ def plan_submission(request: Request, place: Place, say: Say, *, pack: bool, run
     """
     profiles = chosen_profiles(request)
     request = absolute(replace(request, gpus=max(p.gpus for p, _ in profiles)))
-    ready = execute.prepare(request, place, say, pack=pack)
+    ready = prepare(request, place, say, pack=pack)
     if request.on == "slurm-array" and ready.study.sampled:
         raise UsageError(
             f"{request.study} draws its cells from what earlier ones gave, which needs one driver that all workers "
@@ -104,14 +106,14 @@ def submit_run(
         UsageError, DataError, MachineError: When it cannot be; nothing was submitted then.
     """
     chosen_profiles(request)
-    execute.resolve(request)
+    resolve(request)
     why = queue.missing()
     if why is not None:
         raise MachineError(
             f"--on {request.on} needs SLURM here, but {why}. Run it on a login node, or leave --on out to train on this machine."
         )
     found = plan_submission(request, place, say, pack=True, run_id=run_id)
-    run = execute.run_folder(found.ready, place, run_id)
+    run = run_folder(found.ready, place, run_id)
     found.run_id, found.path = run.id, run.path
     meeting = meeting_of(run)
     with cluster_errors():
@@ -120,7 +122,7 @@ def submit_run(
     found.worker_jobs = worker_jobs(found.ready.request, place, run.path, chosen_profiles(request))
     driver = run.drive(known_dead=dead_driver(run), say=say)
     try:
-        found.finished = execute.write_plan(found.ready, run, retry_failed=retry_failed, say=say)
+        found.finished = write_plan(found.ready, run, retry_failed=retry_failed, say=say)
         if found.finished:
             return found
         with cluster_errors():

@@ -22,8 +22,8 @@ from slurm.worker import Worker
 from sweeps.engine import machines, resources
 from sweeps.engine.cluster import cluster_errors
 from sweeps.planning.request import Request
-from sweeps.runs.execute import Prepared
 from sweeps.runs.folder import Place
+from sweeps.runs.prepare import Prepared
 from trainables.errors import UsageError
 
 WORKERS = 2

@@ -9,8 +9,8 @@ from typing import Any
 
 from sweeps.planning.request import Request
 from sweeps.runs import plugin_files
-from sweeps.runs.execute import Say, prepare
-from sweeps.runs.folder import Place, RunFolder, list_runs
+from sweeps.runs.folder import Place, RunFolder, Say, list_runs
+from sweeps.runs.prepare import prepare
 from trainables.errors import SweepsError, UsageError
 
 

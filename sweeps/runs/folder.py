@@ -32,6 +32,8 @@ from trainables.store.artifacts import (
 RUN_SCHEMA = 1
 DRIVER_LOOK_SECONDS = 5.0  # Beyond a driver's silence, so that the last look falls after it.
 
+Say = Callable[[str], None]  # Tells the person a line.
+
 
 def now() -> str:
     """The time as it is written everywhere: UTC, to the second."""

@@ -10,7 +10,8 @@ import search_spaces
 from search_spaces.arms import ARMS
 from search_spaces.study import KINDS
 from sweeps.planning.plan import Cell, Planner, Resolved, build_graph, check_against_data, resolve, survey
-from sweeps.runs.execute import Request, stand_in
+from sweeps.runs.datasets import stand_in
+from sweeps.runs.execute import Request
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, ROUTES
 from trainables.spec import StudentSpec, TeacherSpec, TrainingSpec

@@ -22,8 +22,10 @@ from sweeps.engine.array.signals import Heard
 from sweeps.engine.array.task import Task
 from sweeps.engine.resources import Resources
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.runs.execute import Request, prepare, run_folder, write_plan
+from sweeps.runs.execute import Request, run_folder
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.open_stages import write_plan
+from sweeps.runs.prepare import prepare
 from trainables.spec import SleepSpec
 from trainables.store.artifacts import Lease, LeaseObserver, Store
 

@@ -12,8 +12,8 @@ from slurm import devices
 from sweeps.commands import doctor
 from sweeps.engine import temp_room
 from sweeps.engine.array.bench import TaskMachine
-from sweeps.runs.execute import find_gpus
 from sweeps.runs.folder import Place
+from sweeps.runs.machine import find_gpus
 from trainables import cores
 from trainables.errors import MachineError
 

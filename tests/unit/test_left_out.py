@@ -14,8 +14,11 @@ from search_spaces.study import ARM
 from sweeps.commands.app import main
 from sweeps.planning.left_out import leave_out
 from sweeps.planning.plan import Resolved, check_against_data, resolve
-from sweeps.runs.execute import Request, describe, prepare, stand_in
+from sweeps.runs.datasets import stand_in
+from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.prepare import prepare
+from sweeps.runs.run_content import describe
 from trainables.errors import UsageError
 from trainables.store.artifacts import Store
 

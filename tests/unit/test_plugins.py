@@ -23,7 +23,7 @@ from sweeps.planning import plan as planning
 from sweeps.planning.cost import Counts, bytes_of, seconds_of
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs import plugin_files
-from sweeps.runs.execute import stand_in
+from sweeps.runs.datasets import stand_in
 from sweeps.runs.folder import RunFolder
 from trainables import plugins
 from trainables import spec as specs

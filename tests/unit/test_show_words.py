@@ -18,8 +18,12 @@ from sweeps.commands.app import main
 from sweeps.planning import families, rough
 from sweeps.planning.forecast import Forecast
 from sweeps.planning.plan import Planner, resolve
-from sweeps.runs.execute import Request, _write_grid, describe, prepare, stand_in
+from sweeps.runs.datasets import stand_in
+from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.open_stages import write_grid
+from sweeps.runs.prepare import prepare
+from sweeps.runs.run_content import describe
 from trainables.store.artifacts import Store
 
 GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]
@@ -31,7 +35,7 @@ def both_counts(request: Request, store: Store, folder: Path) -> tuple[list[int]
     run = RunFolder(folder / "runs" / "a-1")
     run.prepare()
     content = describe(ready, run, {}, "")
-    _, _, cells = _write_grid(ready, run, content, {}, retry_failed=False)
+    _, _, cells = write_grid(ready, run, content, {}, retry_failed=False)
     planner = Planner(ready.resolved, ready.data["fingerprint"])
     sides = {}
     for cell in cells:

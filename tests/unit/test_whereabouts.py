@@ -13,8 +13,9 @@ import pytest
 from sweeps.commands.app import main
 from sweeps.runs import whereabouts
 from sweeps.runs.continuation import continued
-from sweeps.runs.execute import Request, prepare
+from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.prepare import prepare
 from trainables.store.artifacts import Artifact, Store
 
 KEYS = {"teacher": "a" * 16, "evaluation": "b" * 16}

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from sweeps.engine.array.signals import STOPPED
 from sweeps.engine.array.task import LOOK_SECONDS
 from sweeps.engine.machines import LATE_FILES_SECONDS
 from sweeps.planning.graph import StageGraph
-from sweeps.runs.folder import Place, RunFolder
+from sweeps.planning.request import Request
+from sweeps.runs.execute import execute
+from sweeps.runs.folder import Place, RunFolder, Say
 from trainables.errors import UsageError
 from trainables.store.artifacts import LEASE_SILENCE_SECONDS, LeaseObserver
-
-if TYPE_CHECKING:
-    from sweeps.planning.request import Request
-    from sweeps.runs.execute import Say
 
 
 def conclude(run: RunFolder, request: Request, place: Place, graph: StageGraph, say: Say) -> int:
     """Bring journal, records and report up to the store, unless another task does."""
-    from sweeps.runs.execute import conduct
-
     failed = graph.in_state("failed")
     for node in failed[:10]:
         say(f"failed  {node.role} {node.key}: {node.why[:200]}  log: {run.stage_log(node.role, node.key)}")
@@ -32,7 +27,7 @@ def conclude(run: RunFolder, request: Request, place: Place, graph: StageGraph, 
     until = time.monotonic() + LATE_FILES_SECONDS
     while True:
         try:
-            outcome = conduct(request, place, say, quiet=True, run_id=run.id, train=False)
+            outcome = execute(request, place, say, quiet=True, run_id=run.id, train=False)
         except UsageError:
             return code  # Another task was faster.
         if outcome.message:

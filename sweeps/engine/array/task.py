@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slurm.temp import private_temp
 from sweeps.engine.array.bench import Bench, Child, TaskMachine
@@ -20,16 +20,12 @@ from sweeps.engine.queue import StageQueue
 from sweeps.engine.resources import Resources
 from sweeps.engine.state import EngineState
 from sweeps.planning.graph import OPEN, StageGraph, StageNode
-from sweeps.runs.folder import RunFolder
+from sweeps.runs.folder import RunFolder, Say
+from sweeps.runs.record_writer import RecordWriter
 from system.liveness import process_is_gone
 from trainables.errors import ArtifactError
 from trainables.stages.base import verdict
 from trainables.store.artifacts import Lease, Store, read_json
-
-if TYPE_CHECKING:
-    from sweeps.runs.execute import Say
-    from sweeps.runs.record_writer import Projector
-
 
 LOOK_SECONDS = 0.3
 REST_SECONDS = 30.0
@@ -71,15 +67,15 @@ class TaskQueue(StageQueue):
 class Records:
     """Listener that writes the record of each stage that this task ran."""
 
-    def __init__(self, projector: Projector) -> None:
-        self.projector = projector
+    def __init__(self, records: RecordWriter) -> None:
+        self.records = records
         self.mine: set[str] = set()
 
     def stage_done(self, node: StageNode) -> None:
         """Write its record if it is ours."""
         if node.key in self.mine:
             with contextlib.suppress(ArtifactError):  # A damaged one: whoever concludes the run says so.
-                self.projector.write(node)
+                self.records.write(node)
 
     stage_failed = stage_done
 
@@ -104,7 +100,7 @@ class Task:
         run: RunFolder,
         graph: StageGraph,
         store: Store,
-        projector: Projector,
+        records: RecordWriter,
         machine: TaskMachine,
         resources: Resources,
         revision: str,
@@ -113,7 +109,7 @@ class Task:
     ) -> None:
         self.run_folder, self.graph, self.store, self.machine, self.say = run, graph, store, machine, say
         self.heard = heard
-        self.records = Records(projector)
+        self.records = Records(records)
         self.state = TaskState(graph, machine, resources)
         self.queue = TaskQueue(self.state, store, run, self.records, revision=revision)
         self.trained = 0

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from sweeps.engine.array.bench import TaskMachine
 from sweeps.engine.array.merge import conclude
 from sweeps.engine.array.signals import ENDED, EndedBySlurm, Heard
 from sweeps.engine.array.task import Task
 from sweeps.engine.resources import parse
 from sweeps.planning.graph import OPEN
-from sweeps.runs.folder import Place, RunFolder
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
+from sweeps.runs import provenance
+from sweeps.runs.folder import Place, RunFolder, Say
+from sweeps.runs.open_stages import known_failures
+from sweeps.runs.prepare import prepare
+from sweeps.runs.record_writer import RecordWriter
 from trainables.errors import UsageError
-
-if TYPE_CHECKING:
-    from sweeps.planning.request import Request
-    from sweeps.runs.execute import Say
 
 
 def work(run: RunFolder, request: Request, place: Place, *, slots: int, task: int = 0, say: Say = print) -> int:
@@ -45,11 +45,6 @@ def work(run: RunFolder, request: Request, place: Place, *, slots: int, task: in
 
 
 def _work(run: RunFolder, request: Request, place: Place, slots: int, task: int, heard: Heard, say: Say) -> int:
-    from sweeps.planning.planner import build_graph
-    from sweeps.runs import provenance
-    from sweeps.runs.execute import known_failures, prepare
-    from sweeps.runs.record_writer import Projector
-
     ready = prepare(request, place, say)
     if ready.study.sampled:
         raise UsageError(
@@ -64,12 +59,12 @@ def _work(run: RunFolder, request: Request, place: Place, slots: int, task: int,
     if not graph.finished:
         machine = TaskMachine.given(slots)
         uses_gpus = request.gpus if request.gpus is not None else len(machine.devices)
-        needs = parse(request.needs, ready.study.recipe.roles, request.gpu_share if uses_gpus else 0.0)
+        resources = parse(request.needs, ready.study.recipe.roles, request.gpu_share if uses_gpus else 0.0)
         gpus = f", GPUs {','.join(machine.devices)}" if machine.devices else ""
         left = sum(graph.counts[state] for state in OPEN)
         say(f"Task {task} of {run.id}: {left} of {len(graph.nodes)} stages left, {slots} cores{gpus}.")
-        projector = Projector(run, ready.study.name, ready.data["name"], store, graph)
-        loop = Task(run, graph, store, projector, machine, needs, provenance.revision(), heard, say)
+        records = RecordWriter(run, ready.study.name, ready.data["name"], store, graph)
+        loop = Task(run, graph, store, records, machine, resources, provenance.revision(), heard, say)
         code = loop.run()
         say(f"Task {task} trained {loop.trained} stages.")
         if code is not None:

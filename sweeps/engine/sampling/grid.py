@@ -13,8 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from sweeps.engine.journal_repair import CELL, Say
 from sweeps.engine.sampling.study import open_study
 from sweeps.engine.sampling.values import cell_value
-from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.cells import Cell
+from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.planner import Trial
 from sweeps.planning.resolve import Resolved
 from trainables import spec as specs

@@ -18,8 +18,8 @@ from sweeps.engine.journal_repair import CELL, POINT, Say
 from sweeps.engine.sampling.sources import repair_sources
 from sweeps.engine.sampling.study import open_study
 from sweeps.engine.sampling.values import cell_value
-from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.cells import Cell, Pinned
+from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Planner, Trial
 from trainables import spec as specs
