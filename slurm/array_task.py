@@ -22,9 +22,9 @@ class ArrayTask(Job):
         """Run the loop; a warned task goes back into the queue once its stages are saved."""
         signals = Signals()
         signals.listen()
-        meeting = self.meeting
-        meeting.check()
-        over = meeting.over()
+        rendezvous = self.rendezvous
+        rendezvous.check()
+        over = rendezvous.over()
         if over is not None:
             say(f"the run ended already, with code {over.get('code')}")
             return int(over.get("code", 0))
@@ -32,7 +32,7 @@ class ArrayTask(Job):
         if code in (0, SOME_FAILED):
             code = 1 if code else 0
             with contextlib.suppress(OSError):
-                meeting.end(code)
-        if code == AGAIN and not signals.ended and not meeting.is_asked_to_leave(job_number()):
+                rendezvous.end(code)
+        if code == AGAIN and not signals.ended and not rendezvous.is_asked_to_leave(job_number()):
             requeue_this_job(signals)
         return code

@@ -37,9 +37,9 @@ class Driver(Job):
 
     def drive(self, signals: Signals) -> int:
         """Run the command until it is through; its exit code."""
-        meeting = self.meeting
-        meeting.check()
-        before = meeting.over()
+        rendezvous = self.rendezvous
+        rendezvous.check()
+        before = rendezvous.over()
         if before is not None:
             say(f"the run ended already, with code {before.get('code')}")
             return int(before.get("code", 0))
@@ -65,7 +65,7 @@ class Driver(Job):
             say(f"the driver was lost (code {code}); it starts again from the disk")
             time.sleep(min(30, 2 * crashes))
         with contextlib.suppress(OSError):  # On a full disk workers learn it from the queue.
-            meeting.end(code)
+            rendezvous.end(code)
         self._cancel_waiting()
         say(f"the run ended with code {code}")
         return code
@@ -97,15 +97,15 @@ class Driver(Job):
     def _release_held(self) -> None:
         """Let the workers start that held themselves while there was no driver; what a person holds stays held."""
         with contextlib.suppress(ClusterError, OSError):
-            held = [number for number, said in self.meeting.workers().items() if said.get("state") == HELD]
+            held = [number for number, said in self.rendezvous.workers().items() if said.get("state") == HELD]
             if held:
-                queue.release([j.id for j in queue.of(self.meeting.jobs()) if j.number in held and j.waiting])
+                queue.release([j.id for j in queue.of(self.rendezvous.jobs()) if j.number in held and j.waiting])
                 for number in held:
-                    self.meeting.say(number, state="released")
+                    self.rendezvous.say(number, state="released")
 
     def _cancel_waiting(self) -> None:
         with contextlib.suppress(ClusterError, OSError):
             mine = {job_number(), os.environ.get("SLURM_ARRAY_JOB_ID", "")}
-            waiting = [job.id for job in queue.of(self.meeting.jobs()) if job.waiting and job.number not in mine]
+            waiting = [job.id for job in queue.of(self.rendezvous.jobs()) if job.waiting and job.number not in mine]
             if waiting:
                 queue.cancel(waiting)

@@ -27,7 +27,7 @@ class Gang(Job):
         if os.environ.get("SLURM_PROCID", "0") != "0":
             return Worker(**self.common(), driver=job_number(), requeues=False).serve(signals)
         with signals.shielded():
-            words = [sys.executable, "-m", "slurm.worker", self.meeting_folder, self.run, str(self.warning_seconds)]
+            words = [sys.executable, "-m", "slurm.worker", self.rendezvous_folder, self.run, str(self.warning_seconds)]
             worker = subprocess.Popen([*words, self.scratch or "", self.interface or ""], stdin=subprocess.DEVNULL)
         try:
             return Driver(**self.common(), command=self.command).drive(signals)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from slurm.errors import ClusterError
-from slurm.rendezvous import Head, Meeting
+from slurm.rendezvous import Head, Rendezvous
 
 OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Trials pass only paths; this is the least Ray accepts.
 PROOF_SPACE, PROOF_NAME = b"sweeps", b"proof"
@@ -57,13 +57,13 @@ def node_address(interface: str | None = None) -> str:
     return "127.0.0.1"
 
 
-def environment(meeting: Meeting, temp: Path) -> dict[str, str]:
+def environment(rendezvous: Rendezvous, temp: Path) -> dict[str, str]:
     """What every Ray process of a run sees, beside what its job has."""
     for name in ("RAY_ADDRESS", "RAY_RUNTIME_ENV_HOOK", "RAY_AUTH_TOKEN"):
         os.environ.pop(name, None)
     return {
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(meeting.token),
+        "RAY_AUTH_TOKEN_PATH": str(rendezvous.token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_DEDUP_LOGS": "0",
@@ -74,15 +74,15 @@ def environment(meeting: Meeting, temp: Path) -> dict[str, str]:
     }
 
 
-def show_proof(meeting: Meeting, address: str, attempt: str) -> None:
+def show_proof(rendezvous: Rendezvous, address: str, attempt: str) -> None:
     """Let the head at `address` prove that it belongs to this attempt of this run."""
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
-    value = meeting.proof(attempt).encode()
+    value = rendezvous.proof(attempt).encode()
     GcsClient(address=address).internal_kv_put(PROOF_NAME, value, True, namespace=PROOF_SPACE)
 
 
-def check_head(meeting: Meeting, head: Head) -> None:
+def check_head(rendezvous: Rendezvous, head: Head) -> None:
     """See that the head at the published address takes our token and is our run's.
 
     Runs in a process of its own, because a stranger at that address may never answer.
@@ -98,8 +98,8 @@ def check_head(meeting: Meeting, head: Head) -> None:
     socket.create_connection((host, int(port)), timeout=5).close()
     try:
         answer = subprocess.run(
-            [sys.executable, "-m", "slurm.head", str(meeting.folder), meeting.run, head.address, head.attempt],
-            env={**os.environ, **environment(meeting, Path("/tmp"))},
+            [sys.executable, "-m", "slurm.head", str(rendezvous.folder), rendezvous.run, head.address, head.attempt],
+            env={**os.environ, **environment(rendezvous, Path("/tmp"))},
             capture_output=True,
             text=True,
             timeout=ANSWER_SECONDS,
@@ -116,7 +116,7 @@ def check_head(meeting: Meeting, head: Head) -> None:
 
 
 def _check_head(folder: str, run: str, address: str, attempt: str) -> int:
-    meeting = Meeting(Path(folder), run)
+    rendezvous = Rendezvous(Path(folder), run)
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     try:
@@ -125,13 +125,13 @@ def _check_head(folder: str, run: str, address: str, attempt: str) -> int:
         text = f"{type(error).__name__}: {error}"
         if "uthenticat" in text or "oken" in text:
             print(
-                f"The Ray head at {address} refuses the token of {run} ({meeting.token}): it is another run's head, or "
+                f"The Ray head at {address} refuses the token of {run} ({rendezvous.token}): it is another run's head, or "
                 "the token was replaced. This worker does not join; stop the run and submit it again."
             )
             return 3
         print(text.splitlines()[0][:300])
         return 4
-    if found is None or not hmac.compare_digest(found, meeting.proof(attempt).encode()):
+    if found is None or not hmac.compare_digest(found, rendezvous.proof(attempt).encode()):
         print(
             f"The Ray head at {address} must be the one of {run}, attempt {attempt}, but cannot prove it: something else "
             "answers at the published address. This worker does not join."

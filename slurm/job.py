@@ -17,7 +17,7 @@ from typing import Any
 
 from slurm import queue
 from slurm.errors import ClusterError
-from slurm.rendezvous import Meeting
+from slurm.rendezvous import Rendezvous
 
 AGAIN = 75  # A driver's exit code that means: Ray was lost or the job is ending; start me again.
 HELD = "held until the driver is there"
@@ -91,7 +91,7 @@ def requeue_this_job(signals: Signals, *, hold: bool = False) -> None:
 class Job:
     """What all jobs of a run know."""
 
-    meeting_folder: str
+    rendezvous_folder: str
     run: str
     warning_seconds: int = 120
     scratch: str | None = None
@@ -102,9 +102,9 @@ class Job:
         return {each.name: getattr(self, each.name) for each in fields(Job)}
 
     @property
-    def meeting(self) -> Meeting:
+    def rendezvous(self) -> Rendezvous:
         """Where the run's nodes meet."""
-        return Meeting(Path(self.meeting_folder), self.run)
+        return Rendezvous(Path(self.rendezvous_folder), self.run)
 
     def place(self) -> str | None:
         """The scratch folder on this node."""

@@ -49,7 +49,7 @@ def _is_submission(entry: Any) -> bool:
     )
 
 
-class Meeting:
+class Rendezvous:
     """The folder through which the nodes of one run find each other."""
 
     def __init__(self, folder: Path, run: str) -> None:

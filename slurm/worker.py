@@ -16,7 +16,7 @@ from slurm.errors import ClusterError
 from slurm.head import check_head
 from slurm.job import HELD, Job, Signals, attempt_name, job_number, requeue_this_job, say
 from slurm.reaper import Reaper
-from slurm.rendezvous import Head, Meeting
+from slurm.rendezvous import Head, Rendezvous
 from slurm.temp import private_temp
 from slurm.worker_node import WorkerNode, offer
 
@@ -64,31 +64,31 @@ class Worker(Job):
 
     def serve(self, signals: Signals, is_over: Callable[[], bool] = lambda: False) -> int:
         """Join, serve, leave; again when the head moved."""
-        meeting = self.meeting
-        meeting.check()
+        rendezvous = self.rendezvous
+        rendezvous.check()
         job = job_number()
         with private_temp(self.place()) as temp:
             reaper = Reaper(temp)
             try:
                 short = 0
                 while True:
-                    head = self._wait_for_head(meeting, signals, is_over)
+                    head = self._wait_for_head(rendezvous, signals, is_over)
                     if not isinstance(head, Head):
                         code = 3 if head == "refused" else 0
                         break
                     began = time.monotonic()
-                    why = self._join(meeting, head, temp, signals, reaper, is_over)
+                    why = self._join(rendezvous, head, temp, signals, reaper, is_over)
                     say(f"left {head.address}: {why}")
                     short = short + 1 if time.monotonic() - began < SHORT_LIFE_SECONDS and why == NODE_ENDED else 0
                     if short >= SHORT_LIVES_ALLOWED:
                         say(f"Ray ended {short} times in a row on this node within {SHORT_LIFE_SECONDS:.0f} s: leaving")
-                        meeting.say(job, state="refused", why=NODE_ENDED)
+                        rendezvous.say(job, state="refused", why=NODE_ENDED)
                         return 3
                     if why in ("ended", "over", "asked"):
                         code = 0
                         break
                     if why == "warned":
-                        meeting.say(job, state="left", why=why)
+                        rendezvous.say(job, state="left", why=why)
                         if self.requeues:
                             reaper.close()
                             requeue_this_job(signals)
@@ -96,10 +96,10 @@ class Worker(Job):
             finally:
                 reaper.close()
         if code == 0:
-            meeting.say(job, state="left")
+            rendezvous.say(job, state="left")
         return code
 
-    def _leave(self, meeting: Meeting, signals: Signals, is_over: Callable[[], bool]) -> str | None:
+    def _leave(self, rendezvous: Rendezvous, signals: Signals, is_over: Callable[[], bool]) -> str | None:
         if signals.ended:
             return "ended"
         if signals.warned:
@@ -108,12 +108,12 @@ class Worker(Job):
         if time.monotonic() - self._looked < FILES_SECONDS:
             return None
         self._looked = time.monotonic()
-        if meeting.over() is not None or is_over():
+        if rendezvous.over() is not None or is_over():
             return "over"
-        return "asked" if meeting.is_asked_to_leave(job_number()) else None
+        return "asked" if rendezvous.is_asked_to_leave(job_number()) else None
 
-    def _wait_for_head(self, meeting: Meeting, signals: Signals, is_over: Callable[[], bool]) -> Head | str:
-        meeting.say(job_number(), state="looking for the head")
+    def _wait_for_head(self, rendezvous: Rendezvous, signals: Signals, is_over: Callable[[], bool]) -> Head | str:
+        rendezvous.say(job_number(), state="looking for the head")
         began = time.monotonic()
         asked = began - ASK_QUEUE_SECONDS + 5.0
         refused = ""
@@ -121,29 +121,29 @@ class Worker(Job):
         strangers = 0  # Answers in a row that were none of a Ray head.
         limit = devices.seconds("SWEEPS_HEAD_WAIT_SECONDS", HEAD_WAIT_SECONDS)
         while True:
-            why = self._leave(meeting, signals, is_over)
+            why = self._leave(rendezvous, signals, is_over)
             if why is not None:
                 say(f"leaving before there was a head: {why}")
                 if why == "warned" and self.requeues:
                     requeue_this_job(signals)
                 return why
-            head = meeting.head()
+            head = rendezvous.head()
             if head is not None and head.attempt != refused:
                 try:
-                    check_head(meeting, head)
+                    check_head(rendezvous, head)
                     return head
                 except ClusterError as error:
                     say(str(error))
                     self._refused += 1
                     refused = head.attempt
-                    meeting.say(job_number(), state="refused", why=str(error))
+                    rendezvous.say(job_number(), state="refused", why=str(error))
                     if self._refused >= REFUSALS_ALLOWED:
                         return "refused"
                 except OSError as error:
                     strangers = strangers + 1 if isinstance(error, TimeoutError) else 0
                     if strangers >= REFUSALS_ALLOWED:
                         refused = head.attempt
-                        meeting.say(job_number(), state="refused", why=str(error))
+                        rendezvous.say(job_number(), state="refused", why=str(error))
                     if head != silent:
                         silent = head
                         say(f"nobody answers at {head.address} (attempt {head.attempt}) yet: {error}")
@@ -160,7 +160,7 @@ class Worker(Job):
             if now - began > limit:
                 # Better to give the node back than to sit on it while the driver waits in the queue.
                 if self.requeues:
-                    meeting.say(job_number(), state=HELD)
+                    rendezvous.say(job_number(), state=HELD)
                     requeue_this_job(signals, hold=True)
                 return "over"
             time.sleep(1.0)
@@ -172,7 +172,7 @@ class Worker(Job):
 
     def _join(
         self,
-        meeting: Meeting,
+        rendezvous: Rendezvous,
         head: Head,
         temp: Path,
         signals: Signals,
@@ -181,11 +181,11 @@ class Worker(Job):
     ) -> str:
         what = offer(self.interface)
         name = f"w{attempt_name()}-{os.environ.get('SLURM_PROCID', '0')}"
-        node = WorkerNode(meeting, head, name, temp, what)
+        node = WorkerNode(rendezvous, head, name, temp, what)
         with signals.shielded():
             node.start()
         say(f"joins {head.address} as {name} with {what.cpus} cpus, {what.gpus} gpus")
-        meeting.say(job_number(), state="serving", cpus=what.cpus, gpus=what.gpus, node=name, head=head.address)
+        rendezvous.say(job_number(), state="serving", cpus=what.cpus, gpus=what.gpus, node=name, head=head.address)
         looked = told = time.monotonic()
         missed = 0
         try:
@@ -193,20 +193,20 @@ class Worker(Job):
                 if time.monotonic() - told > REAPER_SECONDS:
                     told = time.monotonic()
                     reaper.tell()
-                why = self._leave(meeting, signals, is_over)
+                why = self._leave(rendezvous, signals, is_over)
                 if why in ("warned", "asked"):
-                    self._drain(meeting, node, signals, reaper, why)
+                    self._drain(rendezvous, node, signals, reaper, why)
                 if why is not None:
                     return why
                 if time.monotonic() - looked > HEAD_LOOK_SECONDS:
                     looked = time.monotonic()
-                    now = meeting.head()
+                    now = rendezvous.head()
                     if now is not None and now != head:
-                        self._drain(meeting, node, signals, reaper, "the head moved")
+                        self._drain(rendezvous, node, signals, reaper, "the head moved")
                         return "the head moved"
                     missed = 0 if _answers(head) else missed + 1
                     if missed >= 3:
-                        self._drain(meeting, node, signals, reaper, "the head is gone")
+                        self._drain(rendezvous, node, signals, reaper, "the head is gone")
                         return "the head is gone"
                 time.sleep(LOOK_SECONDS)
             return NODE_ENDED
@@ -214,13 +214,13 @@ class Worker(Job):
             reaper.tell()
             node.stop()
 
-    def _drain(self, meeting: Meeting, node: WorkerNode, signals: Signals, reaper: Reaper, why: str) -> None:
+    def _drain(self, rendezvous: Rendezvous, node: WorkerNode, signals: Signals, reaper: Reaper, why: str) -> None:
         # Who was warned has until the time limit; who was merely asked may finish even a long epoch.
         seconds = {"warned": 0.7 * self.warning_seconds, "asked": 3600.0}.get(why, HEADLESS_SECONDS)
         # Nobody asks a stage for its next epoch when the head is gone: only what computes now can still be saved.
         mark = "busy" if why in ("warned", "asked") else "step"
         say(f"draining ({why}): {node.busy(mark)} stages save and move")
-        meeting.say(job_number(), state="draining", why=why, node=node.name)
+        rendezvous.say(job_number(), state="draining", why=why, node=node.name)
         with signals.shielded():
             node.drain(seconds)
         told = 0.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from slurm import devices
 from slurm.head import OBJECT_STORE_BYTES, environment, node_address
 from slurm.reaper import descendants, processes
-from slurm.rendezvous import Head, Meeting, listing
+from slurm.rendezvous import Head, Rendezvous, listing
 
 LEFT_SECONDS = 4.0  # What a raylet gets to take its leave before it is killed.
 
@@ -40,8 +40,8 @@ def offer(interface: str | None = None) -> NodeResources:
 class WorkerNode:
     """One Ray node that joins a head and can be made to leave."""
 
-    def __init__(self, meeting: Meeting, head: Head, name: str, temp: Path, what: NodeResources) -> None:
-        self.meeting, self.head, self.name, self.temp, self.what = meeting, head, name, temp, what
+    def __init__(self, rendezvous: Rendezvous, head: Head, name: str, temp: Path, what: NodeResources) -> None:
+        self.rendezvous, self.head, self.name, self.temp, self.what = rendezvous, head, name, temp, what
         self.room = temp / "node"  # Its stages read here whether to leave, and say here that they are busy.
         self._process: subprocess.Popen[str] | None = None
         self._drainer: subprocess.Popen[bytes] | None = None
@@ -58,7 +58,7 @@ class WorkerNode:
         words += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false", "--disable-usage-stats"]
         if self.what.memory_bytes:
             words += [f"--memory={self.what.memory_bytes}"]
-        env = {**os.environ, **environment(self.meeting, self.temp)}
+        env = {**os.environ, **environment(self.rendezvous, self.temp)}
         env |= {"SWEEPS_NODE": self.name, "SWEEPS_NODE_ROOM": str(self.room)}
         self._process = subprocess.Popen(
             words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -89,7 +89,7 @@ class WorkerNode:
         # The head is asked from a process of its own: it may be gone, and then an answer takes a minute.
         self._drainer = subprocess.Popen(
             [sys.executable, "-m", "slurm.worker_node", self.head.address, self.name, str(int(seconds * 1000))],
-            env={**os.environ, **environment(self.meeting, self.temp)},
+            env={**os.environ, **environment(self.rendezvous, self.temp)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

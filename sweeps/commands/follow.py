@@ -19,13 +19,13 @@ SAY_SECONDS = 60.0
 
 def follow(run: RunFolder, place: Place, *, quiet: bool) -> int:
     """Wait for a run's end, a line a minute; its exit code."""
-    from sweeps.engine.cluster import meeting_of
+    from sweeps.engine.cluster import rendezvous_of
 
-    meeting = meeting_of(run)
+    rendezvous = rendezvous_of(run)
     began = said = queue_seen = time.monotonic()
     try:
         while True:
-            over = meeting.over()
+            over = rendezvous.over()
             if over is not None:
                 return int(over.get("code", 1))
             now = time.monotonic()
@@ -47,18 +47,18 @@ def _code_without_jobs(run: RunFolder, place: Place) -> int | None:
     """The exit code of a run that has no job in the queue any more; None while it has one."""
     from slurm.errors import ClusterError
     from slurm.queue import of
-    from sweeps.engine.cluster import meeting_of
+    from sweeps.engine.cluster import rendezvous_of
 
-    meeting = meeting_of(run)
+    rendezvous = rendezvous_of(run)
     try:
-        if any(job.living for job in of(meeting.jobs())):
+        if any(job.living for job in of(rendezvous.jobs())):
             return None
     except ClusterError as error:
         narrate(f"SLURM cannot be asked: {error}")
         return None
     # The end is written before the job leaves the queue, but may be seen after it.
     time.sleep(5)
-    over = meeting.over()
+    over = rendezvous.over()
     if over is not None:
         return int(over.get("code", 1))
     if _is_through(run, place):

@@ -74,12 +74,12 @@ def _meant(what: str, paths: Mapping[str, Path], run_id: str) -> str:
 
 def _of_jobs(run: RunFolder) -> dict[str, Path]:
     """Name -> path of the logs of a run's jobs: `driver-job-12`, `worker-job-13_0`."""
-    from sweeps.engine.cluster import meeting_of
+    from sweeps.engine.cluster import rendezvous_of
 
-    meeting = meeting_of(run)
-    roles = {i: s["role"] for s in meeting.submissions() for i in s["ids"]}
+    rendezvous = rendezvous_of(run)
+    roles = {i: s["role"] for s in rendezvous.submissions() for i in s["ids"]}
     logs = {}
-    for path in sorted((meeting.folder / "jobs").glob("*_log.out")):
+    for path in sorted((rendezvous.folder / "jobs").glob("*_log.out")):
         job, _, rank = path.name.removesuffix("_log.out").rpartition("_")
         role = roles.get(job) or roles.get(job.partition("_")[0])
         if role:

@@ -6,14 +6,14 @@ import contextlib
 from typing import Any
 
 from slurm.errors import ClusterError
-from slurm.rendezvous import Meeting
+from slurm.rendezvous import Rendezvous
 from sweeps.runs.folder import RunFolder
 from trainables.errors import MachineError, SweepsError, UsageError
 
 
-def meeting_of(run: RunFolder) -> Meeting:
+def rendezvous_of(run: RunFolder) -> Rendezvous:
     """Where the nodes of a run meet."""
-    return Meeting(run.path / "slurm", run.id)
+    return Rendezvous(run.path / "slurm", run.id)
 
 
 def explained(error: ClusterError) -> SweepsError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sweeps.engine import machines
-from sweeps.engine.cluster import cluster_errors, meeting_of
+from sweeps.engine.cluster import cluster_errors, rendezvous_of
 from sweeps.engine.submitted import kept_profiles
 from sweeps.runs.continuation import request_of
 from sweeps.runs.execute import execute
@@ -15,9 +15,9 @@ from sweeps.runs.outcome import Outcome
 
 def drive(run: RunFolder, place: Place, say: Say) -> Outcome:
     """The driver's part, inside its job: run it on the nodes that join."""
-    meeting = meeting_of(run)
+    rendezvous = rendezvous_of(run)
     request = request_of(run, run.read())
-    profile = kept_profiles(meeting)[0]
+    profile = kept_profiles(rendezvous)[0]
     with cluster_errors():
-        machine = machines.ClusterMachine(meeting, os.environ.get("SWEEPS_ATTEMPT", "0-0"), profile.interface)
+        machine = machines.ClusterMachine(rendezvous, os.environ.get("SWEEPS_ATTEMPT", "0-0"), profile.interface)
         return execute(request, place, say, run_id=run.id, machine=machine, report=request.report)

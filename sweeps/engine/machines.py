@@ -18,7 +18,7 @@ from typing import Protocol
 
 from slurm import devices
 from slurm.head import OBJECT_STORE_BYTES, environment, node_address, show_proof
-from slurm.rendezvous import Meeting
+from slurm.rendezvous import Rendezvous
 from trainables.errors import MachineError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +117,7 @@ class LocalMachine:
         folder = temp / "meet"
         folder.mkdir(mode=0o700)
         token_file(folder)
-        _export(environment(Meeting(folder, ""), temp))
+        _export(environment(Rendezvous(folder, ""), temp))
         # A terminal that closes tells every process of its group, and Ray's would die of it before they could save.
         with _ignoring(signal.SIGHUP):
             _init(temp, "127.0.0.1", self.has)
@@ -132,8 +132,8 @@ class ClusterMachine:
     # A job outlives its slurmd: its next life waits while the last one still drives, however long that is.
     lock_patience = 7 * 86_400.0
 
-    def __init__(self, meeting: Meeting, attempt: str, interface: str | None = None) -> None:
-        self.meeting, self.attempt, self.interface = meeting, attempt, interface
+    def __init__(self, rendezvous: Rendezvous, attempt: str, interface: str | None = None) -> None:
+        self.rendezvous, self.attempt, self.interface = rendezvous, attempt, interface
         self._nodes: dict[str, dict[str, float]] = {}
         self._looked = 0.0
         self._lock = threading.Lock()
@@ -163,16 +163,16 @@ class ClusterMachine:
     @contextlib.contextmanager
     def start(self, temp: Path) -> Iterator[None]:
         """A head that other nodes can reach; published once it can prove whose it is."""
-        self.meeting.check()
-        _export(environment(self.meeting, temp))
+        self.rendezvous.check()
+        _export(environment(self.rendezvous, temp))
         # SLURM's warning goes to every process of the job, and Ray's would die of it.
         with _ignoring(signal.SIGUSR1, signal.SIGUSR2):
             _init(temp, node_address(self.interface), {"CPU": 0.0, "GPU": 0.0})
         import ray
 
         address = ray.get_runtime_context().gcs_address
-        show_proof(self.meeting, address, self.attempt)
-        self.meeting.publish(address, self.attempt)
+        show_proof(self.rendezvous, address, self.attempt)
+        self.rendezvous.publish(address, self.attempt)
         yield
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from slurm import answer, queue
 from slurm.errors import ClusterError
-from slurm.rendezvous import Meeting, mine
+from slurm.rendezvous import Rendezvous, mine
 from slurm.submit import WorkerJob, script, snapshot, submit
 from slurm.worker import Worker
-from sweeps.engine.cluster import cluster_errors, meeting_of
+from sweeps.engine.cluster import cluster_errors, rendezvous_of
 from sweeps.engine.machines import ROOT
 from sweeps.engine.submitted import dead_driver
 from sweeps.engine.worker_jobs import absolute, chosen_profiles, fitting_profiles, worker_jobs
@@ -92,9 +92,9 @@ def _widths(ready: Prepared) -> dict[str, int]:
 
 def dry_run(found: Submission) -> list[tuple[WorkerJob, str]]:
     """Each job with the script `sbatch` would get."""
-    meeting = Meeting(found.path / "slurm", found.run_id)
+    rendezvous = Rendezvous(found.path / "slurm", found.run_id)
     with cluster_errors():
-        return [(job, script(meeting, job, meeting.folder / "code" / "COPY")) for job in found.worker_jobs]
+        return [(job, script(rendezvous, job, rendezvous.folder / "code" / "COPY")) for job in found.worker_jobs]
 
 
 def submit_run(
@@ -115,10 +115,10 @@ def submit_run(
     found = plan_submission(request, place, say, pack=True, run_id=run_id)
     run = run_folder(found.ready, place, run_id)
     found.run_id, found.path = run.id, run.path
-    meeting = meeting_of(run)
+    rendezvous = rendezvous_of(run)
     with cluster_errors():
         mine(run.path)
-        _refuse_a_second_submission(run, meeting)
+        _refuse_a_second_submission(run, rendezvous)
     found.worker_jobs = worker_jobs(found.ready.request, place, run.path, chosen_profiles(request))
     driver = run.drive(known_dead=dead_driver(run), say=say)
     try:
@@ -126,17 +126,17 @@ def submit_run(
         if found.finished:
             return found
         with cluster_errors():
-            meeting.prepare()
-            meeting.begin()
-            code = snapshot(ROOT, meeting, provenance.revision())
+            rendezvous.prepare()
+            rendezvous.begin()
+            code = snapshot(ROOT, rendezvous, provenance.revision())
             run.stop_file.unlink(missing_ok=True)
-            _submit_jobs(found, meeting, code)
+            _submit_jobs(found, rendezvous, code)
     finally:
         driver.release()
     return found
 
 
-def _submit_jobs(found: Submission, meeting: Meeting, code: Path) -> None:
+def _submit_jobs(found: Submission, rendezvous: Rendezvous, code: Path) -> None:
     driver = ""
     done: list[str] = []
     for job in found.worker_jobs:
@@ -144,7 +144,7 @@ def _submit_jobs(found: Submission, meeting: Meeting, code: Path) -> None:
             job.after = driver
             job.tasks = [replace(task, driver=driver) for task in job.tasks if isinstance(task, Worker)]
         try:
-            ids = submit(meeting, job, code)
+            ids = submit(rendezvous, job, code)
         except (ClusterError, OSError) as error:
             # Half a cluster is none: what the queue took already is taken back.
             with contextlib.suppress(ClusterError):
@@ -152,7 +152,7 @@ def _submit_jobs(found: Submission, meeting: Meeting, code: Path) -> None:
             if isinstance(error, ClusterError):
                 raise
             raise MachineError(
-                f"The jobs' files must be written into {meeting.folder}, but: {error}. Nothing is left in the queue."
+                f"The jobs' files must be written into {rendezvous.folder}, but: {error}. Nothing is left in the queue."
             ) from error
         done += ids
         found.ids.setdefault(job.role, []).extend(ids)
@@ -160,9 +160,9 @@ def _submit_jobs(found: Submission, meeting: Meeting, code: Path) -> None:
             driver = ids[0]
 
 
-def _refuse_a_second_submission(run: RunFolder, meeting: Meeting) -> None:
-    living = [job for job in queue.of(meeting.jobs()) if job.living]
-    strays = answer.settle(meeting.folder, meeting.jobs)
+def _refuse_a_second_submission(run: RunFolder, rendezvous: Rendezvous) -> None:
+    living = [job for job in queue.of(rendezvous.jobs()) if job.living]
+    strays = answer.settle(rendezvous.folder, rendezvous.jobs)
     if strays:
         names = sorted({job.name for job in strays})
         raise UsageError(

@@ -10,10 +10,10 @@ from slurm import profile_files, queue
 from slurm.errors import ClusterError
 from slurm.profiles import Profile
 from slurm.queue import QueuedJob
-from slurm.rendezvous import Meeting, mine
+from slurm.rendezvous import Rendezvous, mine
 from slurm.submit import snapshot, submit
 from slurm.worker import Worker
-from sweeps.engine.cluster import cluster_errors, meeting_of
+from sweeps.engine.cluster import cluster_errors, rendezvous_of
 from sweeps.engine.machines import ROOT
 from sweeps.engine.worker_jobs import worker_jobs
 from sweeps.runs import provenance
@@ -27,13 +27,13 @@ GONE_SECONDS = 60.0
 
 def jobs_of(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
     """The run's jobs that SLURM still knows, with what its workers last said, and why SLURM could not be asked."""
-    meeting = meeting_of(run)
-    roles = {i: (s["role"], s.get("profile", {}).get("name", "?")) for s in meeting.submissions() for i in s["ids"]}
+    rendezvous = rendezvous_of(run)
+    roles = {i: (s["role"], s.get("profile", {}).get("name", "?")) for s in rendezvous.submissions() for i in s["ids"]}
     try:
         found = queue.of(roles)
     except ClusterError as error:
         return [], str(error)
-    said = meeting.workers()
+    said = rendezvous.workers()
     rows = []
     for job in found:
         role, profile = roles.get(job.id) or roles[job.id.partition("_")[0]]
@@ -44,7 +44,7 @@ def jobs_of(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
 
 def _living(run: RunFolder, *roles: str) -> list[QueuedJob]:
     with cluster_errors():
-        return [job for job in queue.of(meeting_of(run).jobs(*roles)) if job.living]
+        return [job for job in queue.of(rendezvous_of(run).jobs(*roles)) if job.living]
 
 
 def dead_driver(run: RunFolder) -> int:
@@ -79,7 +79,7 @@ def stop(run: RunFolder, now: bool) -> list[str]:
     Raises:
         UsageError, MachineError: If SLURM cannot be asked, or the run is somebody else's.
     """
-    meeting = meeting_of(run)
+    rendezvous = rendezvous_of(run)
     with cluster_errors():
         mine(run.path)
     leading = _living(run, "driver", "gang", "array")
@@ -91,7 +91,7 @@ def stop(run: RunFolder, now: bool) -> list[str]:
             _until_gone(run, "worker")
             queue.cancel([job.id for job in _living(run)])
             left = _until_gone(run)
-            meeting.end(130, "stopped")
+            rendezvous.end(130, "stopped")
             if left:
                 raise MachineError(
                     f"SLURM still shows {', '.join(j.id for j in left)} after {GONE_SECONDS:.0f} s. "
@@ -105,7 +105,7 @@ def stop(run: RunFolder, now: bool) -> list[str]:
             return [f"Draining {run.id}: running stages finish their epoch and save, then its jobs end."]
         # Nobody drives: nothing trains that could be saved.
         queue.cancel([job.id for job in _living(run)])
-        meeting.end(130, "stopped")
+        rendezvous.end(130, "stopped")
         return [f"{run.id}: cancelled {len(waiting)} waiting jobs."]
 
 
@@ -117,10 +117,10 @@ def scale(run: RunFolder, workers: int, place: Place, profile: str | None = None
     """
     if not 0 <= workers <= 10_000:
         raise UsageError(f"--workers must be from 0 to 10,000, got {workers}.")
-    meeting = meeting_of(run)
+    rendezvous = rendezvous_of(run)
     with cluster_errors():
         mine(run.path)
-    modes = [s["role"] for s in meeting.submissions()]
+    modes = [s["role"] for s in rendezvous.submissions()]
     if not modes or modes[-1] == "gang":
         raise UsageError(f"{run.id} has no workers that join and leave; `scale` is for runs begun with --on slurm.")
     role = "array" if modes[-1] == "array" else "worker"
@@ -129,13 +129,13 @@ def scale(run: RunFolder, workers: int, place: Place, profile: str | None = None
     if not drivers and not (role == "array" and living):
         raise UsageError(f"{run.id} is not in the queue. Submit what is missing: {run.again('resume')}")
     if workers > len(living):
-        return _grow(run, meeting, role, workers - len(living), drivers[-1].id if drivers else "", place, profile)
+        return _grow(run, rendezvous, role, workers - len(living), drivers[-1].id if drivers else "", place, profile)
     leave = sorted(living, key=lambda job: (not job.waiting, -int(job.number)))[: len(living) - workers]
     with cluster_errors():
         queue.cancel([job.id for job in leave if job.waiting])
         for job in leave:
             if not job.waiting:
-                meeting.ask_to_leave(job.number)
+                rendezvous.ask_to_leave(job.number)
         if role == "array":
             queue.cancel([job.id for job in leave if not job.waiting], signal="USR2")
     waiting = sum(job.waiting for job in leave)
@@ -145,34 +145,34 @@ def scale(run: RunFolder, workers: int, place: Place, profile: str | None = None
 
 
 def _grow(
-    run: RunFolder, meeting: Meeting, role: str, more: int, driver: str, place: Place, name: str | None
+    run: RunFolder, rendezvous: Rendezvous, role: str, more: int, driver: str, place: Place, name: str | None
 ) -> list[str]:
     request = request_of(run, run.read())
     with cluster_errors():
-        known = {p.name: p for p in reversed(kept_profiles(meeting))}
-        chosen = kept_profiles(meeting)[0] if name is None else known.get(name)
+        known = {p.name: p for p in reversed(kept_profiles(rendezvous))}
+        chosen = kept_profiles(rendezvous)[0] if name is None else known.get(name)
         chosen = chosen or profile_files.load(str(name), request.slurm)
         request = replace(request, on="slurm-array" if role == "array" else "slurm")
         job = worker_jobs(request, place, run.path, [(chosen, more)])[-1]
-        code = snapshot(ROOT, meeting, provenance.revision())
+        code = snapshot(ROOT, rendezvous, provenance.revision())
         if driver:
             job.after = driver
             job.tasks = [replace(task, driver=driver) for task in job.tasks if isinstance(task, Worker)]
-        ids = submit(meeting, job, code)
+        ids = submit(rendezvous, job, code)
     return [f"{run.id}: {more} workers submitted (jobs {', '.join(ids)})."]
 
 
-def kept_profiles(meeting: Meeting) -> list[Profile]:
+def kept_profiles(rendezvous: Rendezvous) -> list[Profile]:
     """The profiles of the last submission, the driver's first, as they were then: their files may be out of reach.
 
     Raises:
         ClusterUsageError: If there are none, or they were kept by another version.
     """
     kept: list[dict[str, Any]] = []
-    for entry in meeting.submissions():
+    for entry in rendezvous.submissions():
         if entry["role"] in ("driver", "gang") or (entry["role"] == "array" and not kept):
             kept = []
         kept.append(entry.get("profile", {}))
     if not kept:
-        raise UsageError(f"{meeting.run} was never submitted: {meeting.folder} has no submissions.json.")
+        raise UsageError(f"{rendezvous.run} was never submitted: {rendezvous.folder} has no submissions.json.")
     return [Profile.from_dict(one) for one in kept]

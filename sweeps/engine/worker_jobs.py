@@ -119,7 +119,7 @@ def worker_jobs(request: Request, place: Place, path: Path, profiles: Sequence[t
 
     def common(profile: Profile) -> dict[str, Any]:
         return {
-            "meeting_folder": str(path / "slurm"),
+            "rendezvous_folder": str(path / "slurm"),
             "run": path.name,
             "warning_seconds": profile.warning_seconds,
             "scratch": profile.scratch,

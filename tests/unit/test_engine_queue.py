@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slurm.rendezvous import Meeting
+from slurm.rendezvous import Rendezvous
 from sweeps.engine import queue as queue_module
 from sweeps.engine.machines import ClusterMachine, LocalMachine
 from sweeps.engine.memory_pressure import MemoryGate, NodeMemory
@@ -437,7 +437,7 @@ def test_a_tune_that_ends_for_memory_is_started_again_and_any_other_end_is_not(w
 
 def test_on_a_cluster_a_stage_ended_for_memory_rests_and_the_others_go_on(world: Callable[..., World]) -> None:
     at = world(node(A), node(B))
-    at.state.machine = ClusterMachine(Meeting(at.run.path, "r"), "1")
+    at.state.machine = ClusterMachine(Rendezvous(at.run.path, "r"), "1")
     at.state.machine._nodes = {"w1": {"CPU": 1.0}}
     at.state.memory = MemoryGate(lambda: None)
     assert at.next() == A

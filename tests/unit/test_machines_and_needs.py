@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slurm.rendezvous import Meeting
+from slurm.rendezvous import Rendezvous
 from sweeps.engine import queue as queue_module
 from sweeps.engine import resources
 from sweeps.engine.machines import ClusterMachine, LocalMachine, fitting, token_file
@@ -126,7 +126,7 @@ def test_one_machine_counts_cores_and_gpus_and_leaves_memory_to_ray() -> None:
 
 
 def test_a_cluster_has_the_room_of_its_living_nodes(tmp_path: Path) -> None:
-    machine = ClusterMachine(Meeting(tmp_path, "r"), "0-0")
+    machine = ClusterMachine(Rendezvous(tmp_path, "r"), "0-0")
     assert machine.room({"CPU": 1.0}) == 0
     machine._nodes = {"10.0.0.1": {"memory": 1e9}, "w1": {"CPU": 4.0}, "w2": {"CPU": 3.0, "GPU": 1.0}}
     assert machine.room({"CPU": 1.0}) == 7
