@@ -16,9 +16,9 @@ import search_spaces
 from sweeps.commands import completion
 from sweeps.commands.app import cli, main
 from sweeps.planning import parameter_words, parameters
-from sweeps.planning.plan import resolve
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import resolve
 from sweeps.runs import execute
-from sweeps.runs.execute import Request
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
 

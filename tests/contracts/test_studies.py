@@ -14,7 +14,8 @@ import pytest
 
 import search_spaces
 from sweeps.commands.contracts import OF_STUDIES
-from sweeps.planning.plan import build_graph
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
 from trainables.data.packed import open_packed
@@ -36,10 +37,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def finish(request: execute.Request, place: Place) -> execute.Outcome:
+def finish(request: Request, place: Place) -> execute.Outcome:
     """Train every stage of a grid here, then bring the run up to the store."""
     ready = execute.prepare(request, place, silent)
-    graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    graph, _, _ = build_graph(ready.plan, ready.store)
     for node in graph.nodes.values():
         context = Context(store=ready.store, key=node.key, core_locks=False)
         said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
@@ -50,7 +51,7 @@ def finish(request: execute.Request, place: Place) -> execute.Outcome:
 @pytest.fixture(scope="module", params=GRIDS)
 def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> execute.Outcome:
     place = Place(runs=tmp_path_factory.mktemp("runs"), store=shared)
-    return finish(execute.Request(study=request.param, preset="tiny"), place)
+    return finish(Request(study=request.param, preset="tiny"), place)
 
 
 @pytest.mark.parametrize("contract", OF_STUDIES)

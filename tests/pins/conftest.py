@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.planning.plan import build_graph
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
 from trainables.spec import to_plain
@@ -155,10 +156,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def finish(place: Place, study: str, *settings: str, train: bool = True, **more: Any) -> execute.Outcome:
     """A run of the preset `tiny` whose stages are trained here, one after the other, then recorded."""
-    request = execute.Request(study=study, preset="tiny", settings=list(settings), **more)
+    request = Request(study=study, preset="tiny", settings=list(settings), **more)
     if train:
         ready = execute.prepare(request, place, lambda line: None)
-        graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+        graph, _, _ = build_graph(ready.plan, ready.store)
         for node in graph.nodes.values():
             context = Context(store=ready.store, key=node.key, core_locks=False)
             said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))

@@ -20,7 +20,8 @@ from sweeps.engine import ray_tune
 from sweeps.engine.array import Bench, Heard, Task, TaskMachine
 from sweeps.engine.resources import Needs
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.runs.execute import Request, prepare, run_folder, write_plan
+from sweeps.planning.request import Request
+from sweeps.runs.execute import prepare, run_folder, write_plan
 from sweeps.runs.folder import Place, RunFolder
 from trainables.spec import SleepSpec
 from trainables.store.artifacts import Lease, LeaseObserver, Store

@@ -15,7 +15,9 @@ import pytest
 import search_spaces
 from analysis.records import write_record
 from sweeps.planning.graph import StageGraph
-from sweeps.planning.plan import build_graph, resolve
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import build_graph
+from sweeps.planning.resolve import resolve
 from sweeps.runs.folder import RunFolder
 from sweeps.runs.record_writer import Projector
 from trainables.spec import to_plain
@@ -28,13 +30,12 @@ def project(store: Store, nasty_path: Path) -> Callable[..., pl.DataFrame]:
 
     def make(study: str, metrics: dict[str, dict[str, Any]], *settings: str) -> pl.DataFrame:
         resolved = resolve(search_spaces.load(study), preset="tiny", settings=settings, seeds=1)
-        resolved.side = 8
-        planned, *_ = build_graph(resolved, "d", store)
+        planned, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
         for node in planned.nodes.values():
             manifest = {"kind": node.spec.kind, "spec": to_plain(node.spec), "parents": dict(node.parents)}
             store.publish(node.key, manifest | {"metrics": metrics.get(node.role, {})}, lambda folder: None)
         graph: StageGraph
-        graph, *_ = build_graph(resolved, "d", store)
+        graph, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
         run = RunFolder(nasty_path / "run")
         run.prepare()
         Projector(run, study, "digits", store, graph).write_missing()
@@ -82,8 +83,7 @@ def test_an_evaluations_row_tells_of_the_network_it_read(project: Callable[..., 
 def recorded(store: Store, nasty_path: Path) -> Callable[[], Projector]:
     """Published stages with histories and outputs, and a new projector of their records each time."""
     resolved = resolve(search_spaces.load("_engine_check"), preset="tiny", settings=(), seeds=1)
-    resolved.side = 8
-    planned, *_ = build_graph(resolved, "d", store)
+    planned, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
     for node in planned.nodes.values():
         manifest = {"kind": node.spec.kind, "spec": to_plain(node.spec), "parents": dict(node.parents)}
         metrics = {"score": 0.75, "metric": "top1", "correct": 3, "items": 4} if node.role == "evaluation" else {}
@@ -98,7 +98,7 @@ def recorded(store: Store, nasty_path: Path) -> Callable[[], Projector]:
                     file.write_table(table)
 
         store.publish(node.key, manifest | {"metrics": metrics, "seconds": 1.0}, write)
-    graph, *_ = build_graph(resolved, "d", store)
+    graph, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
     run = RunFolder(nasty_path / "run")
     run.prepare()
     return lambda: Projector(run, "_engine_check", "digits", store, graph)

@@ -23,8 +23,8 @@ from slurm.profiles import Profile, load
 from slurm.ray_cluster import Meeting
 from slurm.submit import ROOMS, Order, note, script, setup_lines, snapshot
 from sweeps.engine import submission
+from sweeps.planning.request import Request
 from sweeps.runs import provenance
-from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import UsageError
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeps.planning.plan import build_graph
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
 from trainables.data.packed import Items, Packed, open_packed, write_packed
@@ -87,10 +88,10 @@ def folders(tmp_path: Path) -> tuple[str, str]:
     return f"folder:{tmp_path / 'one'}", f"folder:{tmp_path / 'two'}"
 
 
-def request(folders: tuple[str, str], **more: Any) -> execute.Request:
+def request(folders: tuple[str, str], **more: Any) -> Request:
     words: dict[str, Any] = {"study": "horkd_face_verification", "preset": "tiny", "data_size": 8, "seeds": "1"}
     settings = ["train_images=0", "arm=ce,horkd,pixels", *more.pop("settings", ())]
-    return execute.Request(**words, data=folders[0], test_data=folders[1], settings=settings, **more)
+    return Request(**words, data=folders[0], test_data=folders[1], settings=settings, **more)
 
 
 def test_a_study_trains_on_one_set_and_tests_all_of_another(folders: tuple[str, str], tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_study_trains_on_one_set_and_tests_all_of_another(folders: tuple[str, 
     asked = request(folders)
     ready = execute.prepare(asked, place, lambda line: None)
     assert ready.test_data is not None and ready.test_data["fingerprint"] != ready.data["fingerprint"]
-    graph, trials, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    graph, trials, _ = build_graph(ready.plan, ready.store)
     for node in graph.nodes.values():
         expected = ready.test_data if node.role == "evaluation" else ready.data
         assert node.spec.data == expected["fingerprint"]
@@ -112,8 +113,8 @@ def test_a_study_trains_on_one_set_and_tests_all_of_another(folders: tuple[str, 
         # Person 7 is in both, which is told; that she only validates makes no difference.
         assert found["classes_also_trained_on"] == 1
         assert found["folds"] == 10 and found["items"] == len(whole_pairs(ready, place))
-    other = execute.prepare(execute.Request(**{**vars(asked), "test_data": None}), place, lambda line: None)
-    assert other.resolved.run_id("d") != ready.resolved.run_id("d")
+    other = execute.prepare(Request(**{**vars(asked), "test_data": None}), place, lambda line: None)
+    assert other.run_id != ready.run_id
     assert "--test-data" in asked.command()
 
 
