@@ -22,7 +22,8 @@ from sweeps.engine.array.signals import Heard
 from sweeps.engine.array.task import Task
 from sweeps.engine.resources import Resources
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.runs.execute import Request, run_folder
+from sweeps.planning.request import Request
+from sweeps.runs.execute import run_folder
 from sweeps.runs.folder import Place, RunFolder
 from sweeps.runs.open_stages import write_plan
 from sweeps.runs.prepare import prepare
@@ -275,7 +276,9 @@ def test_stages_that_fail_for_good_end_all_tasks_with_10_and_are_not_tried_in_ea
 class World:
     """A task's loop over a graph of stages that sleep."""
 
-    def __init__(self, store: Store, folder: Path, machine: TaskMachine, needs: Resources, keys: tuple[str, ...]) -> None:
+    def __init__(
+        self, store: Store, folder: Path, machine: TaskMachine, needs: Resources, keys: tuple[str, ...]
+    ) -> None:
         self.run = RunFolder(folder / "runs" / "a run")
         self.run.prepare()
         nodes = [StageNode(k, "teacher", SleepSpec(label=k, seconds=0.0, epochs=1), 0, {}, ["cell"]) for k in keys]

@@ -26,12 +26,16 @@ from sweeps.engine.sampling.sampled import SampledCells
 from sweeps.engine.sampling.study import open_study
 from sweeps.engine.sampling.values import cell_value
 from sweeps.engine.state import EngineState
+from sweeps.planning.cells import Cell
 from sweeps.planning.graph import StageGraph
-from sweeps.planning.plan import Cell, Resolved, Trial, build_graph, resolve
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Trial, build_graph
+from sweeps.planning.resolve import resolve
 from sweeps.runs.folder import RunFolder
 from trainables.recipes import SLEEP
 from trainables.store.artifacts import Store
 
+DATA = {"fingerprint": "d", "height": 8}
 NAME = "made-up-study-0123abcd"
 
 
@@ -66,14 +70,13 @@ class Run:
     ) -> None:
         self.store = store
         self.said: list[str] = []
-        self.resolved: Resolved = resolve(made, seeds=seeds, trials=trials)
+        self.plan = Plan(resolve(made, seeds=seeds, trials=trials), DATA)
         self.run = RunFolder(folder / "runs" / NAME)
         self.run.prepare()
         self.graph = StageGraph()
         self.announced: list[tuple[list[Cell], list[Trial]]] = []
         self.cells = SampledCells(
-            self.resolved,
-            "d",
+            self.plan,
             self.graph,
             store,
             self.run.journal,
@@ -218,7 +221,7 @@ def grid(
 ) -> tuple[GridCells, StageGraph, list[Trial]]:
     made = study(None, axes={"student.value": (0.25, 0.5), "student.label": ("x", "y")})
     resolved = resolve(made, settings=settings, seeds=seeds)
-    graph, trials, cells = build_graph(resolved, "d", store)
+    graph, trials, cells = build_graph(Plan(resolved, DATA), store)
     folder.mkdir(exist_ok=True)
     done = finished if finished is not None else []
     listener = GridCells(
@@ -318,7 +321,7 @@ def test_orders_are_four_switches_in_the_journal(store: Store, tmp_path: Path) -
     import search_spaces
 
     resolved = resolve(search_spaces.load("horkd_order_ablation"), seeds=1)
-    graph, trials, cells = build_graph(resolved, "d", store)
+    graph, trials, cells = build_graph(Plan(resolved, DATA), store)
     listener = GridCells(resolved, cells, trials, graph, store, tmp_path / "j", NAME, lambda node: None)
     params, distributions = listener._params(next(c for c in cells if c.point["horkd.orders"] == "2+C"))
     assert params == {"order_1": False, "order_2": True, "order_3": False, "order_C": True}

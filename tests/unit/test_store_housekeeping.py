@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sweeps.commands.shelves import store_group
+from sweeps.commands.store import store_group
 from trainables.data import catalog
 from trainables.errors import MachineError
 from trainables.store.artifacts import Store

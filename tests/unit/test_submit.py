@@ -27,8 +27,8 @@ from slurm.rendezvous import Rendezvous
 from slurm.submit import ROOMS, WorkerJob, note, script, setup_lines, snapshot
 from slurm.worker import Worker
 from sweeps.engine import submission, submitted, worker_jobs
+from sweeps.planning.request import Request
 from sweeps.runs import continuation, provenance
-from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import UsageError
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sweeps.commands.app import main
+from sweeps.planning.request import Request
 from sweeps.runs import whereabouts
 from sweeps.runs.continuation import continued
-from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place, RunFolder
 from sweeps.runs.prepare import prepare
 from trainables.store.artifacts import Artifact, Store
