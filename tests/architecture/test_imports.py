@@ -255,6 +255,7 @@ def test_commands_answer_without_loading_a_heavy_library() -> None:
         "sweeps.planning.graph",
         "sweeps.runs.folder",
         "sweeps.runs.execute",
+        "sweeps.runs.prepare",
         "sweeps.planning.cost",
         "sweeps.commands.app",
     ]
