@@ -278,3 +278,12 @@ def test_what_must_not_know_torch_does_not_load_it_through_others_either() -> No
 def test_the_engine_and_its_worker_load_ray_but_not_torch() -> None:
     assert "torch" not in loaded_by("sweeps.engine.ray_tune")
     assert loaded_by("sweeps.engine.ray_tune") == []
+
+
+def test_what_is_run_next_is_decided_without_ray() -> None:
+    """Not even inside a function: the queue's files are read."""
+    files = {name: path for name, path in sources(ROOT)}
+    known = {module_of(name) for name in files}
+    pure = [f"sweeps/engine/{name}.py" for name in ("order", "state", "listener", "queue")]
+    seen = {target.partition(".")[0] for name in pure for _, target in imports(name, files[name], known)}
+    assert "sweeps" in seen and not seen & {"ray", "torch", "optuna"}

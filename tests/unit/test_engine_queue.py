@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from slurm.rendezvous import Rendezvous
 from sweeps.engine import queue as queue_module
 from sweeps.engine.machines import ClusterMachine, LocalMachine
 from sweeps.engine.memory_pressure import MemoryGate, NodeMemory
+from sweeps.engine.order import StageOrder
 from sweeps.engine.queue import StageQueue
 from sweeps.engine.resources import Resources, resources_fit
 from sweeps.engine.state import EngineState
@@ -555,6 +557,14 @@ def failure(kind: str, message: str = "m", **more: Any) -> dict[str, Any]:
 def test_the_verdict_over_failures(failures: list[dict[str, Any]], why: str | None) -> None:
     answer = verdict(failures)
     assert answer is None if why is None else answer is not None and answer.startswith(why)
+
+
+def test_an_order_says_what_its_type_says_and_survives_the_way_as_json(world: Callable[..., World]) -> None:
+    at = world(node(A))
+    order = at.queue.suggest("t")
+    assert isinstance(order, dict)
+    assert set(order) == set(StageOrder.__annotations__)
+    assert json.loads(json.dumps(order)) == order
 
 
 def test_a_lease_that_went_silent_on_another_machine_is_taken_over(

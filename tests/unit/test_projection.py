@@ -14,13 +14,13 @@ import pytest
 
 import search_spaces
 from analysis.records import write_record
-from sweeps.planning.graph import StageGraph
+from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.plan import Plan
 from sweeps.planning.planner import build_graph
 from sweeps.planning.resolve import resolve
 from sweeps.runs.folder import RunFolder
 from sweeps.runs.record_writer import RecordWriter
-from trainables.spec import to_plain
+from trainables.spec import SleepSpec, to_plain
 from trainables.store.artifacts import Store
 
 
@@ -79,9 +79,21 @@ def test_an_evaluations_row_tells_of_the_network_it_read(project: Callable[..., 
     assert sorted(students["orders"].to_list(), key=str) == ["1+2+3+C", None]
 
 
+def test_a_stage_of_any_role_is_recorded(store: Store, nasty_path: Path) -> None:
+    probe = StageNode("a" * 16, "probe", SleepSpec(), 0, {}, ["cell"])
+    store.publish(probe.key, {"kind": "sleep", "spec": {}, "parents": {}, "metrics": {}}, lambda folder: None)
+    graph = StageGraph()
+    graph.add(probe, present=True)
+    run = RunFolder(nasty_path / "run")
+    run.prepare()
+    records = RecordWriter(run, "_engine_check", "digits", store, graph)
+    assert records.write_missing() == 1, records.damaged
+    assert pl.read_parquet(next(run.records.iterdir()), glob=False)["stage"].item() == "probe"
+
+
 @pytest.fixture
 def recorded(store: Store, nasty_path: Path) -> Callable[[], RecordWriter]:
-    """Published stages with histories and outputs, and a new record_writer of their records each time."""
+    """Published stages with histories and outputs, and a new writer of their records each time."""
     resolved = resolve(search_spaces.load("_engine_check"), preset="tiny", settings=(), seeds=1)
     planned, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
     for node in planned.nodes.values():

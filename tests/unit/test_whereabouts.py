@@ -144,7 +144,7 @@ def test_the_command_without_store_goes_on_in_the_store_of_the_run_it_continues(
     place.prepare()
     request = Request("horkd_order_ablation", preset="tiny", settings=["orders=none,1"])
     ready = prepare(request, Place(place.runs, digits_store.root), lambda line: None, pack=False)
-    made = RunFolder(place.runs / ready.resolved.run_id(ready.data["fingerprint"]))
+    made = RunFolder(place.runs / ready.run_id)
     made.prepare()
     made.write({"store": whereabouts.recorded(made.path, digits_store.root)})
     said: list[str] = []
