@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sweeps.commands.flags import json_flag, place_flags
 from sweeps.commands.group import Commands
 from sweeps.commands.output import answer, near, table
+
+if TYPE_CHECKING:
+    from sweeps.runs.folder import RunFolder
 
 
 @click.group("store", cls=Commands)
@@ -67,7 +71,7 @@ def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_j
             click.echo(f"FAIL  {key}  {_with_discard(problem, key, where)}")
         for path, problem in wrong.items():
             run = next(run for run in runs if Path(path).is_relative_to(run.path))
-            click.echo(f"FAIL  {near(Path(path))}  {_with_resume(problem, Path(path), run.id, where)}")
+            click.echo(f"FAIL  {near(Path(path))}  {_with_resume(problem, Path(path), run, where)}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
         if uncovered:
             click.echo(
@@ -99,11 +103,13 @@ def _with_discard(problem: str, key: str, where: Sequence[str]) -> str:
     return f"{problem}. Remove it: python -m sweeps {shlex.join(['store', 'discard', key, *where])}"
 
 
-def _with_resume(problem: str, path: Path, run_id: str, where: Sequence[str]) -> str:
+def _with_resume(problem: str, path: Path, run: RunFolder, where: Sequence[str]) -> str:
     """What is wrong with a record, or with the folder of them, and what to do."""
-    if path.is_dir():
-        return f"{problem}. No record of {run_id} was looked at: let the folder be listed, and verify again."
-    again = shlex.join(["resume", run_id, *where])
+    from analysis.records import RECORDS_FOLDER
+
+    if path == run.path / RECORDS_FOLDER:
+        return f"{problem}. No record of {run.id} was looked at: let the folder be listed, and verify again."
+    again = shlex.join(["resume", run.id, *where])
     return f"{problem}. If the run wrote it, make it again: python -m sweeps {again}"
 
 
