@@ -212,15 +212,15 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
 
 
 def _with_ancestors(node: StageNode, nodes: Any) -> list[StageNode]:
-    found: dict[str, StageNode] = {}
+    family: dict[str, StageNode] = {}
 
     def visit(one: StageNode) -> None:
         for parent in one.parents.values():
             visit(nodes[parent])
-        found[one.key] = one
+        family[one.key] = one
 
     visit(node)
-    return list(found.values())
+    return list(family.values())
 
 
 # All of them.

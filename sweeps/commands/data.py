@@ -78,9 +78,9 @@ def data_show(name: str, data_root: str | None, as_json: bool, plugins: list[str
         "size": info.side,
         "any_size": not info.fixed,
     }
-    there = _whether_there(name, data_root)
-    if there is not None:
-        content |= {"path": there[0], "problem": there[1]}
+    place = _whether_there(name, data_root)
+    if place is not None:
+        content |= {"path": place[0], "problem": place[1]}
 
     def text() -> None:
         for key in ("name", "summary", "layout", "terms"):
@@ -88,8 +88,8 @@ def data_show(name: str, data_root: str | None, as_json: bool, plugins: list[str
         click.echo(f"{'protocols':10} {', '.join(info.protocols)}")
         size = f"{info.side} pixels" if info.side is not None else "known when it is packed"
         click.echo(f"{'size':10} {size}{'' if info.fixed else ', or what --data-size says up to its own'}")
-        if there is not None:
-            click.echo(f"{'found':10} {there[0] or 'no: ' + there[1]}")
+        if place is not None:
+            click.echo(f"{'found':10} {place[0] or 'no: ' + place[1]}")
 
     answer(content, as_json, text)
 

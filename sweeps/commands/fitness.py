@@ -31,13 +31,13 @@ def examine(place: Place) -> list[dict[str, str]]:
 
     row("ok" if sys.version_info >= (3, 11) else "FAIL", f"python {platform.python_version()} (3.11 or newer)")
     missing = []
-    found = []
+    installed = []
     for name in (*PACKAGES, "seaborn", "submitit", "click", "rich"):
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             missing.append(name)
-    row("ok", ", ".join(found))
+    row("ok", ", ".join(installed))
     if missing:
         row("FAIL", f"not installed: {', '.join(missing)}. Install with: pip install -e . -c constraints.txt")
     row("ok", f"{cores.available()} cores, {_memory_gb():.0f} GB of memory")
@@ -81,11 +81,11 @@ def _clock_skew(folder: Path) -> float | None:
     probe = folder / f".clock.{os.getpid()}"
     try:
         probe.write_bytes(b"")
-        found = probe.stat().st_mtime - time.time()
+        ahead = probe.stat().st_mtime - time.time()
         probe.unlink()
     except OSError:
         return None
-    return found
+    return ahead
 
 
 def _memory_gb() -> float:

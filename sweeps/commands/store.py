@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sweeps.commands.flags import json_flag, place_flags
 from sweeps.commands.group import Commands
 from sweeps.commands.output import answer, near, table
+
+if TYPE_CHECKING:
+    from sweeps.runs.folder import RunFolder
 
 
 @click.group("store", cls=Commands)
@@ -63,14 +68,10 @@ def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_j
     def text() -> None:
         where = place_words(place.runs, place.store)
         for key, problem in bad.items():
-            click.echo(
-                f"FAIL  {key}  {problem}. Remove it: python -m sweeps {shlex.join(['store', 'discard', key, *where])}"
-            )
+            click.echo(f"FAIL  {key}  {_with_discard(problem, key, where)}")
         for path, problem in wrong.items():
-            again = shlex.join(["resume", Path(path).parts[-3], *where])
-            click.echo(
-                f"FAIL  {near(Path(path))}  {problem}. If the run wrote it, make it again: python -m sweeps {again}"
-            )
+            run = next(run for run in runs if Path(path).is_relative_to(run.path))
+            click.echo(f"FAIL  {near(Path(path))}  {_with_resume(problem, Path(path), run, where)}")
         click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
         if uncovered:
             click.echo(
@@ -92,6 +93,24 @@ def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_j
     answer(content, as_json, text)
     if bad or wrong or altered:
         raise click.exceptions.Exit(1)
+
+
+def _with_discard(problem: str, key: str, where: Sequence[str]) -> str:
+    """What is wrong with an artifact and how it is removed, which a manifest that cannot be read says itself."""
+    discard = shlex.join(["store", "discard", key])
+    if discard in problem:
+        return problem
+    return f"{problem}. Remove it: python -m sweeps {shlex.join(['store', 'discard', key, *where])}"
+
+
+def _with_resume(problem: str, path: Path, run: RunFolder, where: Sequence[str]) -> str:
+    """What is wrong with a record, or with the folder of them, and what to do."""
+    from analysis.records import RECORDS_FOLDER
+
+    if path == run.path / RECORDS_FOLDER:
+        return f"{problem}. No record of {run.id} was looked at: let the folder be listed, and verify again."
+    again = shlex.join(["resume", run.id, *where])
+    return f"{problem}. If the run wrote it, make it again: python -m sweeps {again}"
 
 
 @store_group.command("discard")
@@ -119,14 +138,14 @@ def store_gc(dry_run: bool, out: str | None, store: str | None, as_json: bool) -
     from trainables.store.artifacts import Store
 
     place = Place.of(out, store)
-    found = collect(Store(place.store), place, dry_run=dry_run)
+    collected = collect(Store(place.store), place, dry_run=dry_run)
     word = "Would remove" if dry_run else "Removed"
     answer(
-        found,
+        collected,
         as_json,
         lambda: click.echo(
-            f"{word} {len(found['artifacts'])} artifacts, {len(found['data'])} packed data sets and "
-            f"{len(found['work'])} work folders ({found['megabytes']:.1f} MB); {found['kept']} artifacts are in use by "
-            f"{found['runs']} runs."
+            f"{word} {len(collected['artifacts'])} artifacts, {len(collected['data'])} packed data sets and "
+            f"{len(collected['work'])} work folders ({collected['megabytes']:.1f} MB); {collected['kept']} artifacts are in use by "
+            f"{collected['runs']} runs."
         ),
     )

@@ -53,13 +53,13 @@ class Look:
         return cls() if listing is None else cls(stored_side(listing), len(listing.classes))
 
 
-def packed_side(source: sources.Source, look: Look, asked: int | None) -> int | None:
+def packed_side(source: sources.Source, look: Look, chosen: int | None) -> int | None:
     """Side at which image files are packed for `own`: the usual image's own, at most what teachers read.
 
     Returns:
         None where a person chose a side, or the set has its own.
     """
-    if asked is not None or source.size is None:
+    if chosen is not None or source.size is None:
         return None
     return min(MOST_SIDE, max(LEAST_PACKED, look.side or source.size))
 
@@ -81,8 +81,8 @@ def facts_of(data: Mapping[str, Any], packed: Packed | None, resolved: Resolved,
     parts = {name: words.get(name, defaults[name]) for name in _PARTS}
     classes = int(data.get("classes") or look.classes or 10)
     if packed is not None:
-        made = cut(packed, task=resolved.task, train_images=0, **parts)
-        images, learned = len(made.train), len(made.classes)
+        split = cut(packed, task=resolved.task, train_images=0, **parts)
+        images, learned = len(split.train), len(split.classes)
     else:
         kept = 1.0 if resolved.task == "classification" else 1.0 - parts["held_out"]
         whole = data["train_images"] + (0 if resolved.task == "classification" else data["test_images"])

@@ -19,6 +19,7 @@ import search_spaces
 from sweeps.commands.app import cli
 from sweeps.planning import forecast
 from sweeps.planning.forecast import best, busy, forecasts
+from sweeps.planning.identity import run_id
 from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Planner, build_graph
 from sweeps.planning.resolve import Resolved, resolve
@@ -85,11 +86,11 @@ def test_arms_that_read_maps_run_live_beside_arms_that_read_what_is_kept() -> No
 
 
 def test_without_sharing_no_two_trials_have_a_stage_in_common(store: Store) -> None:
-    graph, trials, _ = build_graph(asked("horkd_order_ablation", share=False), "d", store)
+    graph, trials, _ = build_graph(Plan(asked("horkd_order_ablation", share=False), EIGHT), store)
     keys = [key for trial in trials for key in trial.stages.values()]
     assert len(keys) == len(set(keys)) == len(graph.nodes)
-    shared = asked("horkd_order_ablation")
-    assert shared.run_id("d") != asked("horkd_order_ablation", share=False).run_id("d")
+    names = {run_id(Planner(Plan(asked("horkd_order_ablation", share=share), EIGHT))) for share in (True, False)}
+    assert len(names) == 2
     for node in graph.nodes.values():
         assert all(parent in graph.nodes for parent in node.parents.values())
 

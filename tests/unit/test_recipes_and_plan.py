@@ -15,6 +15,7 @@ from search_spaces.study import Preset, Study
 from sweeps.planning import cost, power
 from sweeps.planning.cells import sampled_names
 from sweeps.planning.checks import check_against_data
+from sweeps.planning.identity import run_id
 from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Planner, build_graph
 from sweeps.planning.resolve import Resolved, resolve
@@ -46,6 +47,10 @@ def asked(*settings: str, study: Study = ABLATION, **more: Any) -> Resolved:
 
 def planned(*settings: str, study: Study = ABLATION, **more: Any) -> Plan:
     return Plan(asked(*settings, study=study, **more), DATA)
+
+
+def planner_of(*settings: str, study: Study = ABLATION, data: dict[str, Any] = DATA, **more: Any) -> Planner:
+    return Planner(Plan(asked(*settings, study=study, **more), data))
 
 
 # Names.
@@ -168,8 +173,8 @@ def test_a_word_for_all_stages_outranks_what_the_preset_says_for_one() -> None:
     assert plan.resolved.sources["epochs"] == "--set"
     made = Planner(plan).specs(plan.cells()[0])
     assert [made[role].epochs for role in ("teacher", "assistant")] == [3, 3]  # type: ignore[attr-defined]
-    both = asked("epochs=3", "assistant.epochs=7")
-    made = Planner(both, "d").specs(both.cells()[0])
+    both = planner_of("epochs=3", "assistant.epochs=7")
+    made = both.specs(both.plan.cells()[0])
     assert [made[role].epochs for role in ("teacher", "assistant")] == [3, 7]  # type: ignore[attr-defined]
 
 
@@ -316,31 +321,31 @@ def test_too_many_seeds_are_told_the_most_there_may_be(text: str) -> None:
 
 
 def test_a_run_is_the_same_for_other_seeds_and_another_one_for_other_parameters() -> None:
-    name = asked().run_id("d")
+    name = run_id(planner_of())
     assert name.startswith("horkd_order_ablation-")
-    assert asked(seeds="7").run_id("d") == asked(seeds="100-104").run_id("d") == name
+    assert run_id(planner_of(seeds="7")) == run_id(planner_of(seeds="100-104")) == name
     said = asked().parameters["horkd.alpha"]
-    assert asked(f"alpha={said}0").run_id("d") == name  # What the preset says anyway.
+    assert run_id(planner_of(f"alpha={said}0")) == name  # What the preset says anyway.
     others = [
-        asked("alpha=1").run_id("d"),
-        asked("orders=1,2").run_id("d"),
-        asked().run_id("e"),
-        asked(preset="tiny").run_id("d"),
+        run_id(planner_of("alpha=1")),
+        run_id(planner_of("orders=1,2")),
+        run_id(planner_of(data=DATA | {"fingerprint": "e"})),
+        run_id(planner_of(preset="tiny")),
     ]
     assert len({name, *others}) == 5
 
 
 def test_a_sampled_run_is_the_same_for_more_trials_and_another_one_when_pinned() -> None:
-    name = asked(study=WEIGHTS).run_id("d")
-    assert asked(study=WEIGHTS, trials=60, seeds="1").run_id("d") == name
-    assert asked("alpha=3", study=WEIGHTS).run_id("d") != name
+    name = run_id(planner_of(study=WEIGHTS))
+    assert run_id(planner_of(study=WEIGHTS, trials=60, seeds="1")) == name
+    assert run_id(planner_of("alpha=3", study=WEIGHTS)) != name
 
 
 # Plans.
 
 
 def test_an_order_ablation_of_16_cells_and_5_seeds_is_not_240_trainings(store: Store) -> None:
-    counted = survey(asked(), DATA, store)
+    counted = survey(planner_of(), store)
     assert counted.asked == 240
     assert counted.distinct == {"teacher": 5, "assistant": 80, "evaluation": 80}
     assert counted.missing == 165
@@ -442,7 +447,7 @@ def test_two_trials_never_share_what_their_seeds_change(store: Store) -> None:
 )
 def test_what_the_data_cannot_give_is_refused_before_anything_starts(settings: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_against_data(asked(*settings), DATA)
+        check_against_data(planner_of(*settings))
     assert message in str(caught.value)
 
 
@@ -450,7 +455,7 @@ def test_what_the_data_cannot_give_is_refused_before_anything_starts(settings: l
     "settings", [["resolution=8"], ["train_images=1132"], ["train_images=10"], ["assistant.resolution=4"]]
 )
 def test_the_limits_of_the_data_are_themselves_allowed(settings: list[str]) -> None:
-    check_against_data(asked(*settings), DATA)
+    check_against_data(planner_of(*settings))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.25, 0.3, 0.7, 0.9])
@@ -471,17 +476,17 @@ def test_the_plan_and_the_split_agree_on_how_many_images_are_left(fraction: floa
     packed = open_packed(write_packed(tmp_path, "made", items).path)
     left = len(split_indices(packed, "train", validation_fraction=fraction, split_seed=0, train_images=0))
     data = DATA | {"train_images": images, "classes": 2}
-    check_against_data(asked(f"train_images={left}", f"validation_fraction={fraction}"), data)
+    check_against_data(planner_of(f"train_images={left}", f"validation_fraction={fraction}", data=data))
     with pytest.raises(UsageError, match=f"at most {left}"):
-        check_against_data(asked(f"train_images={left + 1}", f"validation_fraction={fraction}"), data)
+        check_against_data(planner_of(f"train_images={left + 1}", f"validation_fraction={fraction}", data=data))
 
 
 def test_each_mistake_is_told_once_and_at_most_ten() -> None:
     with pytest.raises(UsageError) as caught:
-        check_against_data(asked("resolution=16"), DATA)
+        check_against_data(planner_of("resolution=16"))
     assert len(str(caught.value).splitlines()) == 2  # Teacher and assistant, not 16 cells.
     with pytest.raises(UsageError) as caught:
-        check_against_data(asked(f"resolution={','.join(str(n) for n in range(9, 40))}"), DATA)
+        check_against_data(planner_of(f"resolution={','.join(str(n) for n in range(9, 40))}"))
     assert len(str(caught.value).splitlines()) == 10
 
 
@@ -567,7 +572,7 @@ def test_damaged_manifests_do_not_spoil_the_estimate(store: Store, publish: Call
         (artifact.path / "manifest.json").write_text(json.dumps(artifact.manifest | changes))
     (publish("f" * 16).path / "manifest.json").write_text("")
     assert cost.measured_rates(store, store.keys()) == {}
-    assert survey(asked(), DATA, store).seconds > 0
+    assert survey(planner_of(), store).seconds > 0
 
 
 def test_a_study_is_a_question_with_a_baseline_among_its_cells() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,6 @@ def whole_pairs(ready: Prepared, place: Place) -> np.ndarray:
 def test_wrong_words_are_refused_before_anything_starts(
     study: str, settings: tuple[str, ...], message: str, folders: tuple[str, str], tmp_path: Path
 ) -> None:
-    asked = request(folders, settings=settings)
-    asked.study = study
+    asked = dataclasses.replace(request(folders, settings=settings), study=study)
     with pytest.raises(UsageError, match=message):
         prepare(asked, Place(runs=tmp_path / "runs", store=tmp_path / "store"), lambda line: None)

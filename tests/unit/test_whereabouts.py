@@ -57,6 +57,11 @@ def typed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
     return int(end.value.code or 0), said.out, said.err
 
 
+def words_of(place: Place) -> list[str]:
+    """The flags that name a place."""
+    return whereabouts.place_words(place.runs, place.store)
+
+
 def pasted(line: str) -> list[str]:
     """The words after `python -m sweeps` of a command that was printed."""
     return shlex.split(line.partition("python -m sweeps ")[2])
@@ -177,12 +182,12 @@ def test_a_run_command_names_folders_that_are_not_the_current_ones(
 ) -> None:
     request = Request("horkd_order_ablation", data_root="/my data")
     out, store = nasty_path / "out", nasty_path / "shared store"
-    words = pasted(request.command(Place.of(out, store)))
+    words = pasted(request.command(words_of(Place.of(out, store))))
     assert words[-4:] == ["--out", str(out), "--store", str(store)] and "/my data" in words
-    assert pasted(request.command(Place.of(out, None)))[-2:] == ["--out", str(out)]
+    assert pasted(request.command(words_of(Place.of(out, None))))[-2:] == ["--out", str(out)]
     monkeypatch.chdir(nasty_path)
-    assert pasted(request.command(Place.of(None, "shared store")))[-2:] == ["--store", str(store)]
-    assert "--out" not in pasted(request.command(Place.of(None, None)))
+    assert pasted(request.command(words_of(Place.of(None, "shared store"))))[-2:] == ["--store", str(store)]
+    assert "--out" not in pasted(request.command(words_of(Place.of(None, None))))
 
 
 def test_paths_of_a_request_mean_the_same_in_every_folder(

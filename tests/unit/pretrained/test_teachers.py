@@ -611,7 +611,11 @@ def test_untrained_networks_refuse_no_study_that_begins_with_weights(tmp_path: P
 def test_studies_without_files_never_look_at_torch() -> None:
     code = f"""
 import sys, search_spaces
-from sweeps import plan, teachers
+from sweeps.planning import weight_files
+from sweeps.planning.checks import check_against_data
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.resolve import resolve
 planner = Planner(Plan(resolve(search_spaces.load({STUDY!r}), preset="tiny"), {FACES!r}))
 check_against_data(planner)
 resolved = planner.plan.resolved
