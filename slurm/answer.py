@@ -12,7 +12,9 @@ from slurm import queue
 from slurm.errors import ClusterError
 from slurm.queue import QueuedJob
 
-UNCLEAR = "unclear.json"  # In the meeting's folder: names of jobs of which nobody knows whether they were taken.
+UNCLEAR = (
+    "unclear.json"  # In the folder of the rendezvous: names of jobs of which nobody knows whether they were taken.
+)
 
 # Words of failures after which the controller may have taken the job all the same.
 _UNSURE = re.compile(

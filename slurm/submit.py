@@ -14,29 +14,28 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slurm import answer, queue
 from slurm.errors import ClusterError
-from slurm.jobs import Job
+from slurm.job import Job
 from slurm.profiles import Profile
-from slurm.ray_cluster import Meeting
+from slurm.rendezvous import Rendezvous
 
 ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm", "system")
 
 
 @dataclass
-class Order:
+class WorkerJob:
     """One job, or one array of equal jobs, to be submitted."""
 
     role: str  # driver, worker, gang or array.
     profile: Profile
-    jobs: Sequence[Job]  # One per task of the array.
+    tasks: Sequence[Job]  # One, or one per task of the array.
     nodes: int = 1
     after: str | None = None  # Id of a job that must have started.
-    parameters: dict[str, Any] = field(default_factory=dict)
 
     def name(self, run: str) -> str:
         """The job's name in SLURM."""
@@ -53,19 +52,19 @@ class Order:
             "nodes": self.nodes,
             "ntasks_per_node": 1,
             "stderr_to_stdout": True,
-            "array_parallelism": max(1, len(self.jobs)),
+            "array_parallelism": max(1, len(self.tasks)),
             "additional_parameters": further,
             # Where sbatch exports nothing, srun would not either.
             "srun_args": ["--export=ALL"],
         }
 
 
-def snapshot(root: Path, meeting: Meeting, revision: str) -> Path:
+def snapshot(root: Path, rendezvous: Rendezvous, revision: str) -> Path:
     """A copy of the code as it is now: what runs after a requeue is what was submitted.
 
     Args:
         root: Folder of the rooms.
-        meeting: Whose folder holds the copy; equal code is copied once.
+        rendezvous: Whose folder holds the copy; equal code is copied once.
         revision: Kept beside it, because the copy has no history of its own.
     """
     files = [path for room in ROOMS for path in sorted((root / room).rglob("*")) if path.is_file()]
@@ -73,7 +72,7 @@ def snapshot(root: Path, meeting: Meeting, revision: str) -> Path:
     digest = hashlib.sha256(revision.encode())
     for path in files:
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    place = meeting.folder / "code" / digest.hexdigest()[:12]
+    place = rendezvous.folder / "code" / digest.hexdigest()[:12]
     if place.is_dir():
         return place
     place.parent.mkdir(exist_ok=True)
@@ -109,7 +108,7 @@ def setup_lines(profile: Profile, code: Path) -> list[str]:
     ]
 
 
-def _executor(meeting: Meeting, order: Order, code: Path) -> Any:
+def _executor(rendezvous: Rendezvous, job: WorkerJob, code: Path) -> Any:
     # Not at the top: submitit is wanted when something is submitted, not when a profile is looked at.
     from submitit import SlurmExecutor
 
@@ -123,23 +122,23 @@ def _executor(meeting: Meeting, order: Order, code: Path) -> Any:
         @staticmethod
         def _get_job_id_from_submission_command(string: bytes | str) -> str:
             text = string.decode(errors="replace") if isinstance(string, bytes) else string
-            return answer.job_id_of(text, order.name(meeting.run), meeting.jobs())
+            return answer.job_id_of(text, job.name(rendezvous.run), rendezvous.jobs())
 
     try:
-        python = shlex.quote(order.profile.python) if order.profile.python else None
+        python = shlex.quote(job.profile.python) if job.profile.python else None
         # A driver may be warned and requeued as often as its work takes.
-        executor = Executor(meeting.folder / "jobs", max_num_timeout=1_000_000, python=python)
-        executor.update_parameters(setup=setup_lines(order.profile, code), **order.sbatch(meeting.run))
+        executor = Executor(rendezvous.folder / "jobs", max_num_timeout=1_000_000, python=python)
+        executor.update_parameters(setup=setup_lines(job.profile, code), **job.sbatch(rendezvous.run))
     except (RuntimeError, ValueError) as error:
         raise ClusterError(f"SLURM's jobs cannot be made: {error}") from None
     return executor
 
 
-def script(meeting: Meeting, order: Order, code: Path) -> str:
+def script(rendezvous: Rendezvous, job: WorkerJob, code: Path) -> str:
     """The script that `sbatch` would get."""
-    executor = _executor(meeting, order, code)
-    if len(order.jobs) > 1:
-        executor.parameters["map_count"] = len(order.jobs)
+    executor = _executor(rendezvous, job, code)
+    if len(job.tasks) > 1:
+        executor.parameters["map_count"] = len(job.tasks)
     return str(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
 
 
@@ -159,54 +158,54 @@ def _clean_environment() -> Iterator[None]:
         os.environ.update(kept)
 
 
-def submit(meeting: Meeting, order: Order, code: Path) -> list[str]:
-    """Submit an order and note it; the ids of its jobs.
+def submit(rendezvous: Rendezvous, job: WorkerJob, code: Path) -> list[str]:
+    """Submit a job, or an array of them, and note it; their ids.
 
     Raises:
         ClusterError: With SLURM's words, if it refuses; `UnclearError` if nobody knows whether it took the job.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = _executor(meeting, order, code)
+    executor = _executor(rendezvous, job, code)
     with _clean_environment():
         try:
             with executor.batch():
-                submitted = [executor.submit(job) for job in order.jobs]
+                submitted = [executor.submit(task) for task in job.tasks]
         except answer.UnclearError as error:
-            raise answer.not_known(order.name(meeting.run), str(error), meeting.folder) from None
+            raise answer.not_known(job.name(rendezvous.run), str(error), rendezvous.folder) from None
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             status = getattr(error.__cause__, "returncode", None)
             if isinstance(error, FailedJobError) and answer.is_unsure(str(error), status):
                 shown = " ".join(str(error).split())[-300:] or f"exit {status}"
-                why = f"sbatch failed with the {order.role} job of profile '{order.profile.name}': {shown}."
-                raise answer.not_known(order.name(meeting.run), why, meeting.folder) from None
+                why = f"sbatch failed with the {job.role} job of profile '{job.profile.name}': {shown}."
+                raise answer.not_known(job.name(rendezvous.run), why, rendezvous.folder) from None
             said = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)[-500:]]
             raise ClusterError(
-                f"SLURM refused the {order.role} job of profile '{order.profile.name}': {' '.join(said)[:600]}. "
+                f"SLURM refused the {job.role} job of profile '{job.profile.name}': {' '.join(said)[:600]}. "
                 "Change the profile or give --slurm KEY=VALUE; --dry-run shows the script."
             ) from None
-    ids = [str(job.job_id) for job in submitted]
+    ids = [str(each.job_id) for each in submitted]
     try:
-        note(meeting, order, ids)
+        note(rendezvous, job, ids)
     except OSError:
         queue.cancel(ids)  # Nobody would know of them.
         raise
     return ids
 
 
-def note(meeting: Meeting, order: Order, ids: Sequence[str]) -> None:
+def note(rendezvous: Rendezvous, job: WorkerJob, ids: Sequence[str]) -> None:
     """Remember what was submitted, before anything else can go wrong."""
-    kept = meeting.submissions()
+    kept = rendezvous.submissions()
     kept.append(
         {
-            "role": order.role,
-            "profile": order.profile.as_dict(),
+            "role": job.role,
+            "profile": job.profile.as_dict(),
             "ids": list(ids),
-            "nodes": order.nodes,
+            "nodes": job.nodes,
             "time": time.time(),
         }
     )
-    path = meeting.folder / "submissions.json"
+    path = rendezvous.folder / "submissions.json"
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(json.dumps(kept, indent=1))
     os.replace(aside, path)

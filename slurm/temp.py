@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from slurm.guard import end_all
+from slurm.reaper import end_all
 from system.liveness import process_is_gone, this_process
 
 LONGEST = 22  # A socket's path has at most 107 characters: 61 are Ray's, 24 ours.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from sweeps.commands.output import answer, json_flag
+from sweeps.commands.flags import json_flag
+from sweeps.commands.output import answer
 
 
 @click.command()

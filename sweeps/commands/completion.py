@@ -80,6 +80,6 @@ def runs(context: click.Context) -> Iterable[str]:
 @_beginning
 def profiles(context: click.Context) -> Iterable[str]:
     """Names of SLURM profiles."""
-    from slurm.profiles import available
+    from slurm.profile_files import available
 
     return [name for name, _ in available()]

@@ -11,10 +11,11 @@ from typing import Any
 
 import search_spaces
 from search_spaces.study import Study
-from sweeps.planning import plan
 from sweeps.planning.graph import StageNode
-from sweeps.runs import execute
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
 from sweeps.runs.folder import Place
+from sweeps.runs.prepare import Prepared, prepare
 from trainables.contracts import (
     OF_DATASETS,
     OF_LOSSES,
@@ -95,20 +96,15 @@ def baseline_is_a_cell(study: Study) -> None:
 
 
 def roles_can_be_reported(study: Study) -> None:
-    """The last stage of the recipe is an evaluation, and roles have the names that records know."""
-    from sweeps.runs.record_writer import IN_RECORDS
-
+    """The last stage of the recipe is an evaluation."""
     roles = study.recipe.roles
-    unknown = [role for role in roles if role not in IN_RECORDS]
-    if unknown:
-        broken(f"reports leave out the stages {', '.join(unknown)}: they know the roles {', '.join(IN_RECORDS)}")
     if roles[-1] != "evaluation":
         broken(f"the last stage must have the role evaluation, but has {roles[-1]}")
 
 
-def _prepared(study: Study, preset: str, folder: Path) -> execute.Prepared:
+def _prepared(study: Study, preset: str, folder: Path) -> Prepared:
     place = Place(runs=folder / "runs", store=folder / "store")
-    return execute.prepare(execute.Request(study=study.name, preset=preset), place, silent, pack=False)
+    return prepare(Request(study=study.name, preset=preset), place, silent, pack=False)
 
 
 def stages_come_after_what_they_read(recipe: Recipe) -> None:
@@ -201,9 +197,9 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
     for study in studies:
         if study.sampled or not any(step.spec is SPECS[kind] for step in study.recipe.steps):
             continue
-        request = execute.Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
-        ready = execute.prepare(request, place, silent)
-        graph, _, _ = plan.build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+        request = Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
+        ready = prepare(request, place, silent)
+        graph, _, _ = build_graph(ready.plan, ready.store)
         node = next((n for n in graph.nodes.values() if n.spec.kind == kind), None)
         if node is not None:
             return _with_ancestors(node, graph.nodes), ready.store
@@ -216,15 +212,15 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
 
 
 def _with_ancestors(node: StageNode, nodes: Any) -> list[StageNode]:
-    found: dict[str, StageNode] = {}
+    family: dict[str, StageNode] = {}
 
     def visit(one: StageNode) -> None:
         for parent in one.parents.values():
             visit(nodes[parent])
-        found[one.key] = one
+        family[one.key] = one
 
     visit(node)
-    return list(found.values())
+    return list(family.values())
 
 
 # All of them.

@@ -17,14 +17,14 @@ FOLDERS = ("--out", "--store", "--data-root", "--test-data-root")
 
 def _folders(words: list[str]) -> list[tuple[str, str]]:
     """(flag or variable, path) of every folder that is named."""
-    found = [(name, os.environ.get(name, "")) for name in VARIABLES[:3]]
+    folders = [(name, os.environ.get(name, "")) for name in VARIABLES[:3]]
     for before, word in zip(["", *words], words, strict=False):
         flag, equals, path = word.partition("=")
         if before in FOLDERS:
-            found.append((before, word))
+            folders.append((before, word))
         elif flag in FOLDERS and equals:
-            found.append((flag, path))
-    return found
+            folders.append((flag, path))
+    return folders
 
 
 def check(words: Sequence[str]) -> None:

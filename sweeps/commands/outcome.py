@@ -91,17 +91,17 @@ def say_methods(rows: Sequence[Mapping[str, Any]], most: int = 12) -> None:
     settings: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         settings.setdefault(row["setting"], []).append(row)
-    for number, (title, own) in enumerate(settings.items()):
+    for number, (title, members) in enumerate(settings.items()):
         if number:
             click.echo()
         if title:
             click.echo(title)
-        always = [index for index, row in enumerate(own) if row["reference"] or row["kind"] in ("floor", "chance")]
-        others = [index for index in range(len(own)) if index not in always]
+        always = [index for index, row in enumerate(members) if row["reference"] or row["kind"] in ("floor", "chance")]
+        others = [index for index in range(len(members)) if index not in always]
         kept = sorted([*always, *others[: max(0, most - len(always))]][:most])
-        heading = next((row["beside"]["heading"].upper() for row in own if row.get("beside")), None)
+        heading = next((row["beside"]["heading"].upper() for row in members if row.get("beside")), None)
         shown = []
-        for row in (own[index] for index in kept):
+        for row in (members[index] for index in kept):
             cells = [_percent(row["mean"]), _span(row, "mean_low", "mean_high", _percent), _points(row["gain"])]
             cells += [_span(row, "low", "high", _points), _p_value(row["p"]), str(row["n"]) if row["n"] else ""]
             if heading:
@@ -110,8 +110,8 @@ def say_methods(rows: Sequence[Mapping[str, Any]], most: int = 12) -> None:
         heads = ["SCORE %", "95 % CI", "GAIN", "95 % CI", "P DUNNETT", "SEEDS", *([heading] if heading else [])]
         room = WIDTH - sum(2 + max(len(h), *(len(cells[i]) for _, cells in shown)) for i, h in enumerate(heads))
         table([(_shortened(name, room), *cells) for name, cells in shown], ("METHOD", *heads))
-        if len(own) > len(kept):
-            click.echo(f"... {len(own) - len(kept)} more")
+        if len(members) > len(kept):
+            click.echo(f"... {len(members) - len(kept)} more")
 
 
 def _shortened(text: str, room: int) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from sweeps.commands.output import answer, json_flag, plugin_flag, preset_flag, study_argument, width
+from sweeps.commands.flags import json_flag, plugin_flag, preset_flag, study_argument
+from sweeps.commands.output import answer, width
 
 
 @click.command()
@@ -21,15 +22,15 @@ def params(study: str, preset: str | None, as_json: bool, plugins: list[str]) ->
     import search_spaces
     from sweeps.planning.parameters import described
 
-    found = search_spaces.load(study)
-    preset = preset or found.preset_for(None)
-    groups = described(found, preset)
+    question = search_spaces.load(study)
+    preset = preset or question.preset_for(None)
+    groups = described(question, preset)
     content = {
         "study": study,
         "preset": preset,
         "groups": [{"group": group, "parameters": rows} for group, rows in groups.items()],
     }
-    answer(content, as_json, lambda: say(study, preset, groups, found.recipe.roles))
+    answer(content, as_json, lambda: say(study, preset, groups, question.recipe.roles))
 
 
 def say(study: str, preset: str, groups: Mapping[str, list[dict[str, Any]]], roles: tuple[str, ...]) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from sweeps.commands.output import Commands, answer, json_flag, place_flags, table
+from sweeps.commands.flags import json_flag, place_flags
+from sweeps.commands.group import Commands
+from sweeps.commands.output import answer, table
 
 
 @click.group("teachers", cls=Commands)
@@ -27,16 +29,17 @@ def teachers_check(file: Path, family: str | None, architecture: str | None, as_
     from trainables.pretrained import shelf
     from trainables.spec import PretrainedSpec
 
-    given = {name: value for name, value in (("family", family), ("architecture", architecture)) if value}
-    asked = PretrainedSpec(family=family or "auto", architecture=architecture or "auto")
-    found = shelf.admit(str(file), Path(), asked, write=False)
-    about = found.about
-    words = "".join(f" --set teacher.{name}={value}" for name, value in given.items())
+    flags = {name: value for name, value in (("family", family), ("architecture", architecture)) if value}
+    wanted = PretrainedSpec(family=family or "auto", architecture=architecture or "auto")
+    weights = shelf.admit(str(file), Path(), wanted, write=False)
+    about = weights.about
+    words = "".join(f" --set teacher.{name}={value}" for name, value in flags.items())
     use = f"--set {shlex.quote(f'teacher.weights={file}')}{words}"
 
     def text() -> None:
-        own = about["width"] != 1.0 or about["embedding"] or about["stem"] != "small"
-        shape = f", width {about['width']:g}, stem {about['stem']}, embedding layer {about['embedding']}" if own else ""
+        unusual = about["width"] != 1.0 or about["embedding"] or about["stem"] != "small"
+        built = f", width {about['width']:g}, stem {about['stem']}, embedding layer {about['embedding']}"
+        shape = built if unusual else ""
         rows = [
             ("file", f"{about['file']}, {about['bytes'] / 1e6:.1f} MB, {about['format']}, {about['tensors']} tensors"),
             ("sha256", about["sha256"]),
@@ -52,7 +55,7 @@ def teachers_check(file: Path, family: str | None, architecture: str | None, as_
         for name, value in rows:
             click.echo(f"{name:<11} {value}")
 
-    answer({"digits": found.digits, **about, "use": use}, as_json, text)
+    answer({"digits": weights.digits, **about, "use": use}, as_json, text)
 
 
 def _classifier(classes: int) -> str:

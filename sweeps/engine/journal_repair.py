@@ -31,11 +31,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.engine import journal
-from sweeps.engine.journal import JournalText, TrialLines
+from sweeps.engine.journal import JournalText
+from sweeps.engine.journal_trials import TrialLines, trials_of
+from sweeps.runs.folder import Say
 from system import writable_files
 
 CELL, POINT = "cell", "point"
-Say = Callable[[str], None]
 
 
 class StampedBackend(JournalFileBackend):
@@ -133,7 +134,7 @@ def mend(path: Path, name: str, directions: Sequence[StudyDirection], say: Say, 
         journal.cut_torn_line(text)
         if sources is None:
             return int(bool(text.torn))
-    trials = journal.trials_of(text, name)
+    trials = trials_of(text, name)
     if sources is None:
         kept = [_frozen(trial) for trial in trials if trial.state != journal.RUNNING]
         notes: dict[str, int] = {}

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from slurm import devices
-from slurm.ray_cluster import OBJECT_STORE_BYTES, Meeting, environment, node_address, show_proof
+from slurm.head import OBJECT_STORE_BYTES, environment, node_address, show_proof
+from slurm.rendezvous import Rendezvous
 from trainables.errors import MachineError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,7 @@ TUNE = {
 class Machine(Protocol):
     """What the engine needs to know of the place where stages run."""
 
+    is_local: bool  # Whether stages run on this machine, whose memory and files are seen from here.
     core_locks: bool  # Whether stages of several runs share the cores through locks; SLURM does that on a cluster.
     patience: float  # Seconds that another node's files may take to appear here.
     lock_patience: float  # Seconds to wait for an earlier driver to prove dead.
@@ -50,8 +52,8 @@ class Machine(Protocol):
         """Start Ray with its files in `temp`; what is inside the `with` may use it."""
         ...
 
-    def room(self, needs: Mapping[str, float]) -> int:
-        """How many stages with these needs fit on the living nodes at once."""
+    def room(self, wanted: Mapping[str, float]) -> int:
+        """How many stages that ask for this fit on the living nodes at once."""
         ...
 
     def look(self) -> None:
@@ -63,14 +65,14 @@ class Machine(Protocol):
         ...
 
 
-def fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> int:
-    """How many stages with these needs one node holds.
+def fitting(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    """How many stages that ask for this one node holds.
 
     Args:
         node: Resource -> amount, with Ray's names (CPU, GPU, memory).
-        needs: The same of one stage.
+        wanted: The same of one stage.
     """
-    counts = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in needs.items() if amount > 0]
+    counts = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in wanted.items() if amount > 0]
     return min(counts, default=0)
 
 
@@ -92,14 +94,15 @@ def _export(more: Mapping[str, str]) -> None:
 class LocalMachine:
     """This machine alone."""
 
+    is_local = True
     core_locks, patience, lock_patience, lost_code, settle_seconds = True, 0.0, 0.0, 1, 0.0
 
     def __init__(self, cpus: int, gpus: int = 0) -> None:
         self.has = {"CPU": float(cpus), "GPU": float(gpus)}
 
-    def room(self, needs: Mapping[str, float]) -> int:
+    def room(self, wanted: Mapping[str, float]) -> int:
         """How many such stages this machine holds at once."""
-        return fitting(self.has, {name: needs[name] for name in ("CPU", "GPU") if name in needs})
+        return fitting(self.has, {name: wanted[name] for name in ("CPU", "GPU") if name in wanted})
 
     def look(self) -> None:
         """One machine neither joins nor leaves."""
@@ -114,7 +117,7 @@ class LocalMachine:
         folder = temp / "meet"
         folder.mkdir(mode=0o700)
         token_file(folder)
-        _export(environment(Meeting(folder, ""), temp))
+        _export(environment(Rendezvous(folder, ""), temp))
         # A terminal that closes tells every process of its group, and Ray's would die of it before they could save.
         with _ignoring(signal.SIGHUP):
             _init(temp, "127.0.0.1", self.has)
@@ -124,20 +127,21 @@ class LocalMachine:
 class ClusterMachine:
     """A head that offers nothing itself; worker nodes join and leave."""
 
+    is_local = False
     core_locks, patience, lost_code, settle_seconds = False, LATE_FILES_SECONDS, 75, NODE_LOSS_SECONDS
     # A job outlives its slurmd: its next life waits while the last one still drives, however long that is.
     lock_patience = 7 * 86_400.0
 
-    def __init__(self, meeting: Meeting, attempt: str, interface: str | None = None) -> None:
-        self.meeting, self.attempt, self.interface = meeting, attempt, interface
+    def __init__(self, rendezvous: Rendezvous, attempt: str, interface: str | None = None) -> None:
+        self.rendezvous, self.attempt, self.interface = rendezvous, attempt, interface
         self._nodes: dict[str, dict[str, float]] = {}
         self._looked = 0.0
         self._lock = threading.Lock()
 
-    def room(self, needs: Mapping[str, float]) -> int:
+    def room(self, wanted: Mapping[str, float]) -> int:
         """How many such stages the living nodes hold at once."""
         with self._lock:
-            return sum(fitting(node, needs) for node in self._nodes.values())
+            return sum(fitting(node, wanted) for node in self._nodes.values())
 
     def look(self) -> None:
         """Ask the head who is there."""
@@ -159,16 +163,16 @@ class ClusterMachine:
     @contextlib.contextmanager
     def start(self, temp: Path) -> Iterator[None]:
         """A head that other nodes can reach; published once it can prove whose it is."""
-        self.meeting.check()
-        _export(environment(self.meeting, temp))
+        self.rendezvous.check()
+        _export(environment(self.rendezvous, temp))
         # SLURM's warning goes to every process of the job, and Ray's would die of it.
         with _ignoring(signal.SIGUSR1, signal.SIGUSR2):
             _init(temp, node_address(self.interface), {"CPU": 0.0, "GPU": 0.0})
         import ray
 
         address = ray.get_runtime_context().gcs_address
-        show_proof(self.meeting, address, self.attempt)
-        self.meeting.publish(address, self.attempt)
+        show_proof(self.rendezvous, address, self.attempt)
+        self.rendezvous.publish(address, self.attempt)
         yield
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sweeps.engine.eta import TimeLeft
-from sweeps.engine.ray_tune import EngineState
+from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageNode
 
 PLAIN_SECONDS = 60.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sweeps.planning.graph import StageNode
-from trainables.errors import UsageError, did_you_mean
+from sweeps.planning.graph import StageGraph, StageNode
+from trainables.errors import MachineError, UsageError, did_you_mean
 from trainables.spec import StageSpec
 
 EVERY = "all"
@@ -14,7 +14,7 @@ KEYS = ("gpu", "cpus", "memory_gb")
 
 
 @dataclass(frozen=True)
-class Needs:
+class Resources:
     """Cores, share of a GPU and memory of each stage, by role.
 
     Attributes:
@@ -33,16 +33,16 @@ class Needs:
         """The same for any stage of a role."""
         said = {**self.by_role.get(EVERY, {}), **self.by_role.get(role, {})}
         gpu = said.get("gpu", 0.0 if spec.kind == "sleep" else self.gpu_share)
-        needs = {"CPU": max(float(spec.threads), said.get("cpus", 0.0))}
+        amounts = {"CPU": max(float(spec.threads), said.get("cpus", 0.0))}
         if gpu:
-            needs["GPU"] = gpu
+            amounts["GPU"] = gpu
         if said.get("memory_gb"):
-            needs["memory"] = said["memory_gb"] * 2**30
-        return needs
+            amounts["memory"] = said["memory_gb"] * 2**30
+        return amounts
 
 
-def parse(words: Sequence[str], roles: Iterable[str], gpu_share: float) -> Needs:
-    """The needs that `--need ROLE:key=value,...` words describe.
+def parse(words: Sequence[str], roles: Iterable[str], gpu_share: float) -> Resources:
+    """The resources that `--need ROLE:key=value,...` words describe.
 
     Raises:
         UsageError: For an unknown role or key, or an amount that cannot be had.
@@ -60,7 +60,7 @@ def parse(words: Sequence[str], roles: Iterable[str], gpu_share: float) -> Needs
             if key not in KEYS:
                 raise UsageError(f"--need knows no '{key}'.{did_you_mean(key, KEYS)} It knows {', '.join(KEYS)}.")
             found.setdefault(role, {})[key] = _amount(key, text, word)
-    return Needs(gpu_share, found)
+    return Resources(gpu_share, found)
 
 
 def _amount(key: str, text: str, word: str) -> float:
@@ -82,3 +82,16 @@ def _amount(key: str, text: str, word: str) -> float:
         }[key]
         raise UsageError(f"`{key}` must be {allowed}, got '{text}' in '{word}'.")
     return value
+
+
+def resources_fit(graph: StageGraph, slots: int) -> None:
+    """Refuse a stage that this machine can never hold.
+
+    Raises:
+        MachineError: If a stage asks for more cores than there are.
+    """
+    most = max((n.base.threads for n in graph.nodes.values() if n.state in ("waiting", "ready")), default=1)
+    if most > slots:
+        raise MachineError(
+            f"A stage asks for {most} threads, but only {slots} cores may be used here. Use --set threads={slots} or more cores."
+        )

@@ -16,11 +16,13 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from sweeps.engine.order import StageOrder
+
 
 class Queue(Protocol):
     """The engine's side of the conversation."""
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None: ...
+    def suggest(self, trial_id: str) -> StageOrder | str | None: ...
 
     def result(self, trial_id: str, result: dict[str, Any]) -> bool: ...
 

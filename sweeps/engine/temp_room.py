@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from slurm import temp
-from slurm.ray_cluster import OBJECT_STORE_BYTES
+from slurm.head import OBJECT_STORE_BYTES
 from trainables.errors import MachineError
 
 LEAST_BYTES = 20e6  # A run of a minute writes about 5 MB there.

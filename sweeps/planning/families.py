@@ -11,44 +11,47 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces.study import ARM, TUNING
-from sweeps.planning.plan import Cell, Planner, Resolved
+from sweeps.planning.cells import Cell
+from sweeps.planning.planner import Planner
 from trainables.spec import TrainingSpec
+from trainables.spec.parameter import field_of
 
 UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
 DISTILLED = ("method", "ours")
 NO_DISTILLATION = "none"
 
 
-def sizes(resolved: Resolved, planner: Planner) -> list[int]:
+def sizes(planner: Planner) -> list[int]:
     """Number of tests of each setting that has any; empty where cells are drawn or nothing is a reference."""
-    if resolved.study.sampled:
+    if planner.plan.resolved.study.sampled:
         return []
-    cells = resolved.cells()
-    found = _of_arms(resolved, cells, planner) if resolved.arms else _of_grid(resolved, cells, planner)
-    return [size for size in found if size]
+    every = _of_arms(planner) if planner.plan.resolved.arms else _of_grid(planner)
+    return [size for size in every if size]
 
 
-def _of_grid(resolved: Resolved, cells: Sequence[Cell], planner: Planner) -> list[int]:
-    axes = resolved.axes
-    varying = next((name for name in axes if _last(name) == "orders"), None) if resolved.study.factors else None
+def _of_grid(planner: Planner) -> list[int]:
+    plan, resolved = planner.plan, planner.plan.resolved
+    cells, axes = plan.cells(), resolved.axes
+    varying = next((name for name in axes if field_of(name) == "orders"), None) if resolved.study.factors else None
     others = [name for name in axes if name != varying] if varying else []
     panels: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         panels.setdefault(tuple(str(cell.point.get(name)) for name in others), []).append(cell)
-    baselines = (resolved.baseline(cell) for cell in cells)
+    baselines = (plan.baseline(cell) for cell in cells)
     named = next((cell.id for cell in baselines if cell is not None), None)
-    found = []
+    sizes_of_panels = []
     for members in panels.values():
         reference = next((cell for cell in members if cell.id == named), None)
         if reference is None and varying:
             reference = next((cell for cell in members if cell.point[varying] == NO_DISTILLATION), None)
         if reference is not None:
             theirs = _teacher(reference, planner)
-            found.append(sum(_teacher(cell, planner) == theirs for cell in members if cell is not reference))
-    return found
+            sizes_of_panels.append(sum(_teacher(cell, planner) == theirs for cell in members if cell is not reference))
+    return sizes_of_panels
 
 
-def _of_arms(resolved: Resolved, cells: Sequence[Cell], planner: Planner) -> list[int]:
+def _of_arms(planner: Planner) -> list[int]:
+    cells, resolved = planner.plan.cells(), planner.plan.resolved
     reference = (resolved.study.baseline or {}).get(ARM)
     axes = _setting_axes(cells)
     combinations: dict[str, dict[str, Any]] = {}
@@ -58,7 +61,7 @@ def _of_arms(resolved: Resolved, cells: Sequence[Cell], planner: Planner) -> lis
             combinations.setdefault(json.dumps(values, sort_keys=True), values)
     if not combinations:  # Every arm ignores some axis: what there is makes one setting.
         combinations = {"": {}}
-    found = []
+    sizes_of_settings = []
     for values in combinations.values():
         members: dict[str, Cell] = {}
         for cell in cells:
@@ -66,18 +69,18 @@ def _of_arms(resolved: Resolved, cells: Sequence[Cell], planner: Planner) -> lis
                 members.setdefault(str(cell.point[ARM]), cell)
         if reference not in members:
             continue
-        elsewhere = _elsewhere(values, members, planner, resolved.side)
+        elsewhere = _elsewhere(values, members, planner)
         base = members[reference]
-        found.append(
+        sizes_of_settings.append(
             sum(
                 arm != reference
                 and resolved.arms[arm].kind not in UNTESTED
                 and arm not in elsewhere
-                and not _hang_apart(resolved, arm, cell, reference, base, planner)
+                and not _hang_apart(arm, cell, reference, base, planner)
                 for arm, cell in members.items()
             )
         )
-    return found
+    return sizes_of_settings
 
 
 def _setting_axes(cells: Sequence[Cell]) -> list[str]:
@@ -89,38 +92,33 @@ def _setting_axes(cells: Sequence[Cell]) -> list[str]:
     return [
         name
         for name, seen in values.items()
-        if len(seen) > 1 and name not in (ARM, TUNING) and _last(name) != "test_resolution"
+        if len(seen) > 1 and name not in (ARM, TUNING) and field_of(name) != "test_resolution"
     ]
 
 
-def _elsewhere(values: Mapping[str, Any], members: Mapping[str, Cell], planner: Planner, side: int) -> set[str]:
+def _elsewhere(values: Mapping[str, Any], members: Mapping[str, Cell], planner: Planner) -> set[str]:
     """Arms that have no part in the setting's resolution and read another side than those that have."""
-    sides = [axis for axis in values if _last(axis) == "resolution"]
+    sides = [axis for axis in values if field_of(axis) == "resolution"]
     with_part = {arm for arm, cell in members.items() if all(axis in cell.point for axis in sides)}
-    theirs = {_side(members[arm], planner, side) for arm in with_part}
+    theirs = {_side(members[arm], planner) for arm in with_part}
     return {
-        arm
-        for arm, cell in members.items()
-        if arm not in with_part and theirs and _side(cell, planner, side) not in theirs
+        arm for arm, cell in members.items() if arm not in with_part and theirs and _side(cell, planner) not in theirs
     }
 
 
-def _side(cell: Cell, planner: Planner, side: int) -> int:
-    made = planner.specs(cell)
-    read = made[planner.recipe.measured(made)]
-    return (read.resolution or side) if isinstance(read, TrainingSpec) else side
+def _side(cell: Cell, planner: Planner) -> int:
+    specs_by_role = planner.specs(cell)
+    read = specs_by_role[planner.recipe.measured(specs_by_role)]
+    return (isinstance(read, TrainingSpec) and read.resolution) or planner.plan.side
 
 
-def _hang_apart(resolved: Resolved, arm: str, cell: Cell, reference: str, base: Cell, planner: Planner) -> bool:
+def _hang_apart(arm: str, cell: Cell, reference: str, base: Cell, planner: Planner) -> bool:
     """Whether two distilled arms have different teachers, and so are not compared."""
-    if not {resolved.arms[arm].kind, resolved.arms[reference].kind} <= set(DISTILLED):
+    arms = planner.plan.resolved.arms
+    if not {arms[arm].kind, arms[reference].kind} <= set(DISTILLED):
         return False
     return _teacher(cell, planner) != _teacher(base, planner)
 
 
 def _teacher(cell: Cell, planner: Planner) -> str | None:
     return planner.keys(cell, 0).get("teacher")
-
-
-def _last(name: str) -> str:
-    return name.split(".")[-1]

@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.own_data import MOST_SIDE
 from search_spaces.study import OWN, DataFacts, Preset, Study
-from sweeps.planning.plan import Resolved
+from sweeps.planning.resolve import Resolved
 from trainables.data import sources
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut
@@ -53,13 +53,13 @@ class Look:
         return cls() if listing is None else cls(stored_side(listing), len(listing.classes))
 
 
-def packed_side(source: sources.Source, look: Look, asked: int | None) -> int | None:
+def packed_side(source: sources.Source, look: Look, chosen: int | None) -> int | None:
     """Side at which image files are packed for `own`: the usual image's own, at most what teachers read.
 
     Returns:
         None where a person chose a side, or the set has its own.
     """
-    if asked is not None or source.size is None:
+    if chosen is not None or source.size is None:
         return None
     return min(MOST_SIDE, max(LEAST_PACKED, look.side or source.size))
 
@@ -81,8 +81,8 @@ def facts_of(data: Mapping[str, Any], packed: Packed | None, resolved: Resolved,
     parts = {name: words.get(name, defaults[name]) for name in _PARTS}
     classes = int(data.get("classes") or look.classes or 10)
     if packed is not None:
-        made = cut(packed, task=resolved.task, train_images=0, **parts)
-        images, learned = len(made.train), len(made.classes)
+        split = cut(packed, task=resolved.task, train_images=0, **parts)
+        images, learned = len(split.train), len(split.classes)
     else:
         kept = 1.0 if resolved.task == "classification" else 1.0 - parts["held_out"]
         whole = data["train_images"] + (0 if resolved.task == "classification" else data["test_images"])
@@ -101,17 +101,17 @@ def facts_of(data: Mapping[str, Any], packed: Packed | None, resolved: Resolved,
     )
 
 
-def tell_of_digits(resolved: Resolved, study: Study, data: str, say: Callable[[str], None]) -> None:
+def tell_of_digits(resolved: Resolved, data: str, say: Callable[[str], None]) -> Resolved:
     """Say loudly, there and in all that shows the run, that settings made for the digits meet other data."""
     preset = resolved.preset
     if preset.data != DIGITS or data == DIGITS or resolved.preset_name == OWN:
-        return
-    advice = " Leave --preset out, or name --preset own, for settings made from the data." if study.own else ""
+        return resolved
+    advice = " Leave --preset out, or name --preset own, for settings made from the data." if resolved.study.own else ""
     say(
         f"Warning: preset {resolved.preset_name} was made for {DIGITS} ({preset.note}), but {data} is trained on: its "
         f"resolutions, numbers of images, epochs and weights were chosen for another task.{advice}"
     )
-    resolved.preset = dataclasses.replace(
+    marked = dataclasses.replace(
         preset,
         note=f"made for {DIGITS}, used on {data}: {preset.note}",
         departures=(
@@ -119,3 +119,4 @@ def tell_of_digits(resolved: Resolved, study: Study, data: str, say: Callable[[s
             *preset.departures,
         ),
     )
+    return dataclasses.replace(resolved, preset=marked)

@@ -14,7 +14,8 @@ from typing import Any
 
 import trainables
 from sweeps.planning import cost, rough
-from sweeps.planning.plan import Planner, Resolved, examples
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
 from trainables.data.packed import Packed
 from trainables.errors import MachineError
 from trainables.spec import (
@@ -80,23 +81,20 @@ class Forecast:
         )
 
 
-def forecasts(
-    resolved: Resolved, fingerprint: str, data: dict[str, Any], packed: Packed | None, timer: Timer | None = None
-) -> list[Forecast]:
+def forecasts(plan: Plan, packed: Packed | None, timer: Timer | None = None) -> list[Forecast]:
     """One for each way, or for the way chosen alone where there are very many trials; empty if nothing is distilled.
 
     Args:
-        resolved: The study.
-        fingerprint: Of its data.
-        data: What is known of it.
+        plan: The study on its data.
         packed: The data, which tells how many images are trained on; without it that is estimated.
         timer: Seconds for one image of a frozen network, given its spec, side and batch size; without one, an estimate
             from multiply-adds.
     """
+    resolved = plan.resolved
     chosen = str(resolved.parameters.get("teacher_outputs", "live"))
     many = resolved.cell_count * len(resolved.seeds) > MOST_TRIALS
-    counter = _Counter(data, packed, timer or _estimate)
-    found = [counter.count(resolved, fingerprint, way) for way in ((chosen,) if many else TEACHER_OUTPUTS)]
+    counter = _Counter(dict(plan.data), packed, timer or _estimate)
+    found = [counter.count(plan, way) for way in ((chosen,) if many else TEACHER_OUTPUTS)]
     return [forecast for forecast in found if forecast.asked]
 
 
@@ -154,14 +152,15 @@ class _Counter:
         self.counts = cost.Counts(data, packed)
         self._times: dict[tuple[Any, ...], float] = {}
 
-    def count(self, resolved: Resolved, fingerprint: str, way: str) -> Forecast:
+    def count(self, plan: Plan, way: str) -> Forecast:
+        resolved = plan.resolved
         parameters = {k: v for k, v in resolved.parameters.items() if not k.endswith(".teacher_outputs")}
-        changed = dataclasses.replace(resolved, parameters=parameters | {"teacher_outputs": way}, _cells=[])
-        planner = Planner(changed, fingerprint)
+        changed = dataclasses.replace(resolved, parameters=parameters | {"teacher_outputs": way})
+        planner = Planner(dataclasses.replace(plan, resolved=changed))
         result = Forecast(way)
         seen: set[str] = set()
         times = resolved.trials if resolved.study.sampled else 1
-        for cell in examples(changed):
+        for cell in planner.plan.examples():
             made = planner.specs(cell)
             steps = planner.recipe.steps_of(cell.parameters)
             for seed in changed.seeds:

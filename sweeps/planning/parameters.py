@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.study import ARM, TUNING, Study
-from sweeps.planning import plan
+from sweeps.planning.cells import sampled_names
 from sweeps.planning.parameter_words import ALIASES, FLAGS, TITLES, WORDS
+from sweeps.planning.request import Setting
+from sweeps.planning.resolve import Resolved, resolve
 from trainables.errors import UsageError
 from trainables.recipes import Recipe
 from trainables.spec import registry
+from trainables.spec.parameter import Parameter, field_of
 
 
 def spelled_out(study: Study, settings: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -21,15 +24,15 @@ def spelled_out(study: Study, settings: Sequence[str]) -> tuple[list[str], list[
     Raises:
         UsageError: For what a flag says instead.
     """
-    found, notes = [], []
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        full = meant(study, name.strip())
-        if full != name.strip():
-            notes.append(f"--set {name.strip()} is understood as {full}.")
-            setting = f"{full}{equals}{value}"
-        found.append(setting)
-    return found, notes
+    spelled, notes = [], []
+    for text in settings:
+        setting = Setting.parse(text)
+        full = meant(study, setting.name)
+        if full != setting.name:
+            notes.append(f"--set {setting.name} is understood as {full}.")
+            text = f"{full}{setting.rest}"
+        spelled.append(text)
+    return spelled, notes
 
 
 def meant(study: Study, name: str) -> str:
@@ -44,11 +47,11 @@ def meant(study: Study, name: str) -> str:
     plain = name.lower().replace("-", "_")
     if study.arms and plain in (ARM, TUNING, f"{ARM}s"):
         return plain.removesuffix("s")
-    role, dot, own = plain.rpartition(".")
-    if not dot and plain in FLAGS:
+    if plain in FLAGS:
         says, example = FLAGS[plain]
         raise UsageError(f"{says}, for example {example}.")
-    for path in (plain, f"{role}{dot}{ALIASES.get(own, own)}"):
+    last = field_of(plain)
+    for path in (plain, f"{plain.removesuffix(last)}{ALIASES.get(last, last)}"):
         if _is_one(recipe, path):
             return path
     return name
@@ -60,11 +63,12 @@ def _is_one(recipe: Recipe, name: str) -> bool:
 
 def described(study: Study, preset: str) -> dict[str, list[dict[str, Any]]]:
     """Group -> its parameters, each with type, limits, default under a preset, unit, stages and one line."""
-    resolved = plan.resolve(study, preset=preset)
+    resolved = resolve(study, preset=preset)
     recipe = study.recipe
-    names = [name for name in recipe.parameters if name.split(".")[0] not in recipe.roles]
-    own = [n for n in recipe.parameters if n.split(".")[0] in recipe.roles and n.split(".", 1)[1] not in names]
-    rows = [_row(resolved, name) for name in (*names, *own)]
+    every = [Parameter.parse(name, recipe.roles) for name in recipe.parameters]
+    of_all = [parameter.path for parameter in every if not parameter.role]
+    of_one = [parameter for parameter in every if parameter.role and parameter.path not in of_all]
+    rows = [_row(resolved, parameter) for parameter in (*(p for p in every if not p.role), *of_one)]
     if study.arms:
         rows = [row for row in rows if row["name"] not in ("route", "method")]  # What arms decide.
         rows[:0] = _of_study(resolved)
@@ -77,7 +81,7 @@ def described(study: Study, preset: str) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def _of_study(resolved: plan.Resolved) -> Iterator[dict[str, Any]]:
+def _of_study(resolved: Resolved) -> Iterator[dict[str, Any]]:
     """The axes that only studies of arms have."""
     study = resolved.study
     most = max((len(arm.tuning) for arm in study.arms.values()), default=0)
@@ -103,23 +107,19 @@ def _of_study(resolved: plan.Resolved) -> Iterator[dict[str, Any]]:
             }
 
 
-def _row(resolved: plan.Resolved, name: str) -> dict[str, Any]:
-    recipe = resolved.study.recipe
+def _row(resolved: Resolved, parameter: Parameter) -> dict[str, Any]:
+    recipe, name, path = resolved.study.recipe, parameter.name, parameter.path
     kind, declared = recipe.parameters[name]
-    role, _, path = name.partition(".")
-    path = path if role in recipe.roles else name
-    group, unit, text = WORDS.get(path) or (_group(path), "", _of_plugin(path))
-    stages = [role for role in recipe.roles if f"{role}.{path}" in recipe.parameters]
+    group, unit, text = WORDS.get(path) or (_group(parameter), "", _of_plugin(parameter))
+    stages = [role for role in recipe.roles if parameter.of_stage(role).name in recipe.parameters]
     options = declared.metadata.get("options")
     if options and "plugged" in declared.metadata:
         options = (*options, *registry.names(declared.metadata["plugged"]))
-    only = {
-        stage: resolved.parameters[f"{stage}.{path}"]
-        for stage in stages
-        if name == path and f"{stage}.{path}" in resolved.parameters
-    }
-    axes = {full: values for full, values in resolved.axes.items() if full == name or full.partition(".")[2] == path}
-    drawn = plan.sampled_names(resolved.space)
+    of_stages = {stage: parameter.of_stage(stage).name for stage in stages} if not parameter.role else {}
+    only = {stage: resolved.parameters[full] for stage, full in of_stages.items() if full in resolved.parameters}
+    meant_by = {name, *(parameter.of_stage(role).name for role in recipe.roles)}
+    axes = {full: values for full, values in resolved.axes.items() if full in meant_by}
+    drawn = sampled_names(resolved.space)
     return {
         "path": path,
         "group": group,
@@ -131,7 +131,7 @@ def _row(resolved: plan.Resolved, name: str) -> dict[str, Any]:
         "default": _plain(resolved.parameters.get(name, declared.default)),
         "default_from": resolved.sources.get(name, "spec"),
         "axis": _plain(next(iter(axes.values()), None)),
-        "drawn": next((span for full, span in drawn.items() if full == name or full.partition(".")[2] == path), None),
+        "drawn": next((span for full, span in drawn.items() if full in meant_by), None),
         "stages": stages,
         "only": {stage: _plain(value) for stage, value in only.items()},
         "unit": unit,
@@ -139,13 +139,12 @@ def _row(resolved: plan.Resolved, name: str) -> dict[str, Any]:
     }
 
 
-def _group(path: str) -> str:
-    head = path.partition(".")[0]
-    return head if head in TITLES else "other"
+def _group(parameter: Parameter) -> str:
+    return parameter.head if parameter.head in TITLES else "other"
 
 
-def _of_plugin(path: str) -> str:
-    offer = registry.find("loss", path.partition(".")[0])
+def _of_plugin(parameter: Parameter) -> str:
+    offer = registry.find("loss", parameter.head)
     return f"Of the loss in {offer.origin.where}." if offer is not None else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.study import ARM
-from sweeps.planning.plan import Resolved
+from sweeps.planning.resolve import Resolved
 
 
 def without_reference(resolved: Resolved) -> str:

@@ -1,14 +1,17 @@
-"""Which store the same command goes on in, when nobody names one."""
+"""How a run goes on: what was asked of it before, and in which store, when nobody names one."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from sweeps.runs.execute import Request, Say, prepare
-from sweeps.runs.folder import Place, list_runs
-from trainables.errors import SweepsError
+from sweeps.planning.request import Request
+from sweeps.runs import plugin_files
+from sweeps.runs.folder import Place, RunFolder, Say, list_runs
+from sweeps.runs.prepare import prepare
+from trainables.errors import SweepsError, UsageError
 
 
 def continued(request: Request, place: Place, say: Say) -> Place:
@@ -25,8 +28,26 @@ def continued(request: Request, place: Place, say: Say) -> Place:
         copy = dataclasses.replace(request, settings=list(request.settings))
         with contextlib.suppress(SweepsError):  # Said where the request is answered.
             ready = prepare(copy, Place(place.runs, store), lambda line: None, pack=False)
-            run_id = ready.resolved.run_id(ready.data["fingerprint"])
+            run_id = ready.run_id
             if ready.info is not None and run_id in ids:
                 say(f"{run_id} was trained into {store}, which is used again; --store DIR would name another store.")
                 return Place(place.runs, store)
     return place
+
+
+def request_of(run: RunFolder, kept: dict[str, Any]) -> Request:
+    """What was asked of a run, with all the seeds it has.
+
+    Raises:
+        UsageError: If run.json does not say, or a plug-in of the run cannot be loaded.
+    """
+    try:
+        plugin_files.use_those_of(run, kept)
+        names = {f.name for f in dataclasses.fields(Request)}
+        words = {k: v for k, v in kept["request"].items() if k in names}
+        if kept.get("seeds"):
+            first, *others = kept["seeds"]
+            words["seeds"] = ",".join(map(str, kept["seeds"])) if others else f"{first}-{first}"
+        return Request(**words)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{run.id} does not say what was asked ({error!r}); give the run command again.") from None

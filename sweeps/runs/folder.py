@@ -16,12 +16,23 @@ from typing import Any
 
 from analysis.run_file import text_of
 from sweeps.runs import run_file, whereabouts
-from trainables.store.artifacts import KEY, Lease, LeaseObserver, OneLook, Store, make_folder, read_json, write_atomically
-from trainables.errors import MachineError, UsageError, did_you_mean
 from system.liveness import process_is_gone
+from trainables.errors import MachineError, UsageError, did_you_mean
+from trainables.store.artifacts import (
+    KEY,
+    Lease,
+    LeaseObserver,
+    OneLook,
+    Store,
+    make_folder,
+    read_json,
+    write_atomically,
+)
 
 RUN_SCHEMA = 1
 DRIVER_LOOK_SECONDS = 5.0  # Beyond a driver's silence, so that the last look falls after it.
+
+Say = Callable[[str], None]  # Tells the person a line.
 
 
 def now() -> str:

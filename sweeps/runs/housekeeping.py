@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.runs.folder import Place, RunFolder, list_runs
-from trainables.store.artifacts import KEY, Lease, OneLook, Store, explained, read_json
 from trainables.errors import ArtifactError, DataError, MachineError, UsageError
+from trainables.store.artifacts import KEY, Lease, OneLook, Store, explained, read_json
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import search_spaces
 from sweeps.runs.folder import RunFolder
-from trainables.spec import registry
 from trainables import plugins
-from trainables.store.artifacts import make_folder, write_atomically
 from trainables.errors import ArtifactError, SweepsError, UsageError
+from trainables.spec import registry
 from trainables.spec.registry import Origin
+from trainables.store.artifacts import make_folder, write_atomically
 
 VARIABLE = "SWEEPS_PLUGINS"
 FOLDER = "plugins"

@@ -9,8 +9,8 @@ from typing import Any
 
 from analysis import record_files
 from analysis.records import RECORDS_FOLDER
-from trainables.store.artifacts import Artifact, Store
 from trainables.errors import ArtifactError
+from trainables.store.artifacts import Artifact, Store
 
 # Columns that repeat a number of the artifact itself; an evaluation tells others of the network that it read.
 _OF_METRICS = ("top1", "train_top1", "correct", "items", "embedding_spread")

@@ -1,6 +1,6 @@
 """Writes the report of a run, and says what its records lack.
 
-Apart from `conduct`, which imports what training needs and a report does not.
+Apart from `execute`, which imports what training needs and a report does not.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def fresh_report(run: RunFolder) -> Any:
         raise NothingToReport(str(error)) from None
 
 
-def record_lines(projector: Any) -> list[str]:
+def record_lines(records: Any) -> list[str]:
     """What is said of records that were wrong and were made again."""
-    again = projector.made_again
+    again = records.made_again
     if not again:
         return []
     key, why = next(iter(again.items()))

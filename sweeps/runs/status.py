@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sweeps.engine import journal
+from sweeps.engine.journal_trials import pruned_cells
 from sweeps.runs import whereabouts
 from sweeps.runs.folder import RunFolder
-from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS, shown_role
 from trainables.stages.base import verdict
+from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 
 MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}
 
@@ -42,27 +42,8 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
     running, failed = _at_work(store, set(roles) - present, roles, observer)
     running = [row for row in running if row["run"] != run.id or _lives(_job_of(row["node"]), living)]
     running_keys, failed_keys = {r["key"] for r in running}, {f["key"] for f in failed}
-    pruned = _pruned_cells(run, content)
-    grid: dict[str, dict[int, str]] = {}
-    for trial in content.get("trials", ()):
-        keys = list(trial["stages"].values())
-        if keys[-1] in present:
-            state = "done"
-        elif any(k in failed_keys for k in keys):
-            state = "failed"
-        elif any(k in running_keys for k in _own(keys, roles)):
-            state = "running"
-        elif trial["cell"] in pruned:
-            state = "pruned"
-        else:
-            state = "waiting"
-        grid.setdefault(trial["cell"], {})[trial["seed"]] = state
+    grid = _grid(content, roles, present, running_keys, failed_keys, _pruned_cells(run, content))
     states = [state for row in grid.values() for state in row.values()]
-    by_role: dict[str, dict[str, int]] = {}
-    for key, role in roles.items():
-        row = by_role.setdefault(role, {"total": 0, "done": 0})
-        row["total"] += 1
-        row["done"] += key in present
     driver = run.driver() or {}
     driven = run.is_driven(observer) and _lives(str(driver.get("job") or ""), living)
     return {
@@ -79,7 +60,7 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
         else None,
         "waits": str(driver.get("waits") or "") if driven else "",
         "trials": {name: states.count(name) for name in MARKS},
-        "stages": by_role,
+        "stages": _by_role(roles, present),
         "running": running,
         "failed": failed,
         "seeds": content.get("seeds", []),
@@ -93,11 +74,47 @@ def look(run: RunFolder, store: Store) -> dict[str, Any]:
     }
 
 
+def _grid(
+    content: Mapping[str, Any],
+    roles: Mapping[str, str],
+    present: Set[str],
+    running: Set[str],
+    failed: Set[str],
+    pruned: Container[str],
+) -> dict[str, dict[int, str]]:
+    """Cell -> seed -> state of its trial, from the keys of stages that are there, that run and that failed."""
+    grid: dict[str, dict[int, str]] = {}
+    for trial in content.get("trials", ()):
+        keys = list(trial["stages"].values())
+        if keys[-1] in present:
+            state = "done"
+        elif any(key in failed for key in keys):
+            state = "failed"
+        elif any(key in running for key in _own(keys, roles)):
+            state = "running"
+        elif trial["cell"] in pruned:
+            state = "pruned"
+        else:
+            state = "waiting"
+        grid.setdefault(trial["cell"], {})[trial["seed"]] = state
+    return grid
+
+
+def _by_role(roles: Mapping[str, str], present: Set[str]) -> dict[str, dict[str, int]]:
+    """Role -> how many stages it has and how many of them are done."""
+    rows: dict[str, dict[str, int]] = {}
+    for key, role in roles.items():
+        row = rows.setdefault(role, {"total": 0, "done": 0})
+        row["total"] += 1
+        row["done"] += key in present
+    return rows
+
+
 def _jobs(run: RunFolder) -> tuple[list[dict[str, Any]], str]:
     """The run's jobs in SLURM's queue; nothing is asked of a run that was never submitted."""
     if not (run.path / "slurm" / "submissions.json").exists():
         return [], ""
-    from sweeps.engine.submission import jobs_of
+    from sweeps.engine.submitted import jobs_of
 
     return jobs_of(run)
 
@@ -158,7 +175,7 @@ def _pruned_cells(run: RunFolder, content: dict[str, Any]) -> set[str]:
     """Cells that Optuna pruned, read from the journal as text: importing optuna would take longer than the rest."""
     if not content.get("sampled"):
         return set()
-    return journal.pruned_cells(run.journal)
+    return pruned_cells(run.journal)
 
 
 def _leader(content: dict[str, Any], store: Store, present: set[str]) -> dict[str, Any] | None:

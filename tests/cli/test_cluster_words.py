@@ -281,7 +281,7 @@ def resumed(name: str, words: list[str], no_slurm: dict[str, str]) -> subprocess
     """What `resume` would begin, without beginning it."""
     before = (
         "import json, dataclasses, sweeps.commands.app\n"
-        "sweeps.commands.app._begin = lambda request, *a, **k: print(json.dumps(dataclasses.asdict(request)))\n"
+        "sweeps.commands.resume.begin = lambda request, *a, **k: print(json.dumps(dataclasses.asdict(request)))\n"
     )
     return sweeps("resume", name, *words, before=before, **no_slurm)
 

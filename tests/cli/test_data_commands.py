@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from sweeps.commands.shelves import data
+from sweeps.commands.data import data
 from sweeps.runs.packing import PackingLine
 from trainables.data.datasets import DATASETS
 

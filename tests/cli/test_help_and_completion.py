@@ -16,9 +16,8 @@ import search_spaces
 from sweeps.commands import completion
 from sweeps.commands.app import cli, main
 from sweeps.planning import parameter_words, parameters
-from sweeps.planning.plan import resolve
-from sweeps.runs import execute
-from sweeps.runs.execute import Request
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import resolve
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
 
@@ -189,7 +188,7 @@ def test_a_name_that_was_understood_is_said_and_kept_as_ours(
         asked.append(request)
         raise UsageError("That is enough.")
 
-    monkeypatch.setattr(execute, "prepare", prepare)
+    monkeypatch.setattr("sweeps.runs.prepare.prepare", prepare)
     _, _, err = typed(capsys, "show", *TINY, "--set", "lr=0.1,0.2", "--set", "wd=0")
     assert asked[0].settings == ["learning_rate=0.1,0.2", "weight_decay=0"]
     assert "--set lr is understood as learning_rate." in err and "weight_decay" in err

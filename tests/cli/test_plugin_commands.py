@@ -190,15 +190,15 @@ def test_check_knows_what_the_environment_names(desk: Path, monkeypatch: pytest.
 def test_the_command_that_asks_for_a_run_names_the_plug_ins_of_the_environment(
     desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps.runs import execute
+    from sweeps.planning.request import Request
 
-    asked: list[execute.Request] = []
+    asked: list[Request] = []
 
-    def prepare(request: execute.Request, *rest: object, **more: object) -> None:
+    def prepare(request: Request, *rest: object, **more: object) -> None:
         asked.append(request)
         raise UsageError("That is enough.")
 
-    monkeypatch.setattr(execute, "prepare", prepare)
+    monkeypatch.setattr("sweeps.runs.prepare.prepare", prepare)
     monkeypatch.setenv("SWEEPS_PLUGINS", "mine/variance.py:mine/tinynet.py")
     here("show", "horkd_order_ablation", "--plugins", "mine/stripes.py", "--plugins", "mine/variance.py")
     # By paths that mean the same in every folder.
@@ -207,19 +207,21 @@ def test_the_command_that_asks_for_a_run_names_the_plug_ins_of_the_environment(
 
 
 def test_a_loss_that_becomes_nan_fails_its_stages_and_says_so(desk: Path) -> None:
-    from sweeps.planning.plan import build_graph
-    from sweeps.runs import execute, plugin_files
+    from sweeps.planning.planner import build_graph
+    from sweeps.planning.request import Request
+    from sweeps.runs import plugin_files
     from sweeps.runs.folder import Place
+    from sweeps.runs.prepare import prepare
     from trainables.spec import to_plain
     from trainables.stages.base import Context, attempt
 
     source = EXAMPLES["variance.py"].replace(".pow(power)", ".pow(power) * float('nan')")
     (desk / "mine" / "variance.py").write_text(source)
     plugin_files.load_files(["mine"])
-    request = execute.Request(study="spread", preset="tiny", seeds="1")
+    request = Request(study="spread", preset="tiny", seeds="1")
     place = Place(runs=desk / "runs", store=desk / "store")
-    ready = execute.prepare(request, place, lambda line: None)
-    graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    ready = prepare(request, place, lambda line: None)
+    graph, _, _ = build_graph(ready.plan, ready.store)
     ends = {}
     for node in graph.nodes.values():
         if node.role != "evaluation":

@@ -14,9 +14,12 @@ import pytest
 
 import search_spaces
 from sweeps.commands.contracts import OF_STUDIES
-from sweeps.planning.plan import build_graph
-from sweeps.runs import execute
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
+from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
+from sweeps.runs.outcome import Outcome
+from sweeps.runs.prepare import prepare
 from trainables.data.packed import open_packed
 from trainables.data.protocols import cut_for
 from trainables.spec import TrainingSpec, spec_from, to_plain
@@ -36,21 +39,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def finish(request: execute.Request, place: Place) -> execute.Outcome:
+def finish(request: Request, place: Place) -> Outcome:
     """Train every stage of a grid here, then bring the run up to the store."""
-    ready = execute.prepare(request, place, silent)
-    graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    ready = prepare(request, place, silent)
+    graph, _, _ = build_graph(ready.plan, ready.store)
     for node in graph.nodes.values():
         context = Context(store=ready.store, key=node.key, core_locks=False)
         said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
         assert said[-1]["outcome"] == "done", said[-1]
-    return execute.conduct(request, place, silent, quiet=True, train=False)
+    return execute(request, place, silent, quiet=True, train=False)
 
 
 @pytest.fixture(scope="module", params=GRIDS)
-def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> execute.Outcome:
+def outcome(request: Any, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     place = Place(runs=tmp_path_factory.mktemp("runs"), store=shared)
-    return finish(execute.Request(study=request.param, preset="tiny"), place)
+    return finish(Request(study=request.param, preset="tiny"), place)
 
 
 @pytest.mark.parametrize("contract", OF_STUDIES)
@@ -59,7 +62,7 @@ def test_the_contract_of_every_study_holds(name: str, contract: str) -> None:
     OF_STUDIES[contract](search_spaces.load(name))
 
 
-def test_it_ends_with_a_sentence_and_a_page(outcome: execute.Outcome) -> None:
+def test_it_ends_with_a_sentence_and_a_page(outcome: Outcome) -> None:
     assert outcome.code == 0 and not outcome.failures
     assert outcome.summary.sentence
     page = outcome.run.path / "report" / "index.html"
@@ -67,7 +70,7 @@ def test_it_ends_with_a_sentence_and_a_page(outcome: execute.Outcome) -> None:
     assert json.loads((page.parent / "report.json").read_text())["study"] == outcome.run.path.name.rpartition("-")[0]
 
 
-def test_every_trial_has_a_score_of_the_task(outcome: execute.Outcome) -> None:
+def test_every_trial_has_a_score_of_the_task(outcome: Outcome) -> None:
     run = json.loads((outcome.run.path / "run.json").read_text())
     trials = pl.read_parquet(outcome.run.path / "report" / "data" / "trials.parquet")
     assert trials.height == len(run["trials"]) == len(run["cells"]) * 2
@@ -76,7 +79,7 @@ def test_every_trial_has_a_score_of_the_task(outcome: execute.Outcome) -> None:
     assert trials["score"].is_between(0, 1).all()
 
 
-def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: execute.Outcome) -> None:
+def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: Outcome) -> None:
     rows = pl.read_parquet(outcome.run.path / "records" / "*.parquet").filter(pl.col("stage") == "evaluation")
     for row in rows.iter_rows(named=True):
         numbers = json.loads(row["metrics"])
@@ -86,9 +89,7 @@ def test_every_evaluation_knows_chance_and_a_bit_for_each_test_item(outcome: exe
         assert bits == row["correct"] <= row["items"] <= 8 * len(row["correct_bits"])
 
 
-def test_what_a_class_disjoint_study_tests_no_stage_of_its_chain_was_trained_on(
-    outcome: execute.Outcome, shared: Path
-) -> None:
+def test_what_a_class_disjoint_study_tests_no_stage_of_its_chain_was_trained_on(outcome: Outcome, shared: Path) -> None:
     run = json.loads((outcome.run.path / "run.json").read_text())
     if run["task"] == "classification":
         pytest.skip("classification tests other images of the classes it learned")

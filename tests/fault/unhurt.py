@@ -64,7 +64,7 @@ class Unhurt:
         run = self.place.begin("run", *STUDIES[study])
         try:
             run.until(lambda view: bool(list(self.place.out.glob("store/.work/*/checkpoint-*"))) and _half(view))
-            harness.kill(run.process.pid)  # Alone: its guard ends the others.
+            harness.kill(run.process.pid)  # Alone: its reaper ends the others.
             run.finish(60)
             self.place.wait_until_gone()
         finally:

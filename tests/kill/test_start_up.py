@@ -13,12 +13,12 @@ from pathlib import Path
 import harness
 import pytest
 
-from slurm.guard import belongs
+from slurm.reaper import belongs
 from slurm.temp import sweep_stale_temp
 
 ROUNDS = int(os.environ.get("SWEEPS_KILL_ROUNDS", "3"))
-# Who is killed, in this order; the guard is one of the children of the driver.
-VICTIMS = (("raylet",), ("driver",), ("guard", "driver"), ("gcs_server",), ("driver", "raylet"), ("guard", "raylet"))
+# Who is killed, in this order; the reaper is one of the children of the driver.
+VICTIMS = (("raylet",), ("driver",), ("reaper", "driver"), ("gcs_server",), ("driver", "raylet"), ("reaper", "raylet"))
 LATEST = 6.0  # Seconds after the driver's temporary folder appeared: Ray is up after about four.
 
 
@@ -32,7 +32,7 @@ def short_temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def named(pids: list[int], name: str) -> list[int]:
-    """Those of the processes whose command is `name`, or whose command line ends in guard.py and a folder."""
+    """Those of the processes whose command is `name`, or whose command line ends in reaper.py and a folder."""
     found = []
     for pid in pids:
         try:
@@ -40,13 +40,13 @@ def named(pids: list[int], name: str) -> list[int]:
             comm = Path(f"/proc/{pid}/comm").read_text().strip()
         except OSError:
             continue
-        if comm == name or (name == "guard" and any(word.endswith(b"/guard.py") for word in words)):
+        if comm == name or (name == "reaper" and any(word.endswith(b"/reaper.py") for word in words)):
             found.append(pid)
     return found
 
 
 def of_folder(folder: Path) -> list[int]:
-    """The processes of a run, by the same marks as the guard goes by."""
+    """The processes of a run, by the same marks as the reaper goes by."""
     return [int(name) for name in os.listdir("/proc") if name.isdecimal() and belongs(int(name), folder)]
 
 
@@ -78,12 +78,12 @@ def test_nothing_outlives_a_run_that_was_hurt_while_it_started(
         hit |= {victim: pids} if pids else {}
         time.sleep(draw.uniform(0.0, 0.3))
     what = f"{who}: {hit} after {moment:.2f} s"
-    if not hit.keys() - {"guard"}:
+    if not hit.keys() - {"reaper"}:
         run.process.kill()  # The others were not born yet.
     run.process.communicate(timeout=150)
     assert run.process.returncode != 0, what
-    if "guard" in who:
-        # Guard and driver may have died before another guard was there: the next run sweeps.
+    if "reaper" in who:
+        # Reaper and driver may have died before another reaper was there: the next run sweeps.
         wait(5, lambda: not folder.exists())
         sweep_stale_temp(str(short_temp))
     assert wait(20, lambda: not of_folder(folder)), (what, of_folder(folder))

@@ -19,9 +19,12 @@ from typing import Any
 
 import pytest
 
-from sweeps.planning.plan import build_graph
-from sweeps.runs import execute
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
+from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
+from sweeps.runs.outcome import Outcome
+from sweeps.runs.prepare import prepare
 from trainables.spec import to_plain
 from trainables.stages.base import Context, attempt
 
@@ -164,17 +167,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(runs=folder / "runs", store=folder / "store")
 
 
-def finish(place: Place, study: str, *settings: str, train: bool = True, **more: Any) -> execute.Outcome:
+def finish(place: Place, study: str, *settings: str, train: bool = True, **more: Any) -> Outcome:
     """A run of the preset `tiny` whose stages are trained here, one after the other, then recorded."""
-    request = execute.Request(study=study, preset="tiny", settings=list(settings), **more)
+    request = Request(study=study, preset="tiny", settings=list(settings), **more)
     if train:
-        ready = execute.prepare(request, place, lambda line: None)
-        graph, _, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+        ready = prepare(request, place, lambda line: None)
+        graph, _, _ = build_graph(ready.plan, ready.store)
         for node in graph.nodes.values():
             context = Context(store=ready.store, key=node.key, core_locks=False)
             said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
             assert said[-1]["outcome"] == "done", said[-1]
-    return execute.conduct(request, place, lambda line: None, quiet=True, report=False, train=False)
+    return execute(request, place, lambda line: None, quiet=True, report=False, train=False)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,11 @@ import pytest
 
 import search_spaces
 from search_spaces.study import OWN, DataFacts
-from sweeps.planning.plan import Cell, Pinned, Planner, Resolved, examples, resolve
+from sweeps.planning.cells import Cell, Pinned
+from sweeps.planning.identity import run_id
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.resolve import resolve
 
 DATA, TESTED = "5d41402abc4b2a76", "0123456789abcdef"
 DRAWS = 4
@@ -74,35 +78,35 @@ class Drawn:
         return choices[int(len(choices) * self._share(name))]
 
 
-def planned(study: str, preset: str, facts: DataFacts, settings: Sequence[str] = (), **more: Any) -> Resolved:
+def planned(study: str, preset: str, facts: DataFacts, settings: Sequence[str] = (), **more: Any) -> Plan:
     """A study with every word answered, as a run has it when its data are known."""
     found = search_spaces.load(study)
     fitted = found.own(facts) if preset == OWN and found.own is not None else None
     chosen = fitted or found.presets[preset]
     elsewhere = more.pop("elsewhere", False) or bool(chosen.test_data)
     resolved = resolve(found, preset=preset, settings=settings, elsewhere=elsewhere, fitted=fitted, **more)
-    resolved.side = chosen.data_size or (32 if chosen.data.startswith("cifar") else 8 if fitted is None else facts.side)
-    resolved.test_fingerprint = TESTED if elsewhere else ""
-    return resolved
+    side = chosen.data_size or (32 if chosen.data.startswith("cifar") else 8 if fitted is None else facts.side)
+    return Plan(resolved, {"fingerprint": DATA, "height": side}, TESTED if elsewhere else "")
 
 
-def cells_of(resolved: Resolved) -> Iterator[Cell]:
+def cells_of(plan: Plan) -> Iterator[Cell]:
     """The cells of a grid; of a space what the probe draws, and a few draws."""
-    yield from examples(resolved)
+    resolved = plan.resolved
+    yield from plan.examples()
     if resolved.space is not None:
         for number in range(DRAWS):
-            yield resolved.cell(resolved.space(Pinned(Drawn(number), resolved.pinned)), number)
+            yield plan.cell(resolved.space(Pinned(Drawn(number), resolved.pinned)), number)
 
 
-def described(resolved: Resolved, digest: Callable[[Any], str]) -> dict[str, Any]:
+def described(plan: Plan, digest: Callable[[Any], str]) -> dict[str, Any]:
     """Ids and keys of a plan: how many, and what they amount to, for each kind of stage."""
-    planner = Planner(resolved, DATA)
-    cells = list(cells_of(resolved))
+    planner = Planner(plan)
+    cells = list(cells_of(plan))
     kinds: dict[str, set[str]] = {}
     roles: dict[str, list[str]] = {}
     trials = []
     for cell in cells:
-        for seed in resolved.seeds:
+        for seed in plan.resolved.seeds:
             keys = planner.keys(cell, seed)
             trials.append(f"{cell.id} {seed} {sorted(keys.items())}")
             for node in planner.stages(cell, seed, keys):
@@ -110,11 +114,11 @@ def described(resolved: Resolved, digest: Callable[[Any], str]) -> dict[str, Any
                 roles.setdefault(node.role, []).append(f"{node.key} {sorted(node.parents.items())}")
     every = set().union(*kinds.values())
     return {
-        "run": resolved.run_id(DATA),
+        "run": run_id(planner),
         "cells": f"{len(cells)}, in order {digest([cell.id for cell in cells])}",
         "points": digest([sorted(cell.point.items()) for cell in cells]),
         "drawn": {cell.id: dict(cell.point) for cell in cells if cell.number >= 0},
-        "seeds": resolved.seeds,
+        "seeds": plan.resolved.seeds,
         "keys": f"{len(every)}, sorted {digest(sorted(every))}",
         "kinds": {kind: f"{len(keys)}, sorted {digest(sorted(keys))}" for kind, keys in sorted(kinds.items())},
         "roles and parents": {role: f"{len(rows)}, {digest(sorted(rows))}" for role, rows in sorted(roles.items())},

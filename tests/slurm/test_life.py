@@ -14,7 +14,7 @@ from pathlib import Path
 import harness
 from scenario import FEW, JOBS, SLEEP_STUDY, ClusterRun
 
-from sweeps.engine.submission import dead_driver
+from sweeps.engine.submitted import dead_driver
 from sweeps.runs.folder import RunFolder
 
 # Stages that last, so that there is something to stop.
@@ -129,7 +129,7 @@ def test_strangers_are_refused_and_stop_now_leaves_nothing(begin: Callable[..., 
 
 def serve(folder: Path) -> str:
     """What a worker says that is sent to `folder`; it must not join."""
-    program = "from slurm.jobs import Worker; import sys; sys.exit(Worker(sys.argv[1], 'foreign', requeues=False)())"
+    program = "from slurm.worker import Worker; import sys; sys.exit(Worker(sys.argv[1], 'foreign', requeues=False)())"
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)],
         env=harness.environment() | {"SLURM_JOB_ID": "999", "SLURM_CPUS_PER_TASK": "1"},

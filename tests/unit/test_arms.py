@@ -9,8 +9,14 @@ import pytest
 import search_spaces
 from search_spaces.arms import ARMS
 from search_spaces.study import KINDS
-from sweeps.planning.plan import Cell, Planner, Resolved, build_graph, check_against_data, resolve, survey
-from sweeps.runs.execute import Request, stand_in
+from sweeps.planning.cells import Cell
+from sweeps.planning.checks import check_against_data
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner, build_graph
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import resolve
+from sweeps.planning.survey import survey
+from sweeps.runs.datasets import stand_in
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, ROUTES
 from trainables.spec import StudentSpec, TeacherSpec, TrainingSpec
@@ -20,14 +26,12 @@ from trainables.store.artifacts import Store
 STUDY = search_spaces.load("horkd_classification")
 
 
-def asked(*settings: str, **more: Any) -> Resolved:
-    resolved = resolve(STUDY, settings=settings, **more)
-    resolved.side = 8
-    return resolved
+def asked(*settings: str, **more: Any) -> Plan:
+    return Plan(resolve(STUDY, settings=settings, **more), stand_in("digits", None))
 
 
-def cell_of(resolved: Resolved, arm: str, **point: Any) -> Cell:
-    found = [c for c in resolved.cells() if c.point["arm"] == arm and all(c.point[k] == v for k, v in point.items())]
+def cell_of(plan: Plan, arm: str, **point: Any) -> Cell:
+    found = [c for c in plan.cells() if c.point["arm"] == arm and all(c.point[k] == v for k, v in point.items())]
     assert len(found) == 1, [c.label for c in found]
     return found[0]
 
@@ -80,18 +84,18 @@ def test_an_arm_has_one_cell_in_the_axes_it_ignores() -> None:
 
 
 def test_labels_alone_depend_on_no_teacher_and_are_trained_once_for_all() -> None:
-    resolved = asked("arm=ce,kd", "resolution=4")
-    planner = Planner(resolved, "d")
-    first = planner.keys(cell_of(resolved, "ce"), 0)
+    plan = asked("arm=ce,kd", "resolution=4")
+    planner = Planner(plan)
+    first = planner.keys(cell_of(plan, "ce"), 0)
     other = asked("arm=ce,kd", "resolution=4", "teacher.epochs=3")
-    again = Planner(other, "d").keys(cell_of(other, "ce"), 0)
+    again = Planner(other).keys(cell_of(other, "ce"), 0)
     assert first["student"] == again["student"]
-    assert planner.keys(cell_of(resolved, "kd"), 0) != Planner(other, "d").keys(cell_of(other, "kd"), 0)
+    assert planner.keys(cell_of(plan, "kd"), 0) != Planner(other).keys(cell_of(other, "kd"), 0)
 
 
 def test_teacher_assistant_and_pixels_are_shared(store: Store) -> None:
-    resolved = asked("arm=kd,at,horkd,horkd_cross,pixels", seeds=3)
-    graph, trials, _ = build_graph(resolved, "d", store)
+    plan = asked("arm=kd,at,horkd,horkd_cross,pixels", seeds=3)
+    graph, trials, _ = build_graph(plan, store)
     roles = [node.role for node in graph.nodes.values()]
     # One of each per seed, whatever the arm and the resolution; pixels know no seed.
     assert (roles.count("teacher"), roles.count("assistant"), roles.count("untrained")) == (3, 3, 2)
@@ -112,9 +116,9 @@ def test_the_command_line_outranks_the_arm_and_the_arm_the_preset() -> None:
 
 
 def test_no_word_for_all_arms_undoes_what_an_arm_is() -> None:
-    resolved = asked("architecture=resnet18", "horkd.orders=1")
+    plan = asked("architecture=resnet18", "horkd.orders=1")
     made = {
-        arm: DISTILLATION.specs(cell_of(resolved, arm, resolution=4).parameters, "d")
+        arm: DISTILLATION.specs(cell_of(plan, arm, resolution=4).parameters, "d")
         for arm in ("pixels", "random", "horkd_vgg")
     }
     networks = {
@@ -158,9 +162,8 @@ def test_scores_of_two_tasks_are_not_compared() -> None:
 def test_what_could_only_fail_after_hours_is_refused_at_planning(settings: tuple[str, ...], message: str) -> None:
     study = search_spaces.load("horkd_assistant_ablation" if "horkd_init" in settings[-1] else "horkd_classification")
     resolved = resolve(study, settings=settings, preset="tuning" if "tuning" in settings[-1] else "demo")
-    resolved.side = 8
     with pytest.raises(UsageError, match=message):
-        check_against_data(resolved, stand_in("digits", None))
+        check_against_data(Planner(Plan(resolved, stand_in("digits", None))))
 
 
 @pytest.mark.parametrize("name", search_spaces.names())
@@ -169,14 +172,13 @@ def test_every_preset_fits_the_data_it_names(name: str) -> None:
     for preset, chosen in study.presets.items():
         resolved = resolve(study, preset=preset, elsewhere=bool(chosen.test_data))
         data = stand_in(chosen.data, None, chosen.data_size)
-        resolved.side = data["height"]
-        check_against_data(resolved, data)
+        check_against_data(Planner(Plan(resolved, data)))
 
 
 def test_the_survey_counts_what_the_graph_holds(store: Store) -> None:
-    resolved = asked(seeds=3)
-    counted = survey(resolved, stand_in("digits", None), store)
-    graph, trials, _ = build_graph(resolved, stand_in("digits", None)["fingerprint"], store)
+    plan = asked(seeds=3)
+    counted = survey(Planner(plan), store)
+    graph, trials, _ = build_graph(plan, store)
     roles = [node.role for node in graph.nodes.values()]
     assert dict(counted.distinct) == {role: roles.count(role) for role in counted.distinct}
     assert counted.asked == sum(len(trial.stages) for trial in trials)
@@ -203,20 +205,20 @@ def test_an_unknown_arm_is_refused_with_the_nearest() -> None:
 
 
 def test_every_cell_is_compared_with_labels_alone_in_its_own_setting() -> None:
-    resolved = asked()
-    for cell in resolved.cells():
-        reference = resolved.baseline(cell)
+    plan = asked()
+    for cell in plan.cells():
+        reference = plan.baseline(cell)
         if "resolution" not in cell.point:
             assert reference is None
             continue
         assert reference is not None
         assert reference.point == {"arm": "ce", "resolution": cell.point["resolution"]}
-        assert reference.id in {c.id for c in resolved.cells()}
+        assert reference.id in {c.id for c in plan.cells()}
 
 
 def test_tuning_tries_equally_many_settings_of_every_arm() -> None:
-    resolved = asked(preset="tuning")
-    per_arm = {name: [c for c in resolved.cells() if c.point["arm"] == name] for name in resolved.axes["arm"]}
+    plan = asked(preset="tuning")
+    per_arm = {name: [c for c in plan.cells() if c.point["arm"] == name] for name in plan.resolved.axes["arm"]}
     assert {len(cells) for cells in per_arm.values()} == {5}
     weights = [DISTILLATION.specs(c.parameters, "d")["student"].distillation for c in per_arm["kd"]]  # type: ignore[attr-defined]
     assert weights == [0.01, 0.1, 0.3, 1.0, 3.0]
@@ -225,12 +227,10 @@ def test_tuning_tries_equally_many_settings_of_every_arm() -> None:
 
 
 def test_equal_compute_means_as_many_multiply_adds_as_the_distilled_student_took() -> None:
-    resolved = asked()
+    plan = asked()
     for resolution in (8, 4):
-        plain = DISTILLATION.specs(cell_of(resolved, "ce_equal_compute", resolution=resolution).parameters, "d")[
-            "student"
-        ]
-        chain = DISTILLATION.specs(cell_of(resolved, "horkd", resolution=resolution).parameters, "d")
+        plain = DISTILLATION.specs(cell_of(plan, "ce_equal_compute", resolution=resolution).parameters, "d")["student"]
+        chain = DISTILLATION.specs(cell_of(plan, "horkd", resolution=resolution).parameters, "d")
         spent = chain["student"].epochs * training_macs(chain["student"], chain["assistant"], 8)  # type: ignore[arg-type, attr-defined]
         assert plain.epochs * training_macs(plain, None, 8) == pytest.approx(spent, rel=0.02)  # type: ignore[arg-type, attr-defined]
         assert plain.epochs > chain["student"].epochs  # type: ignore[attr-defined]
@@ -267,8 +267,7 @@ def test_studies_with_arms_have_floors_a_reference_and_a_reading_at_equal_comput
     assert {"floor", "equal_compute", "ours"} <= kinds
     for preset in study.presets:
         resolved = resolve(study, preset=preset)
-        resolved.side = 64
-        for cell in resolved.cells():
+        for cell in Plan(resolved, {"fingerprint": "d", "height": 64}).cells():
             for role, spec in DISTILLATION.specs(cell.parameters, "d").items():
                 if isinstance(spec, TrainingSpec):
                     assert spec.task == resolved.task, (preset, cell.label, role)

@@ -15,13 +15,18 @@ from typing import Any
 
 import pytest
 
-from slurm.jobs import SOME_FAILED
-from sweeps.engine import ray_tune
-from sweeps.engine.array import Bench, Heard, Task, TaskMachine
-from sweeps.engine.resources import Needs
+from slurm.array_task import SOME_FAILED
+from sweeps.engine import queue as queue_module
+from sweeps.engine.array.bench import Bench, TaskMachine
+from sweeps.engine.array.signals import Heard
+from sweeps.engine.array.task import Task
+from sweeps.engine.resources import Resources
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.runs.execute import Request, prepare, run_folder, write_plan
+from sweeps.planning.request import Request
+from sweeps.runs.execute import run_folder
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.open_stages import write_plan
+from sweeps.runs.prepare import prepare
 from trainables.spec import SleepSpec
 from trainables.store.artifacts import Lease, LeaseObserver, Store
 
@@ -271,7 +276,9 @@ def test_stages_that_fail_for_good_end_all_tasks_with_10_and_are_not_tried_in_ea
 class World:
     """A task's loop over a graph of stages that sleep."""
 
-    def __init__(self, store: Store, folder: Path, machine: TaskMachine, needs: Needs, keys: tuple[str, ...]) -> None:
+    def __init__(
+        self, store: Store, folder: Path, machine: TaskMachine, needs: Resources, keys: tuple[str, ...]
+    ) -> None:
         self.run = RunFolder(folder / "runs" / "a run")
         self.run.prepare()
         nodes = [StageNode(k, "teacher", SleepSpec(label=k, seconds=0.0, epochs=1), 0, {}, ["cell"]) for k in keys]
@@ -295,10 +302,10 @@ class World:
 
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "LOOK_ELSEWHERE_SECONDS", 0.0)
 
-    def make(*keys: str, machine: TaskMachine | None = None, needs: Needs | None = None) -> World:
-        return World(store, nasty_path, machine or TaskMachine(2), needs or Needs(), keys)
+    def make(*keys: str, machine: TaskMachine | None = None, needs: Resources | None = None) -> World:
+        return World(store, nasty_path, machine or TaskMachine(2), needs or Resources(), keys)
 
     return make
 
@@ -411,14 +418,14 @@ def test_a_full_disk_ends_the_task_with_3(world: Callable[..., World], monkeypat
 
 
 def test_a_task_on_which_nothing_left_fits_says_so_and_leaves(world: Callable[..., World]) -> None:
-    at = world(A, needs=Needs(by_role={"all": {"gpu": 1.0}}))
+    at = world(A, needs=Resources(by_role={"all": {"gpu": 1.0}}))
     assert at.loop() == 3
     assert at.said[-1] == "None of the 1 stages left fits here: the next takes 1 CPU, 1 GPU; the task has 2 CPU, 0 GPU."
 
 
 def test_processes_see_the_gpus_of_their_stage_alone(world: Callable[..., World], nasty_path: Path) -> None:
     machine = TaskMachine(4, ("3", "GPU-x"))
-    at = world(A, B, "c" * 16, needs=Needs(by_role={"all": {"gpu": 0.5}}), machine=machine)
+    at = world(A, B, "c" * 16, needs=Resources(by_role={"all": {"gpu": 0.5}}), machine=machine)
     bench = held(at, A)
     try:
         assert [child.devices for child in bench.busy] == [("3",), ("GPU-x",), ("3",)]
@@ -436,7 +443,7 @@ class Taken:
     """In a process's place."""
 
     def __init__(self, devices: tuple[str, ...], needs: dict[str, float] | None) -> None:
-        self.devices, self.needs = devices, needs or {}
+        self.devices, self.resources = devices, needs or {}
         self.trial = "t" if needs else None
 
 

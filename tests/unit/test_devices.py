@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from slurm import devices
-from sweeps.commands import doctor
+from sweeps.commands import fitness
 from sweeps.engine import temp_room
-from sweeps.engine.array import TaskMachine
-from sweeps.runs.execute import find_gpus
+from sweeps.engine.array.bench import TaskMachine
 from sweeps.runs.folder import Place
+from sweeps.runs.machine import find_gpus
 from trainables import cores
 from trainables.errors import MachineError
 
@@ -46,7 +46,7 @@ def test_words_that_mean_no_device_count_as_none_everywhere(
     monkeypatch.setattr(devices, "GPUS", str(tmp_path / "none"))
     assert devices.named(text) == []
     assert find_gpus() == 0
-    assert doctor.find_gpus() == 0
+    assert fitness.find_gpus() == 0
     assert TaskMachine.given(1).devices == ()
     devices.tidy()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
@@ -93,7 +93,7 @@ def test_a_variable_of_slurm_that_holds_no_number_is_passed_over(text: str, monk
 def test_the_temporary_folder_that_runs_use_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEPS_TMPDIR", str(tmp_path))
     place = Place(tmp_path / "runs", tmp_path / "store")
-    assert any(str(tmp_path) in row["message"] and "temporary" in row["message"] for row in doctor.examine(place))
+    assert any(str(tmp_path) in row["message"] and "temporary" in row["message"] for row in fitness.examine(place))
 
 
 def test_a_full_temporary_folder_is_named_before_anything_starts(

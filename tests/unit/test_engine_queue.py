@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from slurm.ray_cluster import Meeting
-from sweeps.engine import ray_tune
+from slurm.rendezvous import Rendezvous
+from sweeps.engine import queue as queue_module
 from sweeps.engine.machines import ClusterMachine, LocalMachine
 from sweeps.engine.memory_pressure import MemoryGate, NodeMemory
-from sweeps.engine.ray_tune import EngineState, StageQueue, resources_fit
-from sweeps.engine.resources import Needs
+from sweeps.engine.order import StageOrder
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.resources import Resources, resources_fit
+from sweeps.engine.state import EngineState
 from sweeps.engine.waiting import Waiting
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
@@ -99,7 +102,7 @@ class World:
 
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
-    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "LOOK_ELSEWHERE_SECONDS", 0.0)
     return lambda *nodes, slots=2: World(store, nasty_path, list(nodes), slots)
 
 
@@ -186,7 +189,7 @@ def test_an_order_holds_all_a_worker_needs(world: Callable[..., World]) -> None:
 def test_an_order_for_a_gpu_asks_for_its_share(store: Store, nasty_path: Path) -> None:
     graph = StageGraph([StageNode(A, "teacher", TeacherSpec(threads=3), 5, {})])
     queue = StageQueue(
-        EngineState(graph, LocalMachine(4, 1), Needs(0.25)), store, RunFolder(nasty_path), Listener(), revision=""
+        EngineState(graph, LocalMachine(4, 1), Resources(0.25)), store, RunFolder(nasty_path), Listener(), revision=""
     )
     order = queue.suggest("t")
     assert isinstance(order, dict)
@@ -436,7 +439,7 @@ def test_a_tune_that_ends_for_memory_is_started_again_and_any_other_end_is_not(w
 
 def test_on_a_cluster_a_stage_ended_for_memory_rests_and_the_others_go_on(world: Callable[..., World]) -> None:
     at = world(node(A), node(B))
-    at.state.machine = ClusterMachine(Meeting(at.run.path, "r"), "1")
+    at.state.machine = ClusterMachine(Rendezvous(at.run.path, "r"), "1")
     at.state.machine._nodes = {"w1": {"CPU": 1.0}}
     at.state.memory = MemoryGate(lambda: None)
     assert at.next() == A
@@ -554,6 +557,14 @@ def failure(kind: str, message: str = "m", **more: Any) -> dict[str, Any]:
 def test_the_verdict_over_failures(failures: list[dict[str, Any]], why: str | None) -> None:
     answer = verdict(failures)
     assert answer is None if why is None else answer is not None and answer.startswith(why)
+
+
+def test_an_order_says_what_its_type_says_and_survives_the_way_as_json(world: Callable[..., World]) -> None:
+    at = world(node(A))
+    order = at.queue.suggest("t")
+    assert isinstance(order, dict)
+    assert set(order) == set(StageOrder.__annotations__)
+    assert json.loads(json.dumps(order)) == order
 
 
 def test_a_lease_that_went_silent_on_another_machine_is_taken_over(

@@ -10,7 +10,7 @@ import pytest
 from sweeps.engine.eta import Pace, TimeLeft
 from sweeps.engine.machines import LocalMachine
 from sweeps.engine.progress import Progress
-from sweeps.engine.ray_tune import EngineState
+from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageGraph, StageNode
 from trainables.spec import EvaluationSpec, StageSpec, TeacherSpec
 

@@ -12,10 +12,11 @@ import pytest
 
 from sweeps.engine import failures
 from sweeps.engine.machines import LocalMachine
-from sweeps.engine.ray_tune import EngineState, StageQueue
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageGraph, StageNode
-from sweeps.runs.execute import known_failures
 from sweeps.runs.folder import RunFolder
+from sweeps.runs.open_stages import known_failures
 from trainables.errors import ArtifactError, DataError, MachineError, NonFiniteError, UsageError
 from trainables.spec import SleepSpec
 from trainables.stages.base import Context, attempt, describe_failure, verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -18,9 +17,13 @@ from click.testing import CliRunner
 
 import search_spaces
 from sweeps.commands.app import cli
-from sweeps.planning import forecast, plan
+from sweeps.planning import forecast
 from sweeps.planning.forecast import best, busy, forecasts
-from sweeps.planning.plan import Planner, Resolved, Survey, build_graph, survey
+from sweeps.planning.identity import run_id
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner, build_graph
+from sweeps.planning.resolve import Resolved, resolve
+from sweeps.planning.survey import Survey, survey
 from trainables.data.packed import open_packed
 from trainables.errors import MachineError
 from trainables.recipes import OUTPUTS
@@ -30,9 +33,10 @@ from trainables.store.artifacts import Store
 
 
 def asked(study: str, *settings: str, preset: str = "tiny", seeds: int = 2, share: bool = True) -> Resolved:
-    resolved = plan.resolve(search_spaces.load(study), preset=preset, settings=settings, seeds=str(seeds), share=share)
-    resolved.side = 8
-    return resolved
+    return resolve(search_spaces.load(study), preset=preset, settings=settings, seeds=str(seeds), share=share)
+
+
+EIGHT = {"fingerprint": "d", "height": 8}
 
 
 def about(packed: Any) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def about(packed: Any) -> dict[str, Any]:
 
 
 def roles(resolved: Resolved, store: Store) -> dict[str, int]:
-    graph, _, _ = build_graph(resolved, "d", store)
+    graph, _, _ = build_graph(Plan(resolved, EIGHT), store)
     found: dict[str, int] = {}
     for node in graph.nodes.values():
         found[node.role] = found.get(node.role, 0) + 1
@@ -71,9 +75,9 @@ def test_students_of_every_resolution_read_the_same_outputs(store: Store) -> Non
 
 def test_arms_that_read_maps_run_live_beside_arms_that_read_what_is_kept() -> None:
     resolved = asked("horkd_classification", "teacher_outputs=cached", "arm=fitnet,kd,ce", preset="demo", seeds=1)
-    planner = Planner(resolved, "d")
-    same = Planner(asked("horkd_classification", "arm=fitnet,kd,ce", preset="demo", seeds=1), "d")
-    for cell, other in zip(resolved.cells(), same.resolved.cells(), strict=True):
+    planner = Planner(Plan(resolved, EIGHT))
+    same = Planner(Plan(asked("horkd_classification", "arm=fitnet,kd,ce", preset="demo", seeds=1), EIGHT))
+    for cell, other in zip(planner.plan.cells(), same.plan.cells(), strict=True):
         keys, live = planner.keys(cell, 0), same.keys(other, 0)
         reads = any(role.startswith(OUTPUTS) for role in keys)
         assert reads == (cell.point["arm"] == "kd")
@@ -82,11 +86,11 @@ def test_arms_that_read_maps_run_live_beside_arms_that_read_what_is_kept() -> No
 
 
 def test_without_sharing_no_two_trials_have_a_stage_in_common(store: Store) -> None:
-    graph, trials, _ = build_graph(asked("horkd_order_ablation", share=False), "d", store)
+    graph, trials, _ = build_graph(Plan(asked("horkd_order_ablation", share=False), EIGHT), store)
     keys = [key for trial in trials for key in trial.stages.values()]
     assert len(keys) == len(set(keys)) == len(graph.nodes)
-    shared = asked("horkd_order_ablation")
-    assert shared.run_id("d") != asked("horkd_order_ablation", share=False).run_id("d")
+    names = {run_id(Planner(Plan(asked("horkd_order_ablation", share=share), EIGHT))) for share in (True, False)}
+    assert len(names) == 2
     for node in graph.nodes.values():
         assert all(parent in graph.nodes for parent in node.parents.values())
 
@@ -99,8 +103,8 @@ def test_a_forecast_counts_what_then_is_computed_kept_and_read(way: str, packed_
     shutil.copy(packed_digits.path, store.root / "data")
     packed = open_packed(packed_digits.path)
     resolved = asked("horkd_order_ablation", f"teacher_outputs={way}", "augment=flip", "orders=none,1,2+C", "epochs=2")
-    found = {one.way: one for one in forecasts(resolved, packed.info.fingerprint, about(packed), packed)}
-    graph, _, _ = build_graph(resolved, packed.info.fingerprint, store)
+    found = {one.way: one for one in forecasts(Plan(resolved, about(packed)), packed)}
+    graph, _, _ = build_graph(Plan(resolved, about(packed)), store)
     computed = kept = read = 0
     for node in graph.nodes.values():
         context = Context(store=store, key=node.key, core_locks=False)
@@ -125,16 +129,16 @@ def test_a_forecast_counts_what_then_is_computed_kept_and_read(way: str, packed_
 
 def test_the_disk_of_a_plan_counts_what_its_task_trains_on(packed_digits: Any, store: Store) -> None:
     packed = open_packed(packed_digits.path)
-    fingerprint, more = packed.info.fingerprint, ("augment=flip", "arm=ce,horkd_direct")
+    more = ("augment=flip", "arm=ce,horkd_direct")
 
     def counted(*settings: str) -> Survey:
         resolved = asked("horkd_face_verification", *more, *settings, preset="demo", seeds=2)
-        return survey(resolved, about(packed), store, packed=packed)
+        return survey(Planner(Plan(resolved, about(packed))), store, packed)
 
     live, kept = counted(), counted("student.teacher_outputs=cached")
     assert (live.ways, kept.ways) == ({"live"}, {"cached"})
     resolved = asked("horkd_face_verification", *more, preset="demo", seeds=2)
-    found = {one.way: one for one in forecasts(resolved, fingerprint, about(packed), packed)}
+    found = {one.way: one for one in forecasts(Plan(resolved, about(packed)), packed)}
     assert kept.bytes - live.bytes == found["cached"].bytes > 0
 
 
@@ -146,7 +150,7 @@ def test_the_least_work_is_advised(packed_digits: Any) -> None:
 
     def advised(*settings: str, seeds: int) -> str:
         resolved = asked("horkd_order_ablation", *settings, preset="demo", seeds=seeds)
-        return best(forecasts(resolved, packed.info.fingerprint, about(packed), packed, price)).way
+        return best(forecasts(Plan(resolved, about(packed)), packed, price)).way
 
     assert advised("augment=flip", seeds=1) == "cached"
     assert advised("augment=crop_flip", seeds=1) == "cached_epochs"
@@ -157,24 +161,24 @@ def test_the_least_work_is_advised(packed_digits: Any) -> None:
 def test_the_forecast_of_a_study_that_distils_nothing_is_empty(packed_digits: Any) -> None:
     packed = open_packed(packed_digits.path)
     resolved = asked("horkd_classification", "arm=ce,teacher,pixels")
-    assert forecasts(resolved, packed.info.fingerprint, about(packed), packed) == []
+    assert forecasts(Plan(resolved, about(packed)), packed) == []
 
 
 def test_a_forecast_leaves_the_study_as_it_was(packed_digits: Any) -> None:
     packed = open_packed(packed_digits.path)
-    resolved = asked("horkd_order_ablation")
-    before = dataclasses.replace(resolved)
-    ids = [cell.id for cell in resolved.cells()]
-    forecasts(resolved, packed.info.fingerprint, about(packed), packed)
-    assert resolved.parameters == before.parameters
-    assert [cell.id for cell in resolved.cells()] == ids
+    plan = Plan(asked("horkd_order_ablation"), about(packed))
+    before = dict(plan.resolved.parameters)
+    ids = [cell.id for cell in plan.cells()]
+    forecasts(plan, packed)
+    assert plan.resolved.parameters == before
+    assert [cell.id for cell in plan.cells()] == ids
 
 
 def test_an_augmentation_of_too_many_views_is_said_to_be_kept_by_epochs(packed_digits: Any) -> None:
     packed = open_packed(packed_digits.path)
     for pad, unbounded in ((4, False), (16, True)):
         resolved = asked("horkd_order_ablation", "augment=crop_flip", f"pad={pad}")
-        found = {one.way: one for one in forecasts(resolved, packed.info.fingerprint, about(packed), packed)}
+        found = {one.way: one for one in forecasts(Plan(resolved, about(packed)), packed)}
         assert found["cached"].unbounded == unbounded
         assert ("more than 1,000 views" in found["cached"].sentence) == unbounded
         assert not found["cached_epochs"].unbounded

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,50 +12,57 @@ import search_spaces
 from analysis.report.wording_methods import cautions
 from search_spaces.study import ARM
 from sweeps.commands.app import main
+from sweeps.planning.checks import check_against_data
 from sweeps.planning.left_out import leave_out
-from sweeps.planning.plan import Resolved, check_against_data, resolve
-from sweeps.runs.execute import Request, describe, prepare, stand_in
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import resolve
+from sweeps.runs.datasets import stand_in
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.prepare import prepare
+from sweeps.runs.run_content import describe
 from trainables.errors import UsageError
 from trainables.store.artifacts import Store
 
 MOBILE = ("student.architecture=torchvision:mobilenet_v3_small", "student.width=1")
 
 
-def asked(*settings: str, study: str = "horkd_classification", preset: str = "demo") -> tuple[Resolved, dict[str, Any]]:
-    made = resolve(search_spaces.load(study), settings=settings, preset=preset)
-    data = stand_in("digits", None)
-    made.side = data["height"]
-    return made, data
+def asked(*settings: str, study: str = "horkd_classification", preset: str = "demo") -> Plan:
+    return Plan(resolve(search_spaces.load(study), settings=settings, preset=preset), stand_in("digits", None))
+
+
+def check(plan: Plan) -> None:
+    check_against_data(Planner(plan))
 
 
 def test_methods_on_feature_maps_are_left_out_beside_a_network_that_has_none() -> None:
     pytest.importorskip("torchvision")
-    resolved, data = asked(*MOBILE)
-    before = resolved.axes[ARM]
-    found = leave_out(resolved, data)
-    assert set(found) == {"fitnet", "at"} and found == resolved.left_out
+    before = asked(*MOBILE)
+    plan = leave_out(before)
+    found = plan.left_out
+    assert set(found) == {"fitnet", "at"}
     assert all("feature maps of torchvision:mobilenet_v3_small" in why for why in found.values())
-    assert resolved.axes[ARM] == tuple(arm for arm in before if arm not in found)
-    assert {cell.point[ARM] for cell in resolved.cells()} == set(resolved.axes[ARM])
-    check_against_data(resolved, data)
+    assert plan.resolved.axes[ARM] == tuple(arm for arm in before.resolved.axes[ARM] if arm not in found)
+    assert {cell.point[ARM] for cell in plan.cells()} == set(plan.resolved.axes[ARM])
+    check(plan)
 
 
 @pytest.mark.parametrize("arm", ["fitnet", "ce,fitnet,horkd"])
 def test_an_arm_that_was_asked_for_is_refused(arm: str) -> None:
     pytest.importorskip("torchvision")
-    resolved, data = asked(*MOBILE, f"arm={arm}")
-    assert leave_out(resolved, data) == {}
+    plan = leave_out(asked(*MOBILE, f"arm={arm}"))
+    assert plan.left_out == {}
     with pytest.raises(UsageError, match="method=fitnet needs feature maps"):
-        check_against_data(resolved, data)
+        check(plan)
 
 
 def test_arms_whose_own_network_cannot_have_a_stem_are_left_out() -> None:
-    resolved, data = asked("architecture=resnet18", "stem=large")
-    found = leave_out(resolved, data)
+    plan = leave_out(asked("architecture=resnet18", "stem=large"))
+    found = plan.left_out
     assert set(found) == {"horkd_vgg"}
     assert "vgg11" in found["horkd_vgg"] and "stem=large" in found["horkd_vgg"]
-    check_against_data(resolved, data)
+    check(plan)
 
 
 @pytest.mark.parametrize(
@@ -69,28 +76,29 @@ def test_arms_whose_own_network_cannot_have_a_stem_are_left_out() -> None:
     ],
 )
 def test_what_is_no_matter_of_an_arm_is_refused(settings: tuple[str, ...], message: str) -> None:
-    resolved, data = asked(*settings)
-    before = resolved.axes[ARM]
-    leave_out(resolved, data)
-    assert "ce" in resolved.axes[ARM] and len(resolved.axes[ARM]) == len(before) - len(resolved.left_out)
+    before = asked(*settings)
+    plan = leave_out(before)
+    arms = plan.resolved.axes[ARM]
+    assert "ce" in arms and len(arms) == len(before.resolved.axes[ARM]) - len(plan.left_out)
     with pytest.raises(UsageError, match=message):
-        check_against_data(resolved, data)
+        check(plan)
 
 
 def test_nothing_is_left_out_where_no_method_would_remain(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchvision")
-    resolved, data = asked(*MOBILE)
-    resolved.axes[ARM] = ("ce", "fitnet", "at", "pixels")
-    assert leave_out(resolved, data) == {}
+    plan = asked(*MOBILE)
+    few = {**plan.resolved.axes, ARM: ("ce", "fitnet", "at", "pixels")}
+    plan = leave_out(dataclasses.replace(plan, resolved=dataclasses.replace(plan.resolved, axes=few)))
+    assert plan.left_out == {} and plan.resolved.axes[ARM] == few[ARM]
     with pytest.raises(UsageError, match="needs feature maps"):
-        check_against_data(resolved, data)
+        check(plan)
 
 
 def test_studies_without_arms_and_default_settings_are_as_they_were() -> None:
     for name in search_spaces.names():
-        resolved, data = asked(study=name)
-        axes = dict(resolved.axes)
-        assert leave_out(resolved, data) == {} and resolved.axes == axes
+        before = asked(study=name)
+        plan = leave_out(before)
+        assert plan.left_out == {} and plan.resolved.axes == before.resolved.axes
 
 
 def test_plan_run_and_report_say_what_was_left_out(

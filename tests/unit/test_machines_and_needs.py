@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from slurm.ray_cluster import Meeting
-from sweeps.engine import ray_tune, resources
+from slurm.rendezvous import Rendezvous
+from sweeps.engine import queue as queue_module
+from sweeps.engine import resources
 from sweeps.engine.machines import ClusterMachine, LocalMachine, fitting, token_file
-from sweeps.engine.ray_tune import EngineState, StageQueue
-from sweeps.engine.resources import Needs
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.resources import Resources
+from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
 from trainables import tune
@@ -44,9 +46,9 @@ def test_needs_are_read_by_role_and_added_up() -> None:
 
 
 def test_without_words_a_stage_takes_its_threads_and_the_usual_share() -> None:
-    assert Needs(0.5).of_role("teacher", TeacherSpec(threads=3)) == {"CPU": 3.0, "GPU": 0.5}
-    assert Needs(0.0).of_role("teacher", TeacherSpec(threads=3)) == {"CPU": 3.0}
-    assert Needs(0.5).of_role("teacher", SleepSpec()) == {"CPU": 1.0}
+    assert Resources(0.5).of_role("teacher", TeacherSpec(threads=3)) == {"CPU": 3.0, "GPU": 0.5}
+    assert Resources(0.0).of_role("teacher", TeacherSpec(threads=3)) == {"CPU": 3.0}
+    assert Resources(0.5).of_role("teacher", SleepSpec()) == {"CPU": 1.0}
 
 
 def test_cpus_may_be_more_than_the_threads_and_never_fewer() -> None:
@@ -124,7 +126,7 @@ def test_one_machine_counts_cores_and_gpus_and_leaves_memory_to_ray() -> None:
 
 
 def test_a_cluster_has_the_room_of_its_living_nodes(tmp_path: Path) -> None:
-    machine = ClusterMachine(Meeting(tmp_path, "r"), "0-0")
+    machine = ClusterMachine(Rendezvous(tmp_path, "r"), "0-0")
     assert machine.room({"CPU": 1.0}) == 0
     machine._nodes = {"10.0.0.1": {"memory": 1e9}, "w1": {"CPU": 4.0}, "w2": {"CPU": 3.0, "GPU": 1.0}}
     assert machine.room({"CPU": 1.0}) == 7
@@ -159,6 +161,7 @@ class Clock:
 class FakeMachine:
     """Nodes that come and go as a test says."""
 
+    is_local = False
     core_locks, patience, lock_patience, lost_code, settle_seconds = False, 5.0, 0.0, 75, 30.0
 
     def __init__(self, **nodes: Mapping[str, float]) -> None:
@@ -167,8 +170,8 @@ class FakeMachine:
     def start(self, temp: Path) -> contextlib.AbstractContextManager[None]:
         raise AssertionError("a queue starts nothing")
 
-    def room(self, needs: Mapping[str, float]) -> int:
-        return sum(fitting(node, needs) for node in self.nodes.values())
+    def room(self, wanted: Mapping[str, float]) -> int:
+        return sum(fitting(node, wanted) for node in self.nodes.values())
 
     def look(self) -> None: ...
 
@@ -206,7 +209,7 @@ def stage(key: str, role: str = "student") -> StageNode:
 class World:
     """A queue over a real store and nodes that a test names."""
 
-    def __init__(self, store: Store, folder: Path, machine: FakeMachine, clock: Clock, asked: Needs) -> None:
+    def __init__(self, store: Store, folder: Path, machine: FakeMachine, clock: Clock, asked: Resources) -> None:
         self.store, self.machine, self.clock, self.listener = store, machine, clock, Listener()
         self.graph = StageGraph()
         self.state = EngineState(self.graph, machine, asked)
@@ -247,8 +250,8 @@ class World:
 @pytest.fixture
 def world(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
     clock = Clock()
-    monkeypatch.setattr(ray_tune, "time", SimpleNamespace(monotonic=clock.monotonic, time=clock.time))
-    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "time", SimpleNamespace(monotonic=clock.monotonic, time=clock.time))
+    monkeypatch.setattr(queue_module, "LOOK_ELSEWHERE_SECONDS", 0.0)
 
     def make(*stages: StageNode, words: tuple[str, ...] = (), **nodes: Mapping[str, float]) -> World:
         asked = resources.parse(words, ROLES, 0.0)

@@ -13,9 +13,12 @@ from PIL import Image
 import search_spaces
 from search_spaces import own_data, ranges
 from search_spaces.study import OWN, DataFacts
-from sweeps.planning import plan
-from sweeps.runs import execute
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import resolve
+from sweeps.runs.execute import run_folder
 from sweeps.runs.folder import Place
+from sweeps.runs.prepare import Prepared, prepare
+from sweeps.runs.run_content import describe
 from trainables.errors import SweepsError, UsageError
 from trainables.spec import TrainingSpec
 
@@ -49,15 +52,14 @@ def folder(root: Path, *, classes: int, each: int, side: int | tuple[int, int], 
     return f"folder:{root}"
 
 
-def prepared(study: str, place: Path, **words: Any) -> tuple[execute.Prepared, list[str]]:
+def prepared(study: str, place: Path, **words: Any) -> tuple[Prepared, list[str]]:
     said: list[str] = []
-    request = execute.Request(study=study, **{"preset": OWN} | words)
-    return execute.prepare(request, Place.of(str(place / "out"), str(place / "store")), said.append), said
+    request = Request(study=study, **{"preset": OWN} | words)
+    return prepare(request, Place.of(str(place / "out"), str(place / "store")), said.append), said
 
 
-def trained(ready: execute.Prepared) -> list[TrainingSpec]:
-    planner = plan.Planner(ready.resolved, ready.data["fingerprint"])
-    found = [spec for cell in plan.examples(ready.resolved) for spec in planner.specs(cell).values()]
+def trained(ready: Prepared) -> list[TrainingSpec]:
+    found = [spec for cell in ready.plan.examples() for spec in ready.planner.specs(cell).values()]
     return [spec for spec in found if isinstance(spec, TrainingSpec)]
 
 
@@ -119,7 +121,7 @@ def test_every_study_makes_its_own_preset_with_weights_that_were_tuned_on_nothin
     study = search_spaces.load(name)
     assert study.own is not None
     preset = study.own(facts())
-    resolved = plan.resolve(study, preset=OWN, fitted=preset)
+    resolved = resolve(study, preset=OWN, fitted=preset)
     assert resolved.preset_name == OWN and len(resolved.seeds) >= (2 if study.sampled else 3)
     if not study.sampled:
         assert {k: resolved.parameters[k] for k in ranges.NEUTRAL_WEIGHTS} == ranges.NEUTRAL_WEIGHTS
@@ -148,14 +150,14 @@ def test_data_without_a_preset_of_their_own_mean_own_and_the_digits_the_demo(nam
     if small is not None:
         assert study.preset_for(small.data) == "small"
     assert OWN in study.preset_names
-    words = execute.Request(name, preset=OWN, data="folder:pictures").command().split()
+    words = Request(name, preset=OWN, data="folder:pictures").command().split()
     assert "--preset" not in words
-    assert execute.Request(name, preset="demo", data="folder:pictures").command().split()[5:7] == ["--preset", "demo"]
+    assert Request(name, preset="demo", data="folder:pictures").command().split()[5:7] == ["--preset", "demo"]
 
 
 def test_an_unknown_preset_is_told_that_there_is_own() -> None:
     with pytest.raises(UsageError, match="Did you mean 'own'"):
-        plan.resolve(search_spaces.load("horkd_classification"), preset="owm")
+        resolve(search_spaces.load("horkd_classification"), preset="owm")
 
 
 # With data on the disk.
@@ -180,8 +182,7 @@ def test_what_was_chosen_is_said_with_its_reasons_and_its_cost(tmp_path: Path) -
         assert part in words
     assert "handwritten" not in words + ready.resolved.preset.note
     again, _ = prepared("horkd_classification", tmp_path, data=data)
-    fingerprint = ready.data["fingerprint"]
-    assert again.resolved.run_id(fingerprint) == ready.resolved.run_id(fingerprint)
+    assert again.run_id == ready.run_id
 
 
 @pytest.mark.parametrize(
@@ -247,9 +248,7 @@ def test_a_look_needs_no_packing_and_counts_classes(tmp_path: Path) -> None:
     data = folder(tmp_path / "x", classes=7, each=5, side=28, grey=True)
     said: list[str] = []
     place = Place.of(str(tmp_path / "out"), str(tmp_path / "store"))
-    ready = execute.prepare(
-        execute.Request("horkd_classification", preset=OWN, data=data), place, said.append, pack=False
-    )
+    ready = prepare(Request("horkd_classification", preset=OWN, data=data), place, said.append, pack=False)
     assert ready.info is None and not (tmp_path / "store").exists()
     assert "28x28" in ready.resolved.preset.note and "7 classes" in ready.resolved.preset.note
     assert "estimates" in ready.resolved.preset.note
@@ -257,7 +256,7 @@ def test_a_look_needs_no_packing_and_counts_classes(tmp_path: Path) -> None:
 
 def test_departures_are_in_the_run_file(tmp_path: Path) -> None:
     ready, _ = prepared("horkd_classification", tmp_path, data=folder(tmp_path / "x", classes=3, each=4, side=16))
-    run = execute.run_folder(ready, Place.of(str(tmp_path / "out"), str(tmp_path / "store")), None)
-    content = json.loads(json.dumps(execute.describe(ready, run, {}, "")))
+    run = run_folder(ready, Place.of(str(tmp_path / "out"), str(tmp_path / "store")), None)
+    content = json.loads(json.dumps(describe(ready, run, {}, "")))
     assert content["preset"] == OWN and content["preset_note"] == ready.resolved.preset.note
     assert content["departures"] == list(ready.resolved.preset.departures) and len(content["departures"]) == 1

@@ -17,12 +17,18 @@ import torch
 import search_spaces
 from sweeps.commands import contracts
 from sweeps.engine.machines import LocalMachine
-from sweeps.engine.ray_tune import EngineState, StageQueue
-from sweeps.planning import plan as planning
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.state import EngineState
+from sweeps.planning.checks import check_against_data
 from sweeps.planning.cost import Counts, bytes_of, seconds_of
 from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.planning.identity import plugins as plugins_of
+from sweeps.planning.identity import run_id
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.resolve import resolve
 from sweeps.runs import plugin_files
-from sweeps.runs.execute import stand_in
+from sweeps.runs.datasets import stand_in
 from sweeps.runs.folder import RunFolder
 from trainables import plugins
 from trainables import spec as specs
@@ -562,8 +568,7 @@ def test_methods_have_one_order_whatever_file_was_read_first(desk: Any) -> None:
 
 def test_an_edited_plug_in_makes_another_run_and_an_unused_one_does_not(desk: Any) -> None:
     def run(*settings: str) -> str:
-        study = search_spaces.load("horkd_order_ablation")
-        return planning.resolve(study, preset="tiny", settings=settings).run_id("f" * 16)
+        return run_id(planner_in("horkd_order_ablation", *settings))
 
     before = run()
     desk.load(LOSS)
@@ -590,8 +595,8 @@ STUDY = Study(
 """
 
 
-def drawn_run() -> planning.Resolved:
-    return planning.resolve(search_spaces.load("drawn"), preset="tiny")
+def drawn_run() -> Planner:
+    return planner_in("drawn")
 
 
 def test_a_sampled_study_never_mixes_versions_of_what_it_may_draw(desk: Any) -> None:
@@ -600,7 +605,7 @@ def test_a_sampled_study_never_mixes_versions_of_what_it_may_draw(desk: Any) -> 
     for edit in ("", "# Edited.\n"):
         plugins.load(study)
         desk.load(LOSS + edit)
-        found.add(drawn_run().run_id("f" * 16))
+        found.add(run_id(drawn_run()))
         plugins.forget()
     assert len(found) == 2
 
@@ -609,21 +614,26 @@ def test_a_run_records_the_entry_points_that_it_uses_and_no_others(site: Any, de
     site("used", {"a": "brings_nearness"}, {"brings_nearness.py": LOSS})
     site("unused", {"b": "brings_farness"}, {"brings_farness.py": called("farness")})
     plugin_files.load([str(desk.write("study.py", SAMPLED))])
-    ids = [resolved(method).run_id("f" * 16) for method in ("horkd", "farness")]
+    ids = [run_id(planner_of(method)) for method in ("horkd", "farness")]
     assert ids[0] != ids[1]
 
-    def recorded(study: str, plan: planning.Resolved) -> list[str]:
-        return [origin.file for origin in plugin_files.used(study, ["digits"], plan.plugins("f" * 16))]
+    def recorded(study: str, planner: Planner) -> list[str]:
+        return [origin.file for origin in plugin_files.used(study, ["digits"], plugins_of(planner))]
 
     grid = "horkd_order_ablation"
-    assert recorded(grid, resolved("horkd")) == ["study.py"]
-    assert recorded(grid, resolved("horkd+farness")) == ["brings_farness.py", "study.py"]
+    assert recorded(grid, planner_of("horkd")) == ["study.py"]
+    assert recorded(grid, planner_of("horkd+farness")) == ["brings_farness.py", "study.py"]
     assert recorded("drawn", drawn_run()) == ["brings_nearness.py", "study.py"]
 
 
-def resolved(method: str) -> planning.Resolved:
-    """A grid with a method."""
-    return planning.resolve(search_spaces.load("horkd_order_ablation"), preset="tiny", settings=[f"method={method}"])
+def planner_of(method: str) -> Planner:
+    """Of a grid with a method."""
+    return planner_in("horkd_order_ablation", f"method={method}")
+
+
+def planner_in(study: str, *settings: str) -> Planner:
+    resolved = resolve(search_spaces.load(study), preset="tiny", settings=settings)
+    return Planner(Plan(resolved, {"fingerprint": "f" * 16, "height": 8}))
 
 
 def test_a_run_records_the_entry_point_whose_recipe_its_study_has(site: Any) -> None:
@@ -641,8 +651,8 @@ DIGITS = {"name": "digits", "fingerprint": "d" * 16, "classes": 10, "channels": 
 def planned(method: str, *settings: str) -> None:
     """Check a grid against its data."""
     study = search_spaces.load("horkd_order_ablation")
-    made = planning.resolve(study, preset="tiny", settings=[f"method={method}", *settings])
-    planning.check_against_data(made, DIGITS)
+    resolved = resolve(study, preset="tiny", settings=[f"method={method}", *settings])
+    check_against_data(Planner(Plan(resolved, DIGITS)))
 
 
 def test_unequal_widths_are_refused_before_anything_starts(desk: Any) -> None:
@@ -1000,7 +1010,9 @@ def test_a_run_goes_on_with_its_own_copy_and_refuses_an_edited_one(desk: Any) ->
     with pytest.raises(UsageError, match=r"(?s)must come from one place.*that starts another run"):
         plugin_files.use_those_of(run, content)
     plugins.forget()
-    plugin_files.copy_of(run, registry.Origin(file="mine.py", sha256=content["plugins"][0]["sha256"], where="")).write_text("x")
+    plugin_files.copy_of(
+        run, registry.Origin(file="mine.py", sha256=content["plugins"][0]["sha256"], where="")
+    ).write_text("x")
     with pytest.raises(ArtifactError, match="it was altered"):
         plugin_files.use_those_of(run, content)
 

@@ -9,7 +9,9 @@ import pytest
 import search_spaces
 from search_spaces import ranges
 from search_spaces.study import Preset, Study
-from sweeps.planning.plan import Planner, examples, resolve
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.resolve import resolve
 from trainables.spec import DistillationSpec, StageSpec, TrainingSpec
 
 PRESETS = [
@@ -23,9 +25,9 @@ PRESETS = [
 def specs_of(study: Study, name: str) -> list[StageSpec]:
     preset = study.presets[name]
     resolved = resolve(study, preset=name, elsewhere=bool(preset.test_data))
-    resolved.side = preset.data_size or (32 if preset.data.startswith("cifar") else 8)
-    planner = Planner(resolved, "d")
-    return [spec for cell in examples(resolved) for spec in planner.specs(cell).values()]
+    side = preset.data_size or (32 if preset.data.startswith("cifar") else 8)
+    planner = Planner(Plan(resolved, {"fingerprint": "d", "height": side}))
+    return [spec for cell in planner.plan.examples() for spec in planner.specs(cell).values()]
 
 
 def trained(study: str, name: str = "paper") -> list[TrainingSpec]:

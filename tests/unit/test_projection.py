@@ -14,11 +14,13 @@ import pytest
 
 import search_spaces
 from analysis.records import write_record
-from sweeps.planning.graph import StageGraph
-from sweeps.planning.plan import build_graph, resolve
+from sweeps.planning.graph import StageGraph, StageNode
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import build_graph
+from sweeps.planning.resolve import resolve
 from sweeps.runs.folder import RunFolder
-from sweeps.runs.record_writer import Projector
-from trainables.spec import to_plain
+from sweeps.runs.record_writer import RecordWriter
+from trainables.spec import SleepSpec, to_plain
 from trainables.store.artifacts import Store
 
 
@@ -28,16 +30,15 @@ def project(store: Store, nasty_path: Path) -> Callable[..., pl.DataFrame]:
 
     def make(study: str, metrics: dict[str, dict[str, Any]], *settings: str) -> pl.DataFrame:
         resolved = resolve(search_spaces.load(study), preset="tiny", settings=settings, seeds=1)
-        resolved.side = 8
-        planned, *_ = build_graph(resolved, "d", store)
+        planned, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
         for node in planned.nodes.values():
             manifest = {"kind": node.spec.kind, "spec": to_plain(node.spec), "parents": dict(node.parents)}
             store.publish(node.key, manifest | {"metrics": metrics.get(node.role, {})}, lambda folder: None)
         graph: StageGraph
-        graph, *_ = build_graph(resolved, "d", store)
+        graph, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
         run = RunFolder(nasty_path / "run")
         run.prepare()
-        Projector(run, study, "digits", store, graph).write_missing()
+        RecordWriter(run, study, "digits", store, graph).write_missing()
         # One by one: the folder's name has brackets, which a pattern would read as its own.
         return pl.concat([pl.read_parquet(path, glob=False) for path in sorted(run.records.iterdir())])
 
@@ -78,12 +79,23 @@ def test_an_evaluations_row_tells_of_the_network_it_read(project: Callable[..., 
     assert sorted(students["orders"].to_list(), key=str) == ["1+2+3+C", None]
 
 
+def test_a_stage_of_any_role_is_recorded(store: Store, nasty_path: Path) -> None:
+    probe = StageNode("a" * 16, "probe", SleepSpec(), 0, {}, ["cell"])
+    store.publish(probe.key, {"kind": "sleep", "spec": {}, "parents": {}, "metrics": {}}, lambda folder: None)
+    graph = StageGraph()
+    graph.add(probe, present=True)
+    run = RunFolder(nasty_path / "run")
+    run.prepare()
+    records = RecordWriter(run, "_engine_check", "digits", store, graph)
+    assert records.write_missing() == 1, records.damaged
+    assert pl.read_parquet(next(run.records.iterdir()), glob=False)["stage"].item() == "probe"
+
+
 @pytest.fixture
-def recorded(store: Store, nasty_path: Path) -> Callable[[], Projector]:
-    """Published stages with histories and outputs, and a new projector of their records each time."""
+def recorded(store: Store, nasty_path: Path) -> Callable[[], RecordWriter]:
+    """Published stages with histories and outputs, and a new writer of their records each time."""
     resolved = resolve(search_spaces.load("_engine_check"), preset="tiny", settings=(), seeds=1)
-    resolved.side = 8
-    planned, *_ = build_graph(resolved, "d", store)
+    planned, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
     for node in planned.nodes.values():
         manifest = {"kind": node.spec.kind, "spec": to_plain(node.spec), "parents": dict(node.parents)}
         metrics = {"score": 0.75, "metric": "top1", "correct": 3, "items": 4} if node.role == "evaluation" else {}
@@ -98,17 +110,19 @@ def recorded(store: Store, nasty_path: Path) -> Callable[[], Projector]:
                     file.write_table(table)
 
         store.publish(node.key, manifest | {"metrics": metrics, "seconds": 1.0}, write)
-    graph, *_ = build_graph(resolved, "d", store)
+    graph, *_ = build_graph(Plan(resolved, {"fingerprint": "d", "height": 8}), store)
     run = RunFolder(nasty_path / "run")
     run.prepare()
-    return lambda: Projector(run, "_engine_check", "digits", store, graph)
+    return lambda: RecordWriter(run, "_engine_check", "digits", store, graph)
 
 
-def evaluation_of(projector: Projector) -> Path:
-    return next(projector.path(n) for n in projector.graph.nodes.values() if n.role == "evaluation")
+def evaluation_of(record_writer: RecordWriter) -> Path:
+    return next(record_writer.path(n) for n in record_writer.graph.nodes.values() if n.role == "evaluation")
 
 
-def test_records_that_are_whole_are_left_alone_and_damaged_ones_made_again(recorded: Callable[[], Projector]) -> None:
+def test_records_that_are_whole_are_left_alone_and_damaged_ones_made_again(
+    recorded: Callable[[], RecordWriter],
+) -> None:
     first = recorded()
     assert first.write_missing() == len(first.graph.nodes)
     assert recorded().write_missing() == 0
@@ -122,7 +136,9 @@ def test_records_that_are_whole_are_left_alone_and_damaged_ones_made_again(recor
     assert not second.damaged
 
 
-def test_a_record_that_says_another_number_than_its_artifact_is_made_again(recorded: Callable[[], Projector]) -> None:
+def test_a_record_that_says_another_number_than_its_artifact_is_made_again(
+    recorded: Callable[[], RecordWriter],
+) -> None:
     first = recorded()
     first.write_missing()
     path = evaluation_of(first)
@@ -135,7 +151,7 @@ def test_a_record_that_says_another_number_than_its_artifact_is_made_again(recor
 
 
 def test_a_cut_file_of_outputs_and_an_edited_manifest_are_told_and_stop_no_other_record(
-    recorded: Callable[[], Projector], store: Store
+    recorded: Callable[[], RecordWriter], store: Store
 ) -> None:
     first = recorded()
     first.write_missing()
@@ -153,13 +169,15 @@ def test_a_cut_file_of_outputs_and_an_edited_manifest_are_told_and_stop_no_other
     assert all(f"store discard {key}" in why for key, why in second.damaged.items())
 
 
-def test_numbers_of_another_type_in_an_old_manifest_are_told(recorded: Callable[[], Projector], store: Store) -> None:
+def test_numbers_of_another_type_in_an_old_manifest_are_told(
+    recorded: Callable[[], RecordWriter], store: Store
+) -> None:
     path = evaluation_of(recorded())
     manifest = store.path(path.stem) / "manifest.json"
     content = json.loads(manifest.read_text())
     del content["manifest_sha256"]  # As earlier versions wrote them.
     content["metrics"]["score"] = "high"
     manifest.write_text(json.dumps(content))
-    projector = recorded()
-    projector.write_missing()
-    assert set(projector.damaged) == {path.stem} and "cannot be recorded" in projector.damaged[path.stem]
+    record_writer = recorded()
+    record_writer.write_missing()
+    assert set(record_writer.damaged) == {path.stem} and "cannot be recorded" in record_writer.damaged[path.stem]

@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 
-from slurm import ray_cluster
+from slurm import head as head_module
 from slurm.errors import ClusterError
-from slurm.guard import descendants, processes
-from slurm.ray_cluster import Head, Meeting, NodeOffer, WorkerNode, check_head, environment, mine, node_address, offer
+from slurm.head import check_head, environment, node_address
+from slurm.reaper import descendants, processes
+from slurm.rendezvous import Head, Rendezvous, mine
 from slurm.temp import private_temp
+from slurm.worker_node import NodeResources, WorkerNode, offer
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -31,8 +33,8 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files 
 
 
 @pytest.fixture
-def meeting(nasty_path: Path) -> Meeting:
-    made = Meeting(nasty_path / "slurm", "run-a")
+def rendezvous(nasty_path: Path) -> Rendezvous:
+    made = Rendezvous(nasty_path / "slurm", "run-a")
     made.prepare()
     return made
 
@@ -40,14 +42,14 @@ def meeting(nasty_path: Path) -> Meeting:
 # The token.
 
 
-def test_the_token_is_long_private_and_made_once(meeting: Meeting) -> None:
-    token = meeting.token.read_text()
+def test_the_token_is_long_private_and_made_once(rendezvous: Rendezvous) -> None:
+    token = rendezvous.token.read_text()
     assert len(token) == 64
-    assert stat.S_IMODE(meeting.token.stat().st_mode) == 0o600
-    meeting.prepare()
-    assert meeting.token.read_text() == token
-    assert [name for name in os.listdir(meeting.folder) if name.startswith(".")] == []
-    other = Meeting(meeting.folder.parent / "other", "run-b")
+    assert stat.S_IMODE(rendezvous.token.stat().st_mode) == 0o600
+    rendezvous.prepare()
+    assert rendezvous.token.read_text() == token
+    assert [name for name in os.listdir(rendezvous.folder) if name.startswith(".")] == []
+    other = Rendezvous(rendezvous.folder.parent / "other", "run-b")
     other.prepare()
     assert other.token.read_text() != token
 
@@ -55,7 +57,7 @@ def test_the_token_is_long_private_and_made_once(meeting: Meeting) -> None:
 def test_the_token_is_private_whatever_the_umask(nasty_path: Path) -> None:
     before = os.umask(0)
     try:
-        made = Meeting(nasty_path / "slurm", "run-a")
+        made = Rendezvous(nasty_path / "slurm", "run-a")
         made.prepare()
     finally:
         os.umask(before)
@@ -65,11 +67,11 @@ def test_the_token_is_private_whatever_the_umask(nasty_path: Path) -> None:
 def test_processes_that_prepare_at_once_hold_the_same_token(nasty_path: Path) -> None:
     rounds = 40
     code = (
-        "import sys; from pathlib import Path; from slurm.ray_cluster import Meeting\n"
+        "import sys; from pathlib import Path; from slurm.rendezvous import Rendezvous\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         f"for number in range({rounds}):\n"
-        "    meeting = Meeting(Path(sys.argv[1], str(number)), 'r'); meeting.prepare()\n"
-        "    print(meeting.token.read_text(), flush=True)\n"
+        "    rendezvous = Rendezvous(Path(sys.argv[1], str(number)), 'r'); rendezvous.prepare()\n"
+        "    print(rendezvous.token.read_text(), flush=True)\n"
     )
     several = [
         subprocess.Popen(
@@ -96,47 +98,47 @@ def test_processes_that_prepare_at_once_hold_the_same_token(nasty_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666, 0o610])
-def test_a_token_that_others_can_read_is_refused(meeting: Meeting, mode: int) -> None:
-    meeting.token.chmod(mode)
-    for act in (meeting.check, meeting.prepare):
+def test_a_token_that_others_can_read_is_refused(rendezvous: Rendezvous, mode: int) -> None:
+    rendezvous.token.chmod(mode)
+    for act in (rendezvous.check, rendezvous.prepare):
         with pytest.raises(ClusterError, match=f"only you can read .mode 0600.*its mode {mode:04o}"):
             act()
 
 
-def test_a_token_that_is_a_link_or_a_folder_is_refused(meeting: Meeting) -> None:
-    elsewhere = meeting.folder / "elsewhere"
-    meeting.token.rename(elsewhere)
-    meeting.token.symlink_to(elsewhere)
-    for act in (meeting.check, meeting.prepare):
+def test_a_token_that_is_a_link_or_a_folder_is_refused(rendezvous: Rendezvous) -> None:
+    elsewhere = rendezvous.folder / "elsewhere"
+    rendezvous.token.rename(elsewhere)
+    rendezvous.token.symlink_to(elsewhere)
+    for act in (rendezvous.check, rendezvous.prepare):
         with pytest.raises(ClusterError, match="must be a file that only you can read"):
             act()
-    meeting.token.unlink()
-    meeting.token.mkdir(mode=0o700)
+    rendezvous.token.unlink()
+    rendezvous.token.mkdir(mode=0o700)
     with pytest.raises(ClusterError, match="must be a file that only you can read"):
-        meeting.check()
+        rendezvous.check()
 
 
 @as_root
-def test_a_token_or_a_folder_of_somebody_else_is_refused(meeting: Meeting) -> None:
-    os.chown(meeting.token, NOBODY, -1)
+def test_a_token_or_a_folder_of_somebody_else_is_refused(rendezvous: Rendezvous) -> None:
+    os.chown(rendezvous.token, NOBODY, -1)
     with pytest.raises(ClusterError, match=f"its owner is user {NOBODY}"):
-        meeting.check()
-    os.chown(meeting.token, 0, -1)
-    os.chown(meeting.folder, NOBODY, -1)
-    for act in (meeting.check, meeting.prepare, lambda: mine(meeting.folder)):
+        rendezvous.check()
+    os.chown(rendezvous.token, 0, -1)
+    os.chown(rendezvous.folder, NOBODY, -1)
+    for act in (rendezvous.check, rendezvous.prepare, lambda: mine(rendezvous.folder)):
         with pytest.raises(ClusterError, match=rf"must belong to you \(user 0\), but belongs to user {NOBODY}.*--out"):
             act()
 
 
-def test_a_missing_token_is_said_so(meeting: Meeting) -> None:
-    meeting.token.unlink()
+def test_a_missing_token_is_said_so(rendezvous: Rendezvous) -> None:
+    rendezvous.token.unlink()
     with pytest.raises(ClusterError, match="must be there: without it no node can join run-a"):
-        meeting.check()
+        rendezvous.check()
 
 
 def test_a_meeting_that_was_never_prepared_is_said_so(nasty_path: Path) -> None:
     with pytest.raises(ClusterError, match="must be there"):
-        Meeting(nasty_path / "nowhere", "run-a").check()
+        Rendezvous(nasty_path / "nowhere", "run-a").check()
 
 
 def test_a_file_system_without_hard_links_still_gets_a_token(nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +146,7 @@ def test_a_file_system_without_hard_links_still_gets_a_token(nasty_path: Path, m
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    made = Meeting(nasty_path / "slurm", "run-a")
+    made = Rendezvous(nasty_path / "slurm", "run-a")
     made.prepare()
     token = made.token.read_text()
     made.prepare()
@@ -152,67 +154,72 @@ def test_a_file_system_without_hard_links_still_gets_a_token(nasty_path: Path, m
     assert stat.S_IMODE(made.token.stat().st_mode) == 0o600
 
 
-def test_the_proof_is_of_this_token_this_run_and_this_attempt(meeting: Meeting) -> None:
-    proof = meeting.proof("7-0")
-    assert meeting.proof("7-0") == proof
-    assert meeting.token.read_text() not in proof
-    other = Meeting(meeting.folder.parent / "other", "run-a")
+def test_the_proof_is_of_this_token_this_run_and_this_attempt(rendezvous: Rendezvous) -> None:
+    proof = rendezvous.proof("7-0")
+    assert rendezvous.proof("7-0") == proof
+    assert rendezvous.token.read_text() not in proof
+    other = Rendezvous(rendezvous.folder.parent / "other", "run-a")
     other.prepare()
-    differing = {meeting.proof("7-1"), meeting.proof("8-0"), Meeting(meeting.folder, "run-b").proof("7-0")}
+    differing = {rendezvous.proof("7-1"), rendezvous.proof("8-0"), Rendezvous(rendezvous.folder, "run-b").proof("7-0")}
     assert len({proof, other.proof("7-0")} | differing) == 5
 
 
 # What is written into the folder.
 
 
-def test_what_is_said_is_read_back(meeting: Meeting) -> None:
-    assert (meeting.head(), meeting.over(), meeting.workers(), meeting.submissions()) == (None, None, {}, [])
-    meeting.publish("10.0.0.1:6379", "7-0")
-    assert meeting.head() == Head("10.0.0.1:6379", "7-0", socket.gethostname())
-    meeting.publish("10.0.0.2:6380", "7-1")
-    assert meeting.head() == Head("10.0.0.2:6380", "7-1", socket.gethostname())
-    meeting.say("12", state="serving", cpus=2)
-    meeting.say("13", state="draining")
-    meeting.say("12", state="left")
-    assert {job: said["state"] for job, said in meeting.workers().items()} == {"12": "left", "13": "draining"}
-    meeting.ask_to_leave("12")
-    assert (meeting.is_asked_to_leave("12"), meeting.is_asked_to_leave("1")) == (True, False)
-    meeting.end(130, "stopped")
-    over = meeting.over()
+def test_what_is_said_is_read_back(rendezvous: Rendezvous) -> None:
+    assert (rendezvous.head(), rendezvous.over(), rendezvous.workers(), rendezvous.submissions()) == (
+        None,
+        None,
+        {},
+        [],
+    )
+    rendezvous.publish("10.0.0.1:6379", "7-0")
+    assert rendezvous.head() == Head("10.0.0.1:6379", "7-0", socket.gethostname())
+    rendezvous.publish("10.0.0.2:6380", "7-1")
+    assert rendezvous.head() == Head("10.0.0.2:6380", "7-1", socket.gethostname())
+    rendezvous.say("12", state="serving", cpus=2)
+    rendezvous.say("13", state="draining")
+    rendezvous.say("12", state="left")
+    assert {job: said["state"] for job, said in rendezvous.workers().items()} == {"12": "left", "13": "draining"}
+    rendezvous.ask_to_leave("12")
+    assert (rendezvous.is_asked_to_leave("12"), rendezvous.is_asked_to_leave("1")) == (True, False)
+    rendezvous.end(130, "stopped")
+    over = rendezvous.over()
     assert over is not None
     assert (over["code"], over["why"]) == (130, "stopped")
 
 
-def test_a_run_that_ended_well_is_over_too(meeting: Meeting) -> None:
-    meeting.end(0)
-    assert meeting.over() is not None
+def test_a_run_that_ended_well_is_over_too(rendezvous: Rendezvous) -> None:
+    rendezvous.end(0)
+    assert rendezvous.over() is not None
 
 
-def test_a_new_submission_forgets_how_the_last_one_ended_but_not_what_was_submitted(meeting: Meeting) -> None:
-    token = meeting.token.read_text()
-    (meeting.folder / "submissions.json").write_text(
+def test_a_new_submission_forgets_how_the_last_one_ended_but_not_what_was_submitted(rendezvous: Rendezvous) -> None:
+    token = rendezvous.token.read_text()
+    (rendezvous.folder / "submissions.json").write_text(
         json.dumps([{"role": "driver", "ids": ["7"], "profile": {"name": "cpu"}}])
     )
-    meeting.publish("10.0.0.1:6379", "7-0")
-    meeting.ask_to_leave("12")
-    meeting.end(1)
-    meeting.begin()
-    assert (meeting.head(), meeting.over(), meeting.is_asked_to_leave("12")) == (None, None, False)
-    assert meeting.jobs() == ["7"]
-    assert meeting.token.read_text() == token
+    rendezvous.publish("10.0.0.1:6379", "7-0")
+    rendezvous.ask_to_leave("12")
+    rendezvous.end(1)
+    rendezvous.begin()
+    assert (rendezvous.head(), rendezvous.over(), rendezvous.is_asked_to_leave("12")) == (None, None, False)
+    assert rendezvous.jobs() == ["7"]
+    assert rendezvous.token.read_text() == token
 
 
-def test_jobs_are_found_by_their_role(meeting: Meeting) -> None:
+def test_jobs_are_found_by_their_role(rendezvous: Rendezvous) -> None:
     content = [
         {"role": "driver", "ids": ["7"], "profile": {"name": "cpu"}},
         {"role": "worker", "ids": ["8_0", "8_1"], "profile": {"name": "cpu"}},
         "no entry",
         {"role": "worker", "ids": ["9"], "profile": {"name": "cpu"}},
     ]
-    (meeting.folder / "submissions.json").write_text(json.dumps(content))
-    assert meeting.jobs() == ["7", "8_0", "8_1", "9"]
-    assert meeting.jobs("worker") == ["8_0", "8_1", "9"]
-    assert meeting.jobs("array") == []
+    (rendezvous.folder / "submissions.json").write_text(json.dumps(content))
+    assert rendezvous.jobs() == ["7", "8_0", "8_1", "9"]
+    assert rendezvous.jobs("worker") == ["8_0", "8_1", "9"]
+    assert rendezvous.jobs("array") == []
 
 
 @pytest.mark.parametrize(
@@ -222,26 +229,26 @@ def test_jobs_are_found_by_their_role(meeting: Meeting) -> None:
         pytest.param(b"null"),
     ],
 )
-def test_half_a_file_reads_as_nothing(meeting: Meeting, text: bytes) -> None:
+def test_half_a_file_reads_as_nothing(rendezvous: Rendezvous, text: bytes) -> None:
     for name in ("head.json", "over.json", "submissions.json", "workers/12.json", "workers/.13.json.7.abcd"):
-        (meeting.folder / name).write_bytes(text)
-    assert (meeting.head(), meeting.over(), meeting.workers(), meeting.jobs()) == (None, None, {}, [])
+        (rendezvous.folder / name).write_bytes(text)
+    assert (rendezvous.head(), rendezvous.over(), rendezvous.workers(), rendezvous.jobs()) == (None, None, {}, [])
 
 
-def test_readers_see_the_old_or_the_new_and_never_a_half(meeting: Meeting) -> None:
-    meeting.publish("10.0.0.1:1", "0")
+def test_readers_see_the_old_or_the_new_and_never_a_half(rendezvous: Rendezvous) -> None:
+    rendezvous.publish("10.0.0.1:1", "0")
     ended = threading.Event()
 
     def write() -> None:
         number = 0
         while not ended.is_set():
             number += 1
-            meeting.publish(f"10.0.0.1:{number}" + "0" * (number % 7), str(number))
+            rendezvous.publish(f"10.0.0.1:{number}" + "0" * (number % 7), str(number))
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert all(meeting.head() is not None for _ in range(2000))
+        assert all(rendezvous.head() is not None for _ in range(2000))
     finally:
         ended.set()
         writer.join()
@@ -291,14 +298,14 @@ def test_a_node_offers_what_its_job_was_given(
     assert (found.cpus, found.gpus, found.memory_bytes, found.address) == (*has, "127.0.0.1")
 
 
-def test_a_ray_of_somebody_else_is_forgotten(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_of_somebody_else_is_forgotten(rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.9:6379")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "theirs")
-    found = environment(meeting, Path("/tmp/x"))
+    found = environment(rendezvous, Path("/tmp/x"))
     assert "RAY_ADDRESS" not in os.environ and "RAY_AUTH_TOKEN" not in os.environ
     assert found["RAY_AUTH_MODE"] == "token"
-    assert found["RAY_AUTH_TOKEN_PATH"] == str(meeting.token)
-    assert meeting.token.read_text() not in found.values()
+    assert found["RAY_AUTH_TOKEN_PATH"] == str(rendezvous.token)
+    assert rendezvous.token.read_text() not in found.values()
 
 
 # A head at the published address. The real one takes about six seconds, and serves the rest of this file.
@@ -306,17 +313,18 @@ def test_a_ray_of_somebody_else_is_forgotten(meeting: Meeting, monkeypatch: pyte
 HEAD = """
 import json, sys
 from pathlib import Path
-from slurm.guard import Guard
-from slurm.ray_cluster import PROOF_NAME, PROOF_SPACE, Meeting, show_proof
+from slurm.reaper import Reaper
+from slurm.head import PROOF_NAME, PROOF_SPACE, show_proof
+from slurm.rendezvous import Rendezvous
 from slurm.temp import private_temp
 from sweeps.engine.machines import ClusterMachine, shut_down
 
-meeting = Meeting(Path(sys.argv[1]), "run-a")
-machine = ClusterMachine(meeting, "7-0")
+rendezvous = Rendezvous(Path(sys.argv[1]), "run-a")
+machine = ClusterMachine(rendezvous, "7-0")
 with private_temp() as temp:
-    guard = Guard(temp)
+    reaper = Reaper(temp)
     with machine.start(temp):
-        guard.tell()
+        reaper.tell()
         import os, ray
         from ray._raylet import GcsClient
         address = ray.get_runtime_context().gcs_address
@@ -330,12 +338,12 @@ with private_temp() as temp:
             elif word == "forget":
                 GcsClient(address=address).internal_kv_del(PROOF_NAME, False, namespace=PROOF_SPACE)
             elif word == "prove":
-                show_proof(meeting, address, "7-0")
+                show_proof(rendezvous, address, "7-0")
             elif word == "task":
                 said = {"pid": ray.get(ray.remote(num_cpus=1)(lambda: os.getpid()).remote(), timeout=30)}
             print(json.dumps(said), flush=True)
         shut_down()
-    guard.close()
+    reaper.close()
 """
 
 
@@ -343,8 +351,8 @@ class RealHead:
     """A head as the driver's job starts it, in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.meeting = Meeting(folder, "run-a")
-        self.meeting.prepare()
+        self.rendezvous = Rendezvous(folder, "run-a")
+        self.rendezvous.prepare()
         self.process = subprocess.Popen(
             [sys.executable, "-c", HEAD, str(folder)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -354,7 +362,7 @@ class RealHead:
             text=True,
         )
         self._answer()
-        published = self.meeting.head()
+        published = self.rendezvous.head()
         assert published is not None
         self.head = published
 
@@ -385,14 +393,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHead]:
 
 
 def test_the_head_of_the_run_is_accepted_and_trains_nothing_itself(real: RealHead) -> None:
-    check_head(real.meeting, real.head)
+    check_head(real.rendezvous, real.head)
     assert real.head.attempt == "7-0"
     assert real.ask("look")["room"] == 0
     assert all("CPU" not in node and "GPU" not in node for node in real.ask("look")["nodes"].values())
 
 
 def test_a_head_that_refuses_our_token_is_named_with_it(real: RealHead, nasty_path: Path) -> None:
-    other = Meeting(nasty_path / "slurm", "run-a")
+    other = Rendezvous(nasty_path / "slurm", "run-a")
     other.prepare()
     with pytest.raises(ClusterError, match="refuses the token of run-a") as caught:
         check_head(other, real.head)
@@ -402,43 +410,43 @@ def test_a_head_that_refuses_our_token_is_named_with_it(real: RealHead, nasty_pa
 
 def test_the_head_of_an_earlier_attempt_is_refused(real: RealHead) -> None:
     with pytest.raises(ClusterError, match="must be the one of run-a, attempt 7-1, but cannot prove it"):
-        check_head(real.meeting, Head(real.head.address, "7-1"))
+        check_head(real.rendezvous, Head(real.head.address, "7-1"))
 
 
 def test_the_head_of_another_run_is_refused_even_with_the_same_token(real: RealHead) -> None:
     with pytest.raises(ClusterError, match="must be the one of run-b, attempt 7-0, but cannot prove it"):
-        check_head(Meeting(real.meeting.folder, "run-b"), real.head)
+        check_head(Rendezvous(real.rendezvous.folder, "run-b"), real.head)
 
 
 def test_a_head_that_shows_no_proof_is_refused(real: RealHead) -> None:
     real.ask("forget")
     try:
         with pytest.raises(ClusterError, match="cannot prove it"):
-            check_head(real.meeting, real.head)
+            check_head(real.rendezvous, real.head)
     finally:
         real.ask("prove")
-    check_head(real.meeting, real.head)
+    check_head(real.rendezvous, real.head)
 
 
-def test_where_nobody_listens_is_not_yet_a_refusal(meeting: Meeting) -> None:
+def test_where_nobody_listens_is_not_yet_a_refusal(rendezvous: Rendezvous) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ConnectionError):
-        check_head(meeting, Head(f"127.0.0.1:{port}", "7-0"))
+        check_head(rendezvous, Head(f"127.0.0.1:{port}", "7-0"))
 
 
 @pytest.mark.parametrize("address", ["nonsense", "", "127.0.0.1:", "127.0.0.1:x", "None"])
-def test_an_address_that_is_none_is_answered_like_nobody(meeting: Meeting, address: str) -> None:
+def test_an_address_that_is_none_is_answered_like_nobody(rendezvous: Rendezvous, address: str) -> None:
     # The worker waits on after these errors; any other would end its job.
     with pytest.raises((ClusterError, OSError)):
-        check_head(meeting, Head(address, "7-0"))
+        check_head(rendezvous, Head(address, "7-0"))
 
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"], ids=["silent", "http"])
 def test_a_stranger_at_the_address_is_not_joined_and_does_not_hold_us(
-    meeting: Meeting, greeting: bytes, monkeypatch: pytest.MonkeyPatch
+    rendezvous: Rendezvous, greeting: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 4.0)
+    monkeypatch.setattr(head_module, "ANSWER_SECONDS", 4.0)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     before = set(processes())
     kept: list[socket.socket] = []
@@ -455,7 +463,7 @@ def test_a_stranger_at_the_address_is_not_joined_and_does_not_hold_us(
         thread.start()
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="does not answer like a Ray head"):
-            check_head(meeting, Head(f"127.0.0.1:{server.getsockname()[1]}", "7-0"))
+            check_head(rendezvous, Head(f"127.0.0.1:{server.getsockname()[1]}", "7-0"))
         assert time.monotonic() - began < 10
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
@@ -487,7 +495,7 @@ def started_below(temp: Path) -> set[int]:
 
 def test_a_node_joins_survives_the_warning_works_and_leaves_nothing_behind(real: RealHead) -> None:
     with private_temp() as temp:
-        node = WorkerNode(real.meeting, real.head, "w1-0-0", temp, NodeOffer(2, 0, 1 << 30, node_address()))
+        node = WorkerNode(real.rendezvous, real.head, "w1-0-0", temp, NodeResources(2, 0, 1 << 30, node_address()))
         assert not node.is_up()
         # As a job starts it: SLURM's warning goes to every process, and must not end Ray's.
         old = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -519,10 +527,10 @@ def test_a_node_joins_survives_the_warning_works_and_leaves_nothing_behind(real:
         wait_for(lambda: real.ask("look")["room"] == 0)
 
 
-def test_a_node_that_never_joins_ends_wholly_when_stopped(meeting: Meeting) -> None:
+def test_a_node_that_never_joins_ends_wholly_when_stopped(rendezvous: Rendezvous) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, private_temp() as temp:
         head = Head(f"127.0.0.1:{server.getsockname()[1]}", "7-0")
-        node = WorkerNode(meeting, head, "w2-0-0", temp, NodeOffer(1, 0))
+        node = WorkerNode(rendezvous, head, "w2-0-0", temp, NodeResources(1, 0))
         node.start()
         wait_for(lambda: bool(started_below(temp)))
         time.sleep(1.0)
@@ -530,8 +538,10 @@ def test_a_node_that_never_joins_ends_wholly_when_stopped(meeting: Meeting) -> N
         assert started_below(temp) == set()
 
 
-def test_a_node_counts_its_busy_stages_and_forgets_those_of_an_earlier_life(meeting: Meeting, tmp_path: Path) -> None:
-    node = WorkerNode(meeting, Head("127.0.0.1:1", "7-0"), "w3-0-0", tmp_path, NodeOffer(1, 0))
+def test_a_node_counts_its_busy_stages_and_forgets_those_of_an_earlier_life(
+    rendezvous: Rendezvous, tmp_path: Path
+) -> None:
+    node = WorkerNode(rendezvous, Head("127.0.0.1:1", "7-0"), "w3-0-0", tmp_path, NodeResources(1, 0))
     assert node.busy() == 0
     node.room.mkdir()
     (node.room / f"busy-{os.getpid()}").touch()

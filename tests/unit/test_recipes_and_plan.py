@@ -12,8 +12,15 @@ import pytest
 
 import search_spaces
 from search_spaces.study import Preset, Study
-from sweeps.planning import cost, plan
-from sweeps.planning.plan import Planner, Resolved, build_graph, check_against_data, parse_seeds, resolve, survey
+from sweeps.planning import cost, power
+from sweeps.planning.cells import sampled_names
+from sweeps.planning.checks import check_against_data
+from sweeps.planning.identity import run_id
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner, build_graph
+from sweeps.planning.resolve import Resolved, resolve
+from sweeps.planning.seeds import parse_seeds
+from sweeps.planning.survey import survey
 from trainables import recipes
 from trainables.errors import UsageError
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT, SLEEP
@@ -36,6 +43,14 @@ WEIGHTS = search_spaces.load("horkd_loss_weights")
 
 def asked(*settings: str, study: Study = ABLATION, **more: Any) -> Resolved:
     return resolve(study, settings=settings, **more)
+
+
+def planned(*settings: str, study: Study = ABLATION, **more: Any) -> Plan:
+    return Plan(asked(*settings, study=study, **more), DATA)
+
+
+def planner_of(*settings: str, study: Study = ABLATION, data: dict[str, Any] = DATA, **more: Any) -> Planner:
+    return Planner(Plan(asked(*settings, study=study, **more), data))
 
 
 # Names.
@@ -154,44 +169,44 @@ def test_the_evaluation_reads_what_the_network_it_measures_reads() -> None:
 
 def test_a_word_for_all_stages_outranks_what_the_preset_says_for_one() -> None:
     assert asked().parameters["teacher.epochs"] != 3
-    resolved = asked("epochs=3")
-    assert resolved.sources["epochs"] == "--set"
-    made = Planner(resolved, "d").specs(resolved.cells()[0])
+    plan = planned("epochs=3")
+    assert plan.resolved.sources["epochs"] == "--set"
+    made = Planner(plan).specs(plan.cells()[0])
     assert [made[role].epochs for role in ("teacher", "assistant")] == [3, 3]  # type: ignore[attr-defined]
-    both = asked("epochs=3", "assistant.epochs=7")
-    made = Planner(both, "d").specs(both.cells()[0])
+    both = planner_of("epochs=3", "assistant.epochs=7")
+    made = both.specs(both.plan.cells()[0])
     assert [made[role].epochs for role in ("teacher", "assistant")] == [3, 7]  # type: ignore[attr-defined]
 
 
 def test_several_values_make_an_axis_and_repeated_ones_count_once() -> None:
-    resolved = asked("alpha=1,2,2.0,1e0", "orders=none,2+1,1+2")
-    assert resolved.axes == {"horkd.orders": ("none", "1+2"), "horkd.alpha": (1.0, 2.0)}
-    assert resolved.cell_count == 4 == len(resolved.cells())
-    assert len({cell.id for cell in resolved.cells()}) == 4
-    assert "horkd.alpha" not in resolved.parameters
+    plan = planned("alpha=1,2,2.0,1e0", "orders=none,2+1,1+2")
+    assert plan.resolved.axes == {"horkd.orders": ("none", "1+2"), "horkd.alpha": (1.0, 2.0)}
+    assert plan.resolved.cell_count == 4 == len(plan.cells())
+    assert len({cell.id for cell in plan.cells()}) == 4
+    assert "horkd.alpha" not in plan.resolved.parameters
 
 
 def test_an_axis_may_be_narrowed_to_one_value() -> None:
-    resolved = asked("orders=1+2")
-    assert resolved.axes == {"horkd.orders": ("1+2",)}
-    assert resolved.baseline(resolved.cells()[0]) is None  # Its cell is not part of this run.
+    plan = planned("orders=1+2")
+    assert plan.resolved.axes == {"horkd.orders": ("1+2",)}
+    assert plan.baseline(plan.cells()[0]) is None  # Its cell is not part of this run.
 
 
 def test_the_baseline_of_a_cell_differs_only_in_what_the_study_names() -> None:
-    resolved = asked("alpha=1,2")
-    for cell in resolved.cells():
-        base = resolved.baseline(cell)
+    plan = planned("alpha=1,2")
+    for cell in plan.cells():
+        base = plan.baseline(cell)
         assert base is not None
         assert base.point == dict(cell.point) | {"horkd.orders": "none"}
-        assert base.id in {c.id for c in resolved.cells()}
+        assert base.id in {c.id for c in plan.cells()}
 
 
 def test_a_sampled_parameter_can_be_fixed_to_one_value() -> None:
-    resolved = asked("alpha=3", study=WEIGHTS)
-    assert resolved.pinned == {"horkd.alpha": 3.0}
-    cell = next(plan.examples(resolved))
+    plan = planned("alpha=3", study=WEIGHTS)
+    assert plan.resolved.pinned == {"horkd.alpha": 3.0}
+    cell = next(plan.examples())
     assert cell.point["horkd.alpha"] == 3.0
-    assert set(plan.sampled_names(WEIGHTS.space)) == {"horkd.w_1st", "horkd.alpha", "horkd.beta", "horkd.gamma"}
+    assert set(sampled_names(WEIGHTS.space)) == {"horkd.w_1st", "horkd.alpha", "horkd.beta", "horkd.gamma"}
 
 
 @pytest.mark.parametrize(
@@ -237,10 +252,8 @@ def test_an_unknown_preset_or_study_is_refused_with_the_nearest() -> None:
 def test_every_preset_of_every_study_resolves_and_plans(name: str) -> None:
     study = search_spaces.load(name)
     for preset in study.presets:
-        resolved = resolve(study, preset=preset)
-        resolved.side = 32
-        planner = Planner(resolved, "d")
-        for cell in itertools.islice(plan.examples(resolved), 100):
+        planner = Planner(Plan(resolve(study, preset=preset), DATA | {"height": 32}))
+        for cell in itertools.islice(planner.plan.examples(), 100):
             for node in planner.stages(cell, 0):
                 assert stage_key(node.spec, node.parents) == node.key
 
@@ -308,31 +321,31 @@ def test_too_many_seeds_are_told_the_most_there_may_be(text: str) -> None:
 
 
 def test_a_run_is_the_same_for_other_seeds_and_another_one_for_other_parameters() -> None:
-    name = asked().run_id("d")
+    name = run_id(planner_of())
     assert name.startswith("horkd_order_ablation-")
-    assert asked(seeds="7").run_id("d") == asked(seeds="100-104").run_id("d") == name
+    assert run_id(planner_of(seeds="7")) == run_id(planner_of(seeds="100-104")) == name
     said = asked().parameters["horkd.alpha"]
-    assert asked(f"alpha={said}0").run_id("d") == name  # What the preset says anyway.
+    assert run_id(planner_of(f"alpha={said}0")) == name  # What the preset says anyway.
     others = [
-        asked("alpha=1").run_id("d"),
-        asked("orders=1,2").run_id("d"),
-        asked().run_id("e"),
-        asked(preset="tiny").run_id("d"),
+        run_id(planner_of("alpha=1")),
+        run_id(planner_of("orders=1,2")),
+        run_id(planner_of(data=DATA | {"fingerprint": "e"})),
+        run_id(planner_of(preset="tiny")),
     ]
     assert len({name, *others}) == 5
 
 
 def test_a_sampled_run_is_the_same_for_more_trials_and_another_one_when_pinned() -> None:
-    name = asked(study=WEIGHTS).run_id("d")
-    assert asked(study=WEIGHTS, trials=60, seeds="1").run_id("d") == name
-    assert asked("alpha=3", study=WEIGHTS).run_id("d") != name
+    name = run_id(planner_of(study=WEIGHTS))
+    assert run_id(planner_of(study=WEIGHTS, trials=60, seeds="1")) == name
+    assert run_id(planner_of("alpha=3", study=WEIGHTS)) != name
 
 
 # Plans.
 
 
 def test_an_order_ablation_of_16_cells_and_5_seeds_is_not_240_trainings(store: Store) -> None:
-    counted = survey(asked(), DATA, store)
+    counted = survey(planner_of(), store)
     assert counted.asked == 240
     assert counted.distinct == {"teacher": 5, "assistant": 80, "evaluation": 80}
     assert counted.missing == 165
@@ -342,9 +355,9 @@ def test_an_order_ablation_of_16_cells_and_5_seeds_is_not_240_trainings(store: S
 
 
 def test_the_graph_has_what_the_survey_counted_with_seeds_outermost(store: Store) -> None:
-    resolved = asked(seeds=2)
-    graph, trials, cells = build_graph(resolved, DATA["fingerprint"], store)
-    counted = survey(resolved, DATA, store)
+    plan = planned(seeds=2)
+    graph, trials, cells = build_graph(plan, store)
+    counted = survey(Planner(plan), store)
     assert len(graph.nodes) == sum(counted.distinct.values()) == 2 + 32 + 32
     assert [trial.seed for trial in trials] == [0] * 16 + [1] * 16
     assert [trial.cell for trial in trials[:16]] == [cell.id for cell in cells]
@@ -357,24 +370,24 @@ def test_the_graph_has_what_the_survey_counted_with_seeds_outermost(store: Store
 
 def test_cells_that_differ_in_the_teacher_alone_share_nothing_and_in_the_evaluation_alone_share_the_network() -> None:
     for setting, shared in (("teacher.width=0.5,1", set()), ("evaluation.batch_size=64,128", {"teacher", "assistant"})):
-        resolved = asked(setting, "orders=1")
-        planner = Planner(resolved, "d")
-        one, two = (planner.keys(cell, 0) for cell in resolved.cells())
+        plan = planned(setting, "orders=1")
+        planner = Planner(plan)
+        one, two = (planner.keys(cell, 0) for cell in plan.cells())
         assert {role for role in one if one[role] == two[role]} == shared
 
 
 def test_what_the_store_has_is_left_out_of_the_plan(store: Store, publish: Callable[..., Any]) -> None:
-    resolved = asked(seeds=2)
-    planner = Planner(resolved, DATA["fingerprint"])
-    keys = planner.keys(resolved.cells()[3], 1)
+    plan = planned(seeds=2)
+    planner = Planner(plan)
+    keys = planner.keys(plan.cells()[3], 1)
     publish(keys["teacher"], kind="teacher")
     publish(keys["assistant"], kind="assistant")
-    counted = survey(resolved, DATA, store)
+    counted = survey(Planner(plan), store)
     assert counted.asked == 96
     assert counted.present == {"teacher": 1, "assistant": 1}
     assert counted.missing == 64
     assert counted.sentence().endswith("; 2 already in the store")
-    graph, _, _ = build_graph(resolved, DATA["fingerprint"], store)
+    graph, _, _ = build_graph(plan, store)
     assert {n.key for n in graph.in_state("done")} == {keys["teacher"], keys["assistant"]}
     ready = {n.key for n in graph.in_state("ready")}
     assert keys["evaluation"] in ready
@@ -396,8 +409,8 @@ def test_ten_thousand_cells_are_planned_with_one_look_at_the_store(
             monkeypatch.setattr(module, maker, lambda *a, whole=whole: (made.append(a[0]), whole(*a))[1])
     recipes._made.cache_clear()
     values = ",".join(str(1 + n) for n in range(25))
-    resolved = asked(f"alpha={values}", f"beta={values}", seeds=1)
-    graph, trials, cells = build_graph(resolved, DATA["fingerprint"], store)
+    plan = planned(f"alpha={values}", f"beta={values}", seeds=1)
+    graph, trials, cells = build_graph(plan, store)
     assert len(cells) == len(trials) == 10_000
     assert looks == ["keys"]
     # Weights of orders that are off do not count: 4 sets have both, 4 and 4 one of them, 4 none.
@@ -408,10 +421,10 @@ def test_ten_thousand_cells_are_planned_with_one_look_at_the_store(
 
 
 def test_two_trials_never_share_what_their_seeds_change(store: Store) -> None:
-    resolved = asked(seeds=3)
-    planner = Planner(resolved, "d")
-    for cell in resolved.cells():
-        keys = [planner.keys(cell, seed) for seed in resolved.seeds]
+    plan = planned(seeds=3)
+    planner = Planner(plan)
+    for cell in plan.cells():
+        keys = [planner.keys(cell, seed) for seed in plan.resolved.seeds]
         for role in keys[0]:
             assert len({k[role] for k in keys}) == 3
 
@@ -434,7 +447,7 @@ def test_two_trials_never_share_what_their_seeds_change(store: Store) -> None:
 )
 def test_what_the_data_cannot_give_is_refused_before_anything_starts(settings: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_against_data(asked(*settings), DATA)
+        check_against_data(planner_of(*settings))
     assert message in str(caught.value)
 
 
@@ -442,7 +455,7 @@ def test_what_the_data_cannot_give_is_refused_before_anything_starts(settings: l
     "settings", [["resolution=8"], ["train_images=1132"], ["train_images=10"], ["assistant.resolution=4"]]
 )
 def test_the_limits_of_the_data_are_themselves_allowed(settings: list[str]) -> None:
-    check_against_data(asked(*settings), DATA)
+    check_against_data(planner_of(*settings))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.1, 0.25, 0.3, 0.7, 0.9])
@@ -463,17 +476,17 @@ def test_the_plan_and_the_split_agree_on_how_many_images_are_left(fraction: floa
     packed = open_packed(write_packed(tmp_path, "made", items).path)
     left = len(split_indices(packed, "train", validation_fraction=fraction, split_seed=0, train_images=0))
     data = DATA | {"train_images": images, "classes": 2}
-    check_against_data(asked(f"train_images={left}", f"validation_fraction={fraction}"), data)
+    check_against_data(planner_of(f"train_images={left}", f"validation_fraction={fraction}", data=data))
     with pytest.raises(UsageError, match=f"at most {left}"):
-        check_against_data(asked(f"train_images={left + 1}", f"validation_fraction={fraction}"), data)
+        check_against_data(planner_of(f"train_images={left + 1}", f"validation_fraction={fraction}", data=data))
 
 
 def test_each_mistake_is_told_once_and_at_most_ten() -> None:
     with pytest.raises(UsageError) as caught:
-        check_against_data(asked("resolution=16"), DATA)
+        check_against_data(planner_of("resolution=16"))
     assert len(str(caught.value).splitlines()) == 2  # Teacher and assistant, not 16 cells.
     with pytest.raises(UsageError) as caught:
-        check_against_data(asked(f"resolution={','.join(str(n) for n in range(9, 40))}"), DATA)
+        check_against_data(planner_of(f"resolution={','.join(str(n) for n in range(9, 40))}"))
     assert len(str(caught.value).splitlines()) == 10
 
 
@@ -485,14 +498,14 @@ def test_each_mistake_is_told_once_and_at_most_ten() -> None:
 def test_the_detectable_gain_has_the_power_it_says(pairs: int, tests: int) -> None:
     from scipy import stats
 
-    gain = plan.detectable_gain(pairs, 0.01, tests)
+    gain = power.detectable_gain(pairs, 0.01, tests)
     assert gain is not None
     needed = stats.t.ppf(1 - 0.025 / tests, pairs - 1)
     assert stats.nct.sf(needed, pairs - 1, gain * pairs**0.5 / 0.01) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_below_three_pairs_nothing_can_be_detected() -> None:
-    assert [plan.detectable_gain(pairs, 0.01) for pairs in (0, 1, 2)] == [None] * 3
+    assert [power.detectable_gain(pairs, 0.01) for pairs in (0, 1, 2)] == [None] * 3
 
 
 # Costs.
@@ -539,14 +552,14 @@ def test_distilling_costs_more_than_labels_alone_and_longer_more_than_short() ->
 
 
 def test_finished_stages_of_the_same_shape_replace_the_estimate(store: Store) -> None:
-    resolved = asked("orders=none,1", seeds=3)
-    planner = Planner(resolved, DATA["fingerprint"])
-    cell = resolved.cells()[0]
+    plan = planned("orders=none,1", seeds=3)
+    planner = Planner(plan)
+    cell = plan.cells()[0]
     for node in planner.stages(cell, 0):
         manifest: dict[str, Any] = {"kind": node.spec.kind, "spec": to_plain(node.spec), "parents": {}, "metrics": {}}
         manifest |= {"epochs": getattr(node.spec, "epochs", 1), "seconds": 1000.0}
         store.publish(node.key, manifest, lambda folder: None)
-    counted = survey(resolved, DATA, store)
+    counted = survey(Planner(plan), store)
     assert counted.known == counted.missing == 3 * 5 - 3
     assert counted.seconds == pytest.approx(1000.0 * counted.missing)
 
@@ -559,7 +572,7 @@ def test_damaged_manifests_do_not_spoil_the_estimate(store: Store, publish: Call
         (artifact.path / "manifest.json").write_text(json.dumps(artifact.manifest | changes))
     (publish("f" * 16).path / "manifest.json").write_text("")
     assert cost.measured_rates(store, store.keys()) == {}
-    assert survey(asked(), DATA, store).seconds > 0
+    assert survey(planner_of(), store).seconds > 0
 
 
 def test_a_study_is_a_question_with_a_baseline_among_its_cells() -> None:

@@ -18,16 +18,24 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search_spaces.study import Preset, Study
-from sweeps.engine import ray_tune, sampling
+from sweeps.engine import queue as queue_module
 from sweeps.engine.machines import LocalMachine
-from sweeps.engine.ray_tune import EngineState, StageQueue
-from sweeps.engine.sampling import GridCells, SampledCells, open_study
+from sweeps.engine.queue import StageQueue
+from sweeps.engine.sampling.grid import GridCells
+from sweeps.engine.sampling.sampled import SampledCells
+from sweeps.engine.sampling.study import open_study
+from sweeps.engine.sampling.values import cell_value
+from sweeps.engine.state import EngineState
+from sweeps.planning.cells import Cell
 from sweeps.planning.graph import StageGraph
-from sweeps.planning.plan import Cell, Resolved, Trial, build_graph, resolve
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Trial, build_graph
+from sweeps.planning.resolve import resolve
 from sweeps.runs.folder import RunFolder
 from trainables.recipes import SLEEP
 from trainables.store.artifacts import Store
 
+DATA = {"fingerprint": "d", "height": 8}
 NAME = "made-up-study-0123abcd"
 
 
@@ -62,14 +70,13 @@ class Run:
     ) -> None:
         self.store = store
         self.said: list[str] = []
-        self.resolved: Resolved = resolve(made, seeds=seeds, trials=trials)
+        self.plan = Plan(resolve(made, seeds=seeds, trials=trials), DATA)
         self.run = RunFolder(folder / "runs" / NAME)
         self.run.prepare()
         self.graph = StageGraph()
         self.announced: list[tuple[list[Cell], list[Trial]]] = []
         self.cells = SampledCells(
-            self.resolved,
-            "d",
+            self.plan,
             self.graph,
             store,
             self.run.journal,
@@ -130,7 +137,7 @@ def read(journal: Path) -> list[optuna.trial.FrozenTrial]:
 
 @pytest.fixture
 def begin(store: Store, nasty_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
-    monkeypatch.setattr(ray_tune, "LOOK_ELSEWHERE_SECONDS", 0.0)
+    monkeypatch.setattr(queue_module, "LOOK_ELSEWHERE_SECONDS", 0.0)
     return lambda made=None, **more: Run(store, nasty_path, made or study(), **more)
 
 
@@ -214,7 +221,7 @@ def grid(
 ) -> tuple[GridCells, StageGraph, list[Trial]]:
     made = study(None, axes={"student.value": (0.25, 0.5), "student.label": ("x", "y")})
     resolved = resolve(made, settings=settings, seeds=seeds)
-    graph, trials, cells = build_graph(resolved, "d", store)
+    graph, trials, cells = build_graph(Plan(resolved, DATA), store)
     folder.mkdir(exist_ok=True)
     done = finished if finished is not None else []
     listener = GridCells(
@@ -264,6 +271,19 @@ def test_a_finished_cell_of_which_what_was_measured_was_discarded_stops_no_run(s
     assert trials[0].cell not in {trial.user_attrs["cell"] for trial in read(tmp_path / "run" / "optuna.journal")}
 
 
+def test_a_finished_cell_of_which_what_was_measured_is_made_again_is_written_then(store: Store, tmp_path: Path) -> None:
+    listener, graph, trials = grid(store, tmp_path / "run", seeds=1)
+    for trial in trials:
+        finish(store, graph, listener, list(trial.stages.values()))
+    student = trials[0].stages["student"]
+    store.discard(student)
+    (tmp_path / "run" / "optuna.journal").unlink()
+    again, graph, _ = grid(store, tmp_path / "run", seeds=1)
+    assert len(read(tmp_path / "run" / "optuna.journal")) == 3
+    finish(store, graph, again, [student])
+    assert len(read(tmp_path / "run" / "optuna.journal")) == 4
+
+
 def test_a_cell_is_written_once_however_often_it_is_asked_for(store: Store, tmp_path: Path) -> None:
     listener, graph, trials = grid(store, tmp_path / "run")
     for trial in trials:
@@ -301,7 +321,7 @@ def test_orders_are_four_switches_in_the_journal(store: Store, tmp_path: Path) -
     import search_spaces
 
     resolved = resolve(search_spaces.load("horkd_order_ablation"), seeds=1)
-    graph, trials, cells = build_graph(resolved, "d", store)
+    graph, trials, cells = build_graph(Plan(resolved, DATA), store)
     listener = GridCells(resolved, cells, trials, graph, store, tmp_path / "j", NAME, lambda node: None)
     params, distributions = listener._params(next(c for c in cells if c.point["horkd.orders"] == "2+C"))
     assert params == {"order_1": False, "order_2": True, "order_3": False, "order_C": True}
@@ -397,6 +417,49 @@ def test_a_trial_whose_stages_all_ended_before_the_kill_is_told_at_the_start(
     again = begin(trials=1, seeds=1)
     assert again.next() == "FINISHED"
     assert [t.state for t in again.frozen()] == [TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_cell_of_which_what_was_measured_was_discarded_before_it_was_told_is_made_again(
+    begin: Callable[..., Run], store: Store, seeds: int
+) -> None:
+    run = begin(trials=2, seeds=seeds)
+    answer = run.next()
+    before = run.run.journal.read_bytes()  # Its first cell was asked for.
+    while isinstance(answer, tuple):
+        run.train(*answer)
+        answer = run.next()
+    value = run.frozen()[0].value
+    run.run.journal.write_bytes(before)  # As if the driver died just before it told.
+    cell = run.announced[-1][0][0].id
+    students = [trial.stages["student"] for trial in run.announced[-1][1] if trial.cell == cell]
+    for key in students:
+        store.discard(key)
+    again = begin(trials=1, seeds=seeds)
+    again.to_the_end()
+    assert [spec["seed"] for spec in again.trained] == list(range(seeds))  # The students alone.
+    (told,) = again.frozen()
+    assert (told.state, told.value) == (TrialState.COMPLETE, value)
+
+
+def test_a_cell_whose_artifacts_vanish_while_the_run_goes_on_is_left_to_the_next_run(
+    begin: Callable[..., Run], store: Store
+) -> None:
+    run = begin(trials=2, seeds=1)
+    first: str | None = None
+    while isinstance(answer := run.next(), tuple):
+        student = answer[1]["parents"].get("network") or next(iter(answer[1]["parents"].values()), None)
+        if first is None and run.graph.nodes[answer[1]["key"]].role == "evaluation":
+            first = student
+            store.discard(str(first))
+        run.train(*answer)
+    assert answer == "FINISHED"
+    assert [trial.state for trial in run.frozen()] == [TrialState.RUNNING, TrialState.COMPLETE]
+    assert any("is left to the next run" in line for line in run.said)
+    again = begin(trials=2, seeds=1)
+    again.to_the_end()
+    assert [trial.state for trial in again.frozen()] == [TrialState.COMPLETE] * 2
+    assert len(again.trained) == 1
 
 
 def test_a_trial_asked_but_killed_before_its_first_draw_is_drawn_then(
@@ -570,9 +633,9 @@ def test_a_cell_drawn_twice_is_trained_once_and_told_twice(begin: Callable[..., 
 def test_the_value_of_a_cell_is_none_while_a_stage_has_none(store: Store, publish: Callable[..., Any]) -> None:
     publish("a" * 16, metrics={"validation_top1": 0.5})
     publish("b" * 16, metrics={})
-    assert sampling.cell_value(store, ["a" * 16]) == 0.5
-    assert sampling.cell_value(store, ["a" * 16, "b" * 16]) is None
-    assert sampling.cell_value(store, []) is None
+    assert cell_value(store, ["a" * 16]) == 0.5
+    assert cell_value(store, ["a" * 16, "b" * 16]) is None
+    assert cell_value(store, []) is None
 
 
 # Several objectives.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.runs.execute import register
 from sweeps.runs.folder import RunFolder
+from sweeps.runs.run_content import register
 from trainables.data import catalog
 from trainables.data.packed import doubt_of
 from trainables.store.artifacts import Lease, Store

@@ -17,9 +17,15 @@ from analysis.load import RunData, cell_table, trial_table
 from sweeps.commands.app import main
 from sweeps.planning import families, rough
 from sweeps.planning.forecast import Forecast
-from sweeps.planning.plan import Planner, resolve
-from sweeps.runs.execute import Request, _write_grid, describe, prepare, stand_in
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import resolve
+from sweeps.runs.datasets import stand_in
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.open_stages import write_grid
+from sweeps.runs.prepare import prepare
+from sweeps.runs.run_content import describe
 from trainables.store.artifacts import Store
 
 GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]
@@ -31,12 +37,12 @@ def both_counts(request: Request, store: Store, folder: Path) -> tuple[list[int]
     run = RunFolder(folder / "runs" / "a-1")
     run.prepare()
     content = describe(ready, run, {}, "")
-    _, _, cells = _write_grid(ready, run, content, {}, retry_failed=False)
-    planner = Planner(ready.resolved, ready.data["fingerprint"])
+    _, _, cells = write_grid(ready, run, content, {}, retry_failed=False)
+    planner = ready.planner
     sides = {}
     for cell in cells:
         made = planner.specs(cell)
-        sides[cell.id] = getattr(made[planner.recipe.measured(made)], "resolution", None) or ready.resolved.side
+        sides[cell.id] = getattr(made[planner.recipe.measured(made)], "resolution", None) or ready.plan.side
     content = json.loads(json.dumps(content))
     trials = trial_table(RunData(folder=run.path, run=content, records=record_files.read_all(run.records, []).frame))
     draw = random.Random(0)
@@ -51,7 +57,7 @@ def both_counts(request: Request, store: Store, folder: Path) -> tuple[list[int]
         counted = [setting.tests for setting in methods.settings(content, table, trials)]
     else:
         counted = [panel.tests for panel in order_ablation.panels(content, table, trials)]
-    return families.sizes(ready.resolved, planner), [size for size in counted if size]
+    return families.sizes(planner), [size for size in counted if size]
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -85,7 +91,7 @@ def test_axes_arms_and_references_count_as_in_the_report(
 
 def test_drawn_cells_are_no_family() -> None:
     resolved = resolve(search_spaces.load("horkd_loss_weights"))
-    assert families.sizes(resolved, Planner(resolved, "d")) == []
+    assert families.sizes(Planner(Plan(resolved, {"fingerprint": "d", "height": 8}))) == []
 
 
 # The words.

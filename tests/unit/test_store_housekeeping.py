@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from sweeps.commands.shelves import store_group
+from sweeps.commands.store import store_group
 from trainables.data import catalog
 from trainables.errors import MachineError
 from trainables.store.artifacts import Store
@@ -35,6 +35,36 @@ def test_verify_finds_packed_data_altered_in_place(tmp_path: Path) -> None:
     answer = json.loads(altered.output)
     assert list(answer["data_damaged"]) == [info.fingerprint]
     assert "fingerprint" in answer["data_damaged"][info.fingerprint]
+
+
+def test_how_a_damaged_artifact_is_removed_is_said_once(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.prepare()
+    for key in (KEY, "f" * 16):
+        artifact = store.publish(key, {"kind": "x", "spec": {}, "parents": {}, "metrics": {}}, fill)
+    (artifact.path / "manifest.json").write_text("{}")
+    (store.root / KEY / "content.bin").write_bytes(b"y")
+    said = CliRunner().invoke(store_group, ["verify", "--out", str(tmp_path)])
+    assert said.exit_code == 1
+    lines = [line for line in said.output.splitlines() if line.startswith("FAIL")]
+    assert [line.count("store discard") for line in lines] == [1, 1] and not any(".." in line for line in lines)
+    assert lines[0].startswith(f"FAIL  {KEY}  file 'content.bin' ")
+
+
+def fill(folder: Path) -> None:
+    (folder / "content.bin").write_bytes(b"x")
+
+
+def test_a_folder_of_records_that_cannot_be_listed_is_told_of_its_run(tmp_path: Path) -> None:
+    Store(tmp_path / "store").prepare()
+    run = tmp_path / "runs" / "a-0123abcd"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "records").write_text("no folder")
+    said = CliRunner().invoke(store_group, ["verify", "--out", str(tmp_path)])
+    assert said.exit_code == 1
+    (line,) = [line for line in said.output.splitlines() if line.startswith("FAIL")]
+    assert "Not a directory. No record of a-0123abcd was looked at" in line and "resume" not in line
 
 
 def gc(out: Path) -> tuple[int, str]:

@@ -17,14 +17,18 @@ from typing import Any
 import pytest
 
 from slurm import answer, queue, submit
+from slurm.array_task import ArrayTask
+from slurm.driver import Driver
 from slurm.errors import ClusterError
-from slurm.jobs import ArrayTask, Driver, Gang, Worker
-from slurm.profiles import Profile, load
-from slurm.ray_cluster import Meeting
-from slurm.submit import ROOMS, Order, note, script, setup_lines, snapshot
-from sweeps.engine import submission
-from sweeps.runs import provenance
-from sweeps.runs.execute import Request
+from slurm.gang import Gang
+from slurm.profile_files import load
+from slurm.profiles import Profile
+from slurm.rendezvous import Rendezvous
+from slurm.submit import ROOMS, WorkerJob, note, script, setup_lines, snapshot
+from slurm.worker import Worker
+from sweeps.engine import submission, submitted, worker_jobs
+from sweeps.planning.request import Request
+from sweeps.runs import continuation, provenance
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import UsageError
 
@@ -41,8 +45,8 @@ def nasty_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def meeting(nasty_path: Path) -> Meeting:
-    made = Meeting(nasty_path / "slurm", "run-a")
+def rendezvous(nasty_path: Path) -> Rendezvous:
+    made = Rendezvous(nasty_path / "slurm", "run-a")
     made.prepare()
     return made
 
@@ -65,23 +69,23 @@ def code(nasty_path: Path) -> Path:
 # The copy.
 
 
-def test_equal_code_is_copied_once_and_holds_no_leftovers(meeting: Meeting, code: Path) -> None:
-    place = snapshot(code, meeting, "abc")
-    assert place.parent == meeting.folder / "code"
+def test_equal_code_is_copied_once_and_holds_no_leftovers(rendezvous: Rendezvous, code: Path) -> None:
+    place = snapshot(code, rendezvous, "abc")
+    assert place.parent == rendezvous.folder / "code"
     assert sorted(os.listdir(place)) == sorted([*ROOMS, "REVISION"])
     assert (place / "slurm" / "profiles" / "default.toml").read_text() == "cpus = 1\n"
     assert list(place.rglob("__pycache__")) == []
     mark = place / "mark"
     mark.touch()
     shutil.rmtree(code / "sweeps" / "__pycache__")
-    assert snapshot(code, meeting, "abc") == place
+    assert snapshot(code, rendezvous, "abc") == place
     assert mark.exists()
-    assert os.listdir(meeting.folder / "code") == [place.name]
+    assert os.listdir(rendezvous.folder / "code") == [place.name]
 
 
 @pytest.mark.parametrize("change", ["content", "name", "new", "gone", "revision", "data"])
-def test_other_code_gets_another_copy_and_the_first_stays(meeting: Meeting, code: Path, change: str) -> None:
-    first = snapshot(code, meeting, "abc")
+def test_other_code_gets_another_copy_and_the_first_stays(rendezvous: Rendezvous, code: Path, change: str) -> None:
+    first = snapshot(code, rendezvous, "abc")
     kept = {path.relative_to(first): path.read_bytes() for path in first.rglob("*") if path.is_file()}
     file = code / "sweeps" / "__init__.py"
     if change == "content":
@@ -94,20 +98,20 @@ def test_other_code_gets_another_copy_and_the_first_stays(meeting: Meeting, code
         file.unlink()
     elif change == "data":
         (code / "slurm" / "profiles" / "default.toml").write_text("cpus = 2\n")
-    second = snapshot(code, meeting, "abd" if change == "revision" else "abc")
+    second = snapshot(code, rendezvous, "abd" if change == "revision" else "abc")
     assert second != first
     assert {path.relative_to(first): path.read_bytes() for path in first.rglob("*") if path.is_file()} == kept
-    assert sorted(os.listdir(meeting.folder / "code")) == sorted([first.name, second.name])
+    assert sorted(os.listdir(rendezvous.folder / "code")) == sorted([first.name, second.name])
 
 
-def test_what_lies_beside_the_rooms_changes_nothing(meeting: Meeting, code: Path) -> None:
-    first = snapshot(code, meeting, "abc")
+def test_what_lies_beside_the_rooms_changes_nothing(rendezvous: Rendezvous, code: Path) -> None:
+    first = snapshot(code, rendezvous, "abc")
     (code / "runs" / "more").write_text("of a run")
-    assert snapshot(code, meeting, "abc") == first
+    assert snapshot(code, rendezvous, "abc") == first
 
 
 def test_a_copy_that_another_made_meanwhile_is_taken(
-    meeting: Meeting, code: Path, monkeypatch: pytest.MonkeyPatch
+    rendezvous: Rendezvous, code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
 
@@ -116,13 +120,13 @@ def test_a_copy_that_another_made_meanwhile_is_taken(
         rename(aside, place)
 
     monkeypatch.setattr(os, "rename", slow)
-    place = snapshot(code, meeting, "abc")
+    place = snapshot(code, rendezvous, "abc")
     assert (place / "REVISION").read_text() == "abc"
-    assert os.listdir(meeting.folder / "code") == [place.name]
+    assert os.listdir(rendezvous.folder / "code") == [place.name]
 
 
-def test_the_copy_of_this_project_runs_and_knows_its_revision(meeting: Meeting, tmp_path: Path) -> None:
-    place = snapshot(ROOT, meeting, "0123456789ab+changes")
+def test_the_copy_of_this_project_runs_and_knows_its_revision(rendezvous: Rendezvous, tmp_path: Path) -> None:
+    place = snapshot(ROOT, rendezvous, "0123456789ab+changes")
     asked = "import sweeps, sweeps.runs.provenance as p; print(p.revision()); print(sweeps.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", asked],
@@ -200,9 +204,9 @@ def test_modules_and_setup_come_first_and_what_sites_set_is_answered(tmp_path: P
 # The script.
 
 
-def order(role: str = "worker", jobs: int = 2, profile: Profile | None = None, **more: Any) -> Order:
+def worker_job(role: str = "worker", jobs: int = 2, profile: Profile | None = None, **more: Any) -> WorkerJob:
     made = Worker("/m", "run-a")
-    return Order(role, profile or Profile(name="p", source="here"), [made] * jobs, **more)
+    return WorkerJob(role, profile or Profile(name="p", source="here"), [made] * jobs, **more)
 
 
 def options(text: str) -> dict[str, str]:
@@ -218,7 +222,7 @@ def options(text: str) -> dict[str, str]:
     return found
 
 
-def test_a_worker_script_asks_for_what_the_profile_says(meeting: Meeting, tmp_path: Path) -> None:
+def test_a_worker_script_asks_for_what_the_profile_says(rendezvous: Rendezvous, tmp_path: Path) -> None:
     profile = Profile(
         name="p",
         source="here",
@@ -236,7 +240,7 @@ def test_a_worker_script_asks_for_what_the_profile_says(meeting: Meeting, tmp_pa
         warning_seconds=60,
         extra={"nice": 100, "exclusive": True, "mail-type": False},
     )
-    asked = options(script(meeting, order(jobs=3, profile=profile, after="77"), tmp_path))
+    asked = options(script(rendezvous, worker_job(jobs=3, profile=profile, after="77"), tmp_path))
     assert asked["array"] == "0-2%3"
     assert asked["partition"] == "gpu,long"
     assert (asked["account"], asked["qos"], asked["constraint"]) == ("mine", "high", "skylake")
@@ -253,33 +257,33 @@ def test_a_worker_script_asks_for_what_the_profile_says(meeting: Meeting, tmp_pa
     assert asked["mem"] == "12800MB"
 
 
-def test_a_driver_script_asks_for_little_and_never_for_a_gpu(meeting: Meeting, tmp_path: Path) -> None:
+def test_a_driver_script_asks_for_little_and_never_for_a_gpu(rendezvous: Rendezvous, tmp_path: Path) -> None:
     profile = load("gpu")
-    asked = options(script(meeting, order("driver", 1, profile), tmp_path))
+    asked = options(script(rendezvous, worker_job("driver", 1, profile), tmp_path))
     assert (asked["cpus-per-task"], asked["mem"], asked["time"]) == ("1", "4GB", "2880")
     assert not [name for name in asked if "gpu" in name or "gres" in name or name == "array"]
-    assert options(script(meeting, order("worker", 1, profile), tmp_path))["gpus-per-node"] == "1"
+    assert options(script(rendezvous, worker_job("worker", 1, profile), tmp_path))["gpus-per-node"] == "1"
 
 
-def test_a_gang_is_one_job_of_several_nodes(meeting: Meeting, tmp_path: Path) -> None:
-    asked = options(script(meeting, order("gang", 1, nodes=4), tmp_path))
+def test_a_gang_is_one_job_of_several_nodes(rendezvous: Rendezvous, tmp_path: Path) -> None:
+    asked = options(script(rendezvous, worker_job("gang", 1, nodes=4), tmp_path))
     assert (asked["nodes"], asked["ntasks-per-node"]) == ("4", "1")
     assert "array" not in asked and "dependency" not in asked
 
 
-def test_every_script_runs_our_python_in_the_copy_with_all_variables(meeting: Meeting, tmp_path: Path) -> None:
+def test_every_script_runs_our_python_in_the_copy_with_all_variables(rendezvous: Rendezvous, tmp_path: Path) -> None:
     profile = Profile(name="p", source="here", python="/opt/my python/bin/python", setup=("source ~/env",))
-    text = script(meeting, order(profile=profile), tmp_path / "co py")
+    text = script(rendezvous, worker_job(profile=profile), tmp_path / "co py")
     (command,) = [line for line in text.splitlines() if line.startswith("srun ")]
     words = shlex.split(command)
     assert "--export=ALL" in words
     assert "/opt/my python/bin/python" in words
-    assert words[-1] == str(meeting.folder / "jobs")
+    assert words[-1] == str(rendezvous.folder / "jobs")
     lines = text.splitlines()
     assert lines.index("source ~/env") < lines.index(f"cd {shlex.quote(str(tmp_path / 'co py'))}")
     assert lines.index("export PYTHONUNBUFFERED=1") < lines.index(command)
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
-    unsaid = script(meeting, order(), tmp_path)
+    unsaid = script(rendezvous, worker_job(), tmp_path)
     assert sys.executable in shlex.split(next(line for line in unsaid.splitlines() if line.startswith("srun ")))
 
 
@@ -289,17 +293,17 @@ def test_a_folder_whose_name_means_something_else_to_slurm_or_python_is_refused(
         plan(Place(tmp_path / name / "runs", tmp_path / "store"), on="slurm")
 
 
-def test_a_script_is_made_without_submitting_or_leaving_anything(meeting: Meeting, tmp_path: Path) -> None:
-    script(meeting, order(), tmp_path)
-    assert [path.name for path in (meeting.folder / "jobs").glob("*")] == []
-    assert meeting.submissions() == []
+def test_a_script_is_made_without_submitting_or_leaving_anything(rendezvous: Rendezvous, tmp_path: Path) -> None:
+    script(rendezvous, worker_job(), tmp_path)
+    assert [path.name for path in (rendezvous.folder / "jobs").glob("*")] == []
+    assert rendezvous.submissions() == []
 
 
 def test_a_machine_without_slurm_can_still_show_the_script(
-    meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rendezvous: Rendezvous, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert options(script(meeting, order(), tmp_path))["array"] == "0-1%2"
+    assert options(script(rendezvous, worker_job(), tmp_path))["array"] == "0-1%2"
 
 
 # Submitting.
@@ -307,7 +311,7 @@ def test_a_machine_without_slurm_can_still_show_the_script(
 
 @with_sbatch
 def test_a_refused_submission_is_said_in_slurms_words_and_not_noted(
-    meeting: Meeting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rendezvous: Rendezvous, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The real sbatch, with a configuration of no cluster: it refuses at once.
     config = tmp_path / "slurm.conf"
@@ -315,8 +319,8 @@ def test_a_refused_submission_is_said_in_slurms_words_and_not_noted(
     monkeypatch.setenv("SLURM_CONF", str(config))
     before = dict(os.environ)
     with pytest.raises(ClusterError, match="SLURM refused the worker job of profile 'p': .*--dry-run shows the script"):
-        submit.submit(meeting, order(jobs=1), tmp_path)
-    assert meeting.submissions() == []
+        submit.submit(rendezvous, worker_job(jobs=1), tmp_path)
+    assert rendezvous.submissions() == []
     assert dict(os.environ) == before
 
 
@@ -368,66 +372,66 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
 @pytest.mark.parametrize("said", ["77", "77;north", "lua: note\nSubmitted batch job 77\nlua: bye"])
 def test_a_job_is_noted_whatever_form_the_answer_has(
-    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path], said: str
+    rendezvous: Rendezvous, tmp_path: Path, cluster: Callable[..., Path], said: str
 ) -> None:
     cluster(f"printf '%s\\n' '{said}'")
-    assert submit.submit(meeting, order("driver", 1), tmp_path) == ["77"]
-    assert meeting.jobs() == ["77"]
+    assert submit.submit(rendezvous, worker_job("driver", 1), tmp_path) == ["77"]
+    assert rendezvous.jobs() == ["77"]
 
 
 def test_an_answer_without_an_id_is_looked_up_in_the_queue_by_the_jobs_name(
-    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]
+    rendezvous: Rendezvous, tmp_path: Path, cluster: Callable[..., Path]
 ) -> None:
     cluster("echo 'Auftrag eingereicht'", ("77", "driver-run-a"))
-    assert submit.submit(meeting, order("driver", 1), tmp_path) == ["77"]
+    assert submit.submit(rendezvous, worker_job("driver", 1), tmp_path) == ["77"]
 
 
 @pytest.mark.parametrize(
     "failure", ["echo 'Socket timed out on send/recv operation' >&2; exit 1", "kill -9 $$", "echo ok"]
 )
 def test_a_submission_of_unknown_outcome_is_not_called_refused(
-    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path], failure: str
+    rendezvous: Rendezvous, tmp_path: Path, cluster: Callable[..., Path], failure: str
 ) -> None:
     cancelled = cluster(failure)
     with pytest.raises(answer.UnclearError, match="not known.*squeue --me --name=driver-run-a") as caught:
-        submit.submit(meeting, order("driver", 1), tmp_path)
+        submit.submit(rendezvous, worker_job("driver", 1), tmp_path)
     assert "refused" not in str(caught.value)
-    assert meeting.submissions() == []
-    assert answer.unclear(meeting.folder) == ["driver-run-a"]
+    assert rendezvous.submissions() == []
+    assert answer.unclear(rendezvous.folder) == ["driver-run-a"]
     assert not cancelled.exists()
     # It shows up late: nothing is submitted beside it.
     cluster(failure, ("78", "driver-run-a"))
     with pytest.raises(UsageError, match="78 bear that name.*scancel --me --name=driver-run-a"):
-        submission._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
+        submission._refuse_a_second_submission(RunFolder(rendezvous.folder.parent / "run-a"), rendezvous)
     cluster(failure)
-    submission._refuse_a_second_submission(RunFolder(meeting.folder.parent / "run-a"), meeting)
-    assert answer.unclear(meeting.folder) == []
+    submission._refuse_a_second_submission(RunFolder(rendezvous.folder.parent / "run-a"), rendezvous)
+    assert answer.unclear(rendezvous.folder) == []
 
 
 def test_a_job_that_a_failed_sbatch_left_in_the_queue_is_taken_back(
-    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]
+    rendezvous: Rendezvous, tmp_path: Path, cluster: Callable[..., Path]
 ) -> None:
     cancelled = cluster("echo 'Socket timed out on send/recv operation' >&2; exit 1", ("79", "worker-run-a"))
     with pytest.raises(answer.UnclearError, match="was cancelled \\(job 79\\). Give the command again"):
-        submit.submit(meeting, order("worker", 2), tmp_path)
+        submit.submit(rendezvous, worker_job("worker", 2), tmp_path)
     assert cancelled.read_text().split() == ["79"]
-    assert answer.unclear(meeting.folder) == []
+    assert answer.unclear(rendezvous.folder) == []
 
 
 def test_a_queue_that_cannot_be_asked_is_said_too(
-    meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]
+    rendezvous: Rendezvous, tmp_path: Path, cluster: Callable[..., Path]
 ) -> None:
     cluster("kill -9 $$", queue_fails=True)
     with pytest.raises(answer.UnclearError, match="cannot be asked.*squeue --me --name=driver-run-a"):
-        submit.submit(meeting, order("driver", 1), tmp_path)
-    assert answer.unclear(meeting.folder) == ["driver-run-a"]
+        submit.submit(rendezvous, worker_job("driver", 1), tmp_path)
+    assert answer.unclear(rendezvous.folder) == ["driver-run-a"]
 
 
-def test_a_plain_refusal_is_one(meeting: Meeting, tmp_path: Path, cluster: Callable[..., Path]) -> None:
+def test_a_plain_refusal_is_one(rendezvous: Rendezvous, tmp_path: Path, cluster: Callable[..., Path]) -> None:
     cluster("echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2; exit 1")
     with pytest.raises(ClusterError, match="SLURM refused the driver job .*Invalid partition"):
-        submit.submit(meeting, order("driver", 1), tmp_path)
-    assert answer.unclear(meeting.folder) == []
+        submit.submit(rendezvous, worker_job("driver", 1), tmp_path)
+    assert answer.unclear(rendezvous.folder) == []
 
 
 @pytest.mark.parametrize(
@@ -441,14 +445,14 @@ def test_a_plain_refusal_is_one(meeting: Meeting, tmp_path: Path, cluster: Calla
         b"[" * 99999,
     ],
 )
-def test_damaged_submissions_are_passed_over(meeting: Meeting, content: bytes) -> None:
-    (meeting.folder / "submissions.json").write_bytes(content)
-    assert meeting.submissions() == []
-    assert meeting.jobs() == []
+def test_damaged_submissions_are_passed_over(rendezvous: Rendezvous, content: bytes) -> None:
+    (rendezvous.folder / "submissions.json").write_bytes(content)
+    assert rendezvous.submissions() == []
+    assert rendezvous.jobs() == []
 
 
-def test_jobs_travel_to_their_node_as_they_were(meeting: Meeting) -> None:
-    common: dict[str, Any] = {"meeting_folder": str(meeting.folder), "run": "run-a", "scratch": "$TMPDIR"}
+def test_jobs_travel_to_their_node_as_they_were(rendezvous: Rendezvous) -> None:
+    common: dict[str, Any] = {"rendezvous_folder": str(rendezvous.folder), "run": "run-a", "scratch": "$TMPDIR"}
     for job in (
         Driver(**common, command=("-m", "sweeps")),
         Worker(**common, driver="7"),
@@ -464,23 +468,23 @@ def test_the_scratch_folder_is_that_of_the_node(monkeypatch: pytest.MonkeyPatch)
     assert Worker("/m", "r").place() is None
 
 
-def test_what_was_submitted_is_noted_with_its_whole_profile(meeting: Meeting) -> None:
+def test_what_was_submitted_is_noted_with_its_whole_profile(rendezvous: Rendezvous) -> None:
     profile = load("gpu", ["cpus=3"])
-    note(meeting, order("driver", 1, profile), ["7"])
-    note(meeting, order("worker", 2, profile, nodes=1), ["8_0", "8_1"])
-    assert [entry["role"] for entry in meeting.submissions()] == ["driver", "worker"]
-    assert meeting.jobs() == ["7", "8_0", "8_1"]
-    assert Profile.from_dict(meeting.submissions()[0]["profile"]) == profile
-    assert [name for name in os.listdir(meeting.folder) if name.startswith(".")] == []
+    note(rendezvous, worker_job("driver", 1, profile), ["7"])
+    note(rendezvous, worker_job("worker", 2, profile, nodes=1), ["8_0", "8_1"])
+    assert [entry["role"] for entry in rendezvous.submissions()] == ["driver", "worker"]
+    assert rendezvous.jobs() == ["7", "8_0", "8_1"]
+    assert Profile.from_dict(rendezvous.submissions()[0]["profile"]) == profile
+    assert [name for name in os.listdir(rendezvous.folder) if name.startswith(".")] == []
 
 
-def test_the_profiles_kept_are_those_of_the_last_submission(meeting: Meeting) -> None:
+def test_the_profiles_kept_are_those_of_the_last_submission(rendezvous: Rendezvous) -> None:
     with pytest.raises(UsageError, match="was never submitted"):
-        submission.kept_profiles(meeting)
+        submitted.kept_profiles(rendezvous)
     old, new, more = (Profile(name=name, source="here") for name in ("old", "new", "more"))
     for role, profile in (("driver", old), ("worker", old), ("driver", new), ("worker", new), ("worker", more)):
-        note(meeting, order(role, 1, profile), ["1"])
-    assert [one.name for one in submission.kept_profiles(meeting)] == ["new", "new", "more"]
+        note(rendezvous, worker_job(role, 1, profile), ["1"])
+    assert [one.name for one in submitted.kept_profiles(rendezvous)] == ["new", "new", "more"]
 
 
 def plan(place: Place, **fields: Any) -> submission.Submission:
@@ -491,34 +495,34 @@ def plan(place: Place, **fields: Any) -> submission.Submission:
 def test_an_elastic_run_is_a_driver_and_an_array_of_workers_per_profile(nasty_path: Path) -> None:
     place = Place(nasty_path / "runs", nasty_path / "store")
     found = plan(place, on="slurm", profiles=["gpu:3", "cpu"], workers=5)
-    assert [(o.role, o.profile.name, len(o.jobs), o.nodes) for o in found.orders] == [
+    assert [(o.role, o.profile.name, len(o.tasks), o.nodes) for o in found.worker_jobs] == [
         ("driver", "gpu", 1, 1),
         ("worker", "gpu", 3, 1),
         ("worker", "cpu", 2, 1),
     ]
     assert found.workers == 5
-    driver = found.orders[0].jobs[0]
+    driver = found.worker_jobs[0].tasks[0]
     assert isinstance(driver, Driver)
     assert list(driver.command) == ["-m", "sweeps", "drive", str(found.path), "--store", str(place.store)]
 
 
 def test_a_gang_is_one_order_and_an_array_has_a_task_for_each_worker(nasty_path: Path) -> None:
     place = Place(nasty_path / "runs", nasty_path / "store")
-    (gang,) = plan(place, on="slurm-gang", workers=3).orders
-    assert (gang.role, len(gang.jobs), gang.nodes) == ("gang", 1, 3)
-    (array,) = plan(place, on="slurm-array").orders
-    assert (array.role, len(array.jobs), array.nodes) == ("array", submission.WORKERS, 1)
+    (gang,) = plan(place, on="slurm-gang", workers=3).worker_jobs
+    assert (gang.role, len(gang.tasks), gang.nodes) == ("gang", 1, 3)
+    (array,) = plan(place, on="slurm-array").worker_jobs
+    assert (array.role, len(array.tasks), array.nodes) == ("array", worker_jobs.WORKERS, 1)
 
 
 def test_workers_wait_for_the_drivers_start_and_half_a_cluster_is_taken_back(
-    meeting: Meeting, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
+    rendezvous: Rendezvous, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = plan(Place(nasty_path / "runs", nasty_path / "store"), on="slurm", profiles=["default:1", "cpu:1"])
-    seen: list[Order] = []
+    seen: list[WorkerJob] = []
     cancelled: list[str] = []
 
-    def accept_two(meeting: Meeting, order: Order, code: Path) -> list[str]:
-        seen.append(order)
+    def accept_two(rendezvous: Rendezvous, worker_job: WorkerJob, code: Path) -> list[str]:
+        seen.append(worker_job)
         if len(seen) == 3:
             raise ClusterError("no such partition")
         return [str(6 + len(seen))]
@@ -526,37 +530,37 @@ def test_workers_wait_for_the_drivers_start_and_half_a_cluster_is_taken_back(
     monkeypatch.setattr(submission, "submit", accept_two)
     monkeypatch.setattr(queue, "cancel", lambda ids, **more: cancelled.extend(ids))
     with pytest.raises(ClusterError, match="no such partition"):
-        submission._submit_orders(found, meeting, nasty_path)
+        submission._submit_jobs(found, rendezvous, nasty_path)
     assert [one.after for one in seen] == [None, "7", "7"]
-    assert all(isinstance(job, Worker) and job.driver == "7" for one in seen[1:] for job in one.jobs)
+    assert all(isinstance(job, Worker) and job.driver == "7" for one in seen[1:] for job in one.tasks)
     assert cancelled == ["7", "8"]
 
 
 def test_a_disk_that_is_full_while_submitting_leaves_no_job_behind(
-    meeting: Meeting, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
+    rendezvous: Rendezvous, nasty_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = plan(Place(nasty_path / "runs", nasty_path / "store"), on="slurm")
     cancelled: list[str] = []
 
-    def full(meeting: Meeting, order: Order, code: Path) -> list[str]:
-        if order.role == "worker":
+    def full(rendezvous: Rendezvous, worker_job: WorkerJob, code: Path) -> list[str]:
+        if worker_job.role == "worker":
             raise OSError(28, "No space left on device")
         return ["7"]
 
     monkeypatch.setattr(submission, "submit", full)
     monkeypatch.setattr(queue, "cancel", lambda ids, **more: cancelled.extend(ids))
     with pytest.raises(Exception, match="No space left"):
-        submission._submit_orders(found, meeting, nasty_path)
+        submission._submit_jobs(found, rendezvous, nasty_path)
     assert cancelled == ["7"]
 
 
 def test_paths_in_a_request_mean_the_same_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = submission.absolute(Request("s", data="folder:pictures", data_root="root"))
+    found = worker_jobs.absolute(Request("s", data="folder:pictures", data_root="root"))
     assert (found.data, found.data_root) == (f"folder:{tmp_path / 'pictures'}", str(tmp_path / "root"))
-    tested = submission.absolute(Request("s", test_data="folder:faces", test_data_root="other"))
+    tested = worker_jobs.absolute(Request("s", test_data="folder:faces", test_data_root="other"))
     assert (tested.test_data, tested.test_data_root) == (f"folder:{tmp_path / 'faces'}", str(tmp_path / "other"))
-    assert dataclasses.replace(submission.absolute(Request("s", data="digits"))) == Request("s", data="digits")
+    assert dataclasses.replace(worker_jobs.absolute(Request("s", data="digits"))) == Request("s", data="digits")
 
 
 def test_what_a_run_json_asks_is_read_as_data(nasty_path: Path) -> None:
@@ -564,10 +568,10 @@ def test_what_a_run_json_asks_is_read_as_data(nasty_path: Path) -> None:
 
     run = RunFolder(nasty_path / "run")
     kept = {"request": {"study": "s", "on": "slurm", "of_a_newer_version": 1}, "seeds": [0, 1, 5]}
-    found = submission.request_of(run, kept)
+    found = continuation.request_of(run, kept)
     assert (found.study, found.on, found.seeds) == ("s", "slurm", "0,1,5")
-    assert submission.request_of(run, {**kept, "seeds": [3]}).seeds == "3-3"
+    assert continuation.request_of(run, {**kept, "seeds": [3]}).seeds == "3-3"
     worse: list[dict[str, Any]] = [{}, {"request": None}, {"request": []}, {"request": {}}, {**kept, "seeds": 5}]
     for bad in worse:
         with pytest.raises(UsageError, match="does not say what was asked"):
-            submission.request_of(run, json.loads(json.dumps(bad)))
+            continuation.request_of(run, json.loads(json.dumps(bad)))

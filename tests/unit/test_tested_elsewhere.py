@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeps.planning.plan import build_graph
-from sweeps.runs import execute
+from sweeps.planning.planner import build_graph
+from sweeps.planning.request import Request
+from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
+from sweeps.runs.prepare import Prepared, prepare
 from trainables.data.packed import Items, Packed, open_packed, write_packed
 from trainables.data.protocols import cut, whole
 from trainables.errors import UsageError
@@ -87,37 +90,37 @@ def folders(tmp_path: Path) -> tuple[str, str]:
     return f"folder:{tmp_path / 'one'}", f"folder:{tmp_path / 'two'}"
 
 
-def request(folders: tuple[str, str], **more: Any) -> execute.Request:
+def request(folders: tuple[str, str], **more: Any) -> Request:
     words: dict[str, Any] = {"study": "horkd_face_verification", "preset": "tiny", "data_size": 8, "seeds": "1"}
     settings = ["train_images=0", "arm=ce,horkd,pixels", *more.pop("settings", ())]
-    return execute.Request(**words, data=folders[0], test_data=folders[1], settings=settings, **more)
+    return Request(**words, data=folders[0], test_data=folders[1], settings=settings, **more)
 
 
 def test_a_study_trains_on_one_set_and_tests_all_of_another(folders: tuple[str, str], tmp_path: Path) -> None:
     place = Place(runs=tmp_path / "runs", store=tmp_path / "store")
     asked = request(folders)
-    ready = execute.prepare(asked, place, lambda line: None)
+    ready = prepare(asked, place, lambda line: None)
     assert ready.test_data is not None and ready.test_data["fingerprint"] != ready.data["fingerprint"]
-    graph, trials, _ = build_graph(ready.resolved, ready.data["fingerprint"], ready.store)
+    graph, trials, _ = build_graph(ready.plan, ready.store)
     for node in graph.nodes.values():
         expected = ready.test_data if node.role == "evaluation" else ready.data
         assert node.spec.data == expected["fingerprint"]
         context = Context(store=Store(place.store), key=node.key, core_locks=False)
         said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
         assert said[-1]["outcome"] == "done", said[-1]
-    outcome = execute.conduct(asked, place, lambda line: None, quiet=True, train=False)
+    outcome = execute(asked, place, lambda line: None, quiet=True, train=False)
     assert outcome.code == 0 and outcome.summary is not None
     for trial in trials:
         found = ready.store.get(trial.stages["evaluation"]).metrics
         # Person 7 is in both, which is told; that she only validates makes no difference.
         assert found["classes_also_trained_on"] == 1
         assert found["folds"] == 10 and found["items"] == len(whole_pairs(ready, place))
-    other = execute.prepare(execute.Request(**{**vars(asked), "test_data": None}), place, lambda line: None)
-    assert other.resolved.run_id("d") != ready.resolved.run_id("d")
+    other = prepare(Request(**{**vars(asked), "test_data": None}), place, lambda line: None)
+    assert other.run_id != ready.run_id
     assert "--test-data" in asked.command()
 
 
-def whole_pairs(ready: execute.Prepared, place: Place) -> np.ndarray:
+def whole_pairs(ready: Prepared, place: Place) -> np.ndarray:
     assert ready.test_data is not None
     packed = open_packed(place.store / "data" / f"{ready.test_data['fingerprint']}.arrow")
     pairs = whole(packed, task="verification", split_seed=0).pairs
@@ -136,7 +139,6 @@ def whole_pairs(ready: execute.Prepared, place: Place) -> np.ndarray:
 def test_wrong_words_are_refused_before_anything_starts(
     study: str, settings: tuple[str, ...], message: str, folders: tuple[str, str], tmp_path: Path
 ) -> None:
-    asked = request(folders, settings=settings)
-    asked.study = study
+    asked = dataclasses.replace(request(folders, settings=settings), study=study)
     with pytest.raises(UsageError, match=message):
-        execute.prepare(asked, Place(runs=tmp_path / "runs", store=tmp_path / "store"), lambda line: None)
+        prepare(asked, Place(runs=tmp_path / "runs", store=tmp_path / "store"), lambda line: None)

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from sweeps.commands.app import main
+from sweeps.planning.request import Request
 from sweeps.runs import whereabouts
 from sweeps.runs.continuation import continued
-from sweeps.runs.execute import Request, prepare
 from sweeps.runs.folder import Place, RunFolder
+from sweeps.runs.prepare import prepare
 from trainables.store.artifacts import Artifact, Store
 
 KEYS = {"teacher": "a" * 16, "evaluation": "b" * 16}
@@ -54,6 +55,11 @@ def typed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
         main(words)
     said = capsys.readouterr()
     return int(end.value.code or 0), said.out, said.err
+
+
+def words_of(place: Place) -> list[str]:
+    """The flags that name a place."""
+    return whereabouts.place_words(place.runs, place.store)
 
 
 def pasted(line: str) -> list[str]:
@@ -143,7 +149,7 @@ def test_the_command_without_store_goes_on_in_the_store_of_the_run_it_continues(
     place.prepare()
     request = Request("horkd_order_ablation", preset="tiny", settings=["orders=none,1"])
     ready = prepare(request, Place(place.runs, digits_store.root), lambda line: None, pack=False)
-    made = RunFolder(place.runs / ready.resolved.run_id(ready.data["fingerprint"]))
+    made = RunFolder(place.runs / ready.run_id)
     made.prepare()
     made.write({"store": whereabouts.recorded(made.path, digits_store.root)})
     said: list[str] = []
@@ -176,12 +182,12 @@ def test_a_run_command_names_folders_that_are_not_the_current_ones(
 ) -> None:
     request = Request("horkd_order_ablation", data_root="/my data")
     out, store = nasty_path / "out", nasty_path / "shared store"
-    words = pasted(request.command(Place.of(out, store)))
+    words = pasted(request.command(words_of(Place.of(out, store))))
     assert words[-4:] == ["--out", str(out), "--store", str(store)] and "/my data" in words
-    assert pasted(request.command(Place.of(out, None)))[-2:] == ["--out", str(out)]
+    assert pasted(request.command(words_of(Place.of(out, None))))[-2:] == ["--out", str(out)]
     monkeypatch.chdir(nasty_path)
-    assert pasted(request.command(Place.of(None, "shared store")))[-2:] == ["--store", str(store)]
-    assert "--out" not in pasted(request.command(Place.of(None, None)))
+    assert pasted(request.command(words_of(Place.of(None, "shared store"))))[-2:] == ["--store", str(store)]
+    assert "--out" not in pasted(request.command(words_of(Place.of(None, None))))
 
 
 def test_paths_of_a_request_mean_the_same_in_every_folder(

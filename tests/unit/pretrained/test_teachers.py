@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,10 +21,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import search_spaces
-from sweeps.planning import plan, weight_files
-from sweeps.runs import execute
-from sweeps.runs.execute import Request
+from sweeps.planning import weight_files
+from sweeps.planning.checks import check_against_data
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.request import Request
+from sweeps.planning.resolve import Resolved, resolve
 from sweeps.runs.folder import Place
+from sweeps.runs.prepare import Prepared, prepare
 from trainables import plugins
 from trainables.data.batches import remembered_statistics, to_float
 from trainables.data.packed import Items, open_packed, write_packed
@@ -375,16 +380,16 @@ def test_a_poisoned_file_leaves_the_store_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def prepared(packed_digits: Any, tmp_path: Path) -> Callable[..., execute.Prepared]:
+def prepared(packed_digits: Any, tmp_path: Path) -> Callable[..., Prepared]:
     """Prepares a study on the digits in one place."""
     at = Place.of(str(tmp_path / "out"), None)
     at.prepare()
     (at.store / "data").symlink_to(packed_digits.path.parent)
 
-    def make(*settings: str, study: str = STUDY, pack: bool = True, preset: str = "tiny") -> execute.Prepared:
+    def make(*settings: str, study: str = STUDY, pack: bool = True, preset: str = "tiny") -> Prepared:
         words = [text for setting in settings for text in ("--set", setting)][1::2]
         request = Request(study=study, preset=preset, settings=words)
-        return execute.prepare(request, at, lambda line: None, pack=pack)
+        return prepare(request, at, lambda line: None, pack=pack)
 
     return make
 
@@ -397,47 +402,45 @@ def thin(tmp_path: Path) -> Path:
 
 
 def test_a_plan_names_weights_by_their_digits_and_needs_the_path_once(
-    prepared: Callable[..., execute.Prepared], thin: Path
+    prepared: Callable[..., Prepared], thin: Path
 ) -> None:
     ready = prepared(f"teacher.weights={thin}", "arm=horkd")
     digits = ready.resolved.parameters["teacher.weights"]
     assert shelf.DIGITS.fullmatch(digits) and ready.request.settings == [f"teacher.weights={digits}", "arm=horkd"]
     assert str(thin) not in ready.request.command()
-    made = plan.Planner(ready.resolved, ready.data["fingerprint"]).specs(next(plan.examples(ready.resolved)))
+    made = ready.planner.specs(next(ready.plan.examples()))
     assert made["teacher"].kind == "pretrained"
     assert (made["teacher"].architecture, made["teacher"].width) == ("resnet_thin", 0.5)  # type: ignore[attr-defined]
     thin.unlink()
     again = prepared(*ready.request.settings)
-    assert again.resolved.run_id(again.data["fingerprint"]) == ready.resolved.run_id(ready.data["fingerprint"])
+    assert again.run_id == ready.run_id
     assert again.survey.distinct["teacher"] == 1
     # Whatever stage of the study had been trained before has the keys it had.
     assert prepared("arm=horkd").survey.distinct["teacher"] == len(again.resolved.seeds)
 
 
 def test_a_teacher_from_a_file_joins_settings_that_are_made_from_the_data(
-    prepared: Callable[..., execute.Prepared], thin: Path
+    prepared: Callable[..., Prepared], thin: Path
 ) -> None:
     ready = prepared(f"teacher.weights={thin}", "arm=horkd", preset="own")
-    made = plan.Planner(ready.resolved, ready.data["fingerprint"]).specs(next(plan.examples(ready.resolved)))
+    made = ready.planner.specs(next(ready.plan.examples()))
     assert (made["teacher"].kind, made["teacher"].width) == ("pretrained", 0.5)  # type: ignore[attr-defined]
     assert (made["assistant"].width, made["student"].resolution) == (1.0, 4)  # type: ignore[attr-defined]
     again = prepared(*ready.request.settings, preset="own")
-    assert again.resolved.run_id(again.data["fingerprint"]) == ready.resolved.run_id(ready.data["fingerprint"])
+    assert again.run_id == ready.run_id
 
 
-def test_teachers_from_several_files_are_an_axis(
-    prepared: Callable[..., execute.Prepared], thin: Path, tmp_path: Path
-) -> None:
+def test_teachers_from_several_files_are_an_axis(prepared: Callable[..., Prepared], thin: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     other = saved(build("resnet18", channels=1, classes=10, width=0.125), tmp_path / "other.safetensors")
     ready = prepared(f"teacher.weights={thin},{other}", "arm=horkd")
-    cells = ready.resolved.cells()
-    planner = plan.Planner(ready.resolved, ready.data["fingerprint"])
+    cells = ready.plan.cells()
+    planner = ready.planner
     found = {planner.specs(cell)["teacher"].architecture for cell in cells}  # type: ignore[attr-defined]
     assert found == {"resnet_thin", "resnet18"} and ready.survey.distinct["teacher"] == 2
 
 
-def test_a_look_keeps_nothing(prepared: Callable[..., execute.Prepared], thin: Path, tmp_path: Path) -> None:
+def test_a_look_keeps_nothing(prepared: Callable[..., Prepared], thin: Path, tmp_path: Path) -> None:
     ready = prepared(f"teacher.weights={thin}", "arm=horkd", pack=False)
     assert ready.survey.distinct["teacher"] == 1
     assert not (tmp_path / "out" / "store" / "weights").exists()
@@ -479,7 +482,7 @@ WRONG_WORDS: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("what", WRONG_WORDS)
 def test_words_that_cannot_be_meant_are_refused_before_anything_starts(
-    what: str, prepared: Callable[..., execute.Prepared], thin: Path
+    what: str, prepared: Callable[..., Prepared], thin: Path
 ) -> None:
     settings, said = WRONG_WORDS[what]
     with pytest.raises(UsageError, match=said):
@@ -487,7 +490,7 @@ def test_words_that_cannot_be_meant_are_refused_before_anything_starts(
 
 
 def test_a_head_of_other_classes_is_refused_with_both_numbers(
-    prepared: Callable[..., execute.Prepared], tmp_path: Path
+    prepared: Callable[..., Prepared], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     path = saved(build("resnet_thin", channels=1, classes=7), tmp_path / "seven.safetensors")
@@ -501,12 +504,13 @@ FACES = {
 }
 
 
-def planned(study: str, root: Path, *settings: str, preset: str = "tiny") -> plan.Resolved:
+def planned(study: str, root: Path, *settings: str, preset: str = "tiny") -> Resolved:
     """A study on faces that nobody has here, as far as it can be refused without them."""
-    resolved = plan.resolve(search_spaces.load(study), preset=preset, settings=settings)
-    resolved.side = 64
-    weight_files.admit(resolved, list(settings), root, lambda line: None, write=True)
-    plan.check_against_data(resolved, FACES)
+    resolved = resolve(search_spaces.load(study), preset=preset, settings=settings)
+    words = (resolved.parameters, resolved.axes, settings)
+    admitted = weight_files.admit(*words, root, lambda line: None, write=True)
+    resolved = dataclasses.replace(resolved, parameters=admitted.parameters, axes=admitted.axes)
+    check_against_data(Planner(Plan(resolved, FACES, weights=admitted.weights)))
     return resolved
 
 
@@ -607,11 +611,15 @@ def test_untrained_networks_refuse_no_study_that_begins_with_weights(tmp_path: P
 def test_studies_without_files_never_look_at_torch() -> None:
     code = f"""
 import sys, search_spaces
-from sweeps.planning import plan, weight_files
-resolved = plan.resolve(search_spaces.load({STUDY!r}), preset="tiny")
-resolved.side = 64
-plan.check_against_data(resolved, {FACES!r})
-assert not weight_files.named(resolved) and resolved.teachers == {{}}
+from sweeps.planning import weight_files
+from sweeps.planning.checks import check_against_data
+from sweeps.planning.plan import Plan
+from sweeps.planning.planner import Planner
+from sweeps.planning.resolve import resolve
+planner = Planner(Plan(resolve(search_spaces.load({STUDY!r}), preset="tiny"), {FACES!r}))
+check_against_data(planner)
+resolved = planner.plan.resolved
+assert not weight_files.named((*resolved.parameters, *resolved.axes)) and not planner.plan.weights.teachers
 sys.exit("torch" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -684,13 +692,13 @@ def test_weights_of_torchvision_begin_a_training_of_its_network(tmp_path: Path) 
 
 
 def test_a_plan_refuses_a_start_that_does_not_fit_and_keeps_digits(
-    prepared: Callable[..., execute.Prepared], thin: Path
+    prepared: Callable[..., Prepared], thin: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"thin.safetensors cannot begin the training .* \(for the student\)"):
         prepared(f"student.start_weights={thin}", "student.architecture=vgg11", "arm=horkd")
     fitting = ("student.architecture=resnet_thin", "student.width=0.5", "arm=horkd")
     ready = prepared(f"student.start_weights={thin}", *fitting)
-    made = plan.Planner(ready.resolved, ready.data["fingerprint"]).specs(next(plan.examples(ready.resolved)))
+    made = ready.planner.specs(next(ready.plan.examples()))
     assert shelf.DIGITS.fullmatch(made["student"].start_weights)  # type: ignore[attr-defined]
     assert made["student"].components()["pretrained"] == 1 and not made["teacher"].start_weights  # type: ignore[attr-defined]
     assert ready.request.settings[0] == f"student.start_weights={made['student'].start_weights}"  # type: ignore[attr-defined]

@@ -1,9 +1,8 @@
-"""The commands that keep house: `data` (list, show, check, pack, download) and `store` (list, verify, discard, gc)."""
+"""`data`: list, show, check, pack, download."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 import click
 
 from sweeps.commands import completion
-from sweeps.commands.output import Commands, answer, json_flag, narrate, near, place_flags, plugin_flag, table
+from sweeps.commands.flags import json_flag, place_flags, plugin_flag
+from sweeps.commands.group import Commands
+from sweeps.commands.output import answer, narrate, near, table
 from sweeps.runs.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
 
@@ -77,9 +78,9 @@ def data_show(name: str, data_root: str | None, as_json: bool, plugins: list[str
         "size": info.side,
         "any_size": not info.fixed,
     }
-    there = _whether_there(name, data_root)
-    if there is not None:
-        content |= {"path": there[0], "problem": there[1]}
+    place = _whether_there(name, data_root)
+    if place is not None:
+        content |= {"path": place[0], "problem": place[1]}
 
     def text() -> None:
         for key in ("name", "summary", "layout", "terms"):
@@ -87,8 +88,8 @@ def data_show(name: str, data_root: str | None, as_json: bool, plugins: list[str
         click.echo(f"{'protocols':10} {', '.join(info.protocols)}")
         size = f"{info.side} pixels" if info.side is not None else "known when it is packed"
         click.echo(f"{'size':10} {size}{'' if info.fixed else ', or what --data-size says up to its own'}")
-        if there is not None:
-            click.echo(f"{'found':10} {there[0] or 'no: ' + there[1]}")
+        if place is not None:
+            click.echo(f"{'found':10} {place[0] or 'no: ' + place[1]}")
 
     answer(content, as_json, text)
 
@@ -167,7 +168,7 @@ def data_pack(
     plugins: list[str],
 ) -> None:
     """Decode a data set once into the memory-mapped file that all stages read."""
-    from sweeps.runs.execute import data_of
+    from sweeps.runs.datasets import data_of
     from sweeps.runs.folder import Place
     from trainables.data import catalog
 
@@ -206,123 +207,3 @@ def data_download(name: str, data_root: str, as_json: bool) -> None:
 
     source = catalog.download(name, Path(data_root).expanduser())
     answer({"data": name, "path": str(source.path)}, as_json, lambda: click.echo(f"{name} is in {source.path}"))
-
-
-@click.group("store", cls=Commands)
-def store_group() -> None:
-    """The store of artifacts: list, verify, discard, gc."""
-
-
-@store_group.command("list")
-@place_flags
-@json_flag
-def store_list(out: str | None, store: str | None, as_json: bool) -> None:
-    """Artifacts by stage kind, and their size."""
-    from sweeps.runs.folder import Place
-    from sweeps.runs.housekeeping import inventory
-    from trainables.store.artifacts import Store
-
-    rows = inventory(Store(Place.of(out, store).store))
-    answer(
-        {"artifacts": rows},
-        as_json,
-        lambda: table(
-            [(r["kind"], r["artifacts"], f"{r['megabytes']:.1f}", r["damaged"]) for r in rows],
-            ("STAGE", "ARTIFACTS", "MB", "DAMAGED"),
-        ),
-    )
-
-
-@store_group.command("verify")
-@click.argument("keys", nargs=-1, metavar="[KEY|RUN]...")
-@place_flags
-@json_flag
-def store_verify(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Read every file of the artifacts, or of those a run rests on, and compare its digest; without KEYS the packed data
-    sets and the records of the runs too."""
-    from sweeps.runs import record_checks
-    from sweeps.runs.folder import Place, artifacts_of, list_runs
-    from sweeps.runs.housekeeping import verify_data
-    from sweeps.runs.whereabouts import place_words
-    from trainables.store.artifacts import Store
-
-    place, chosen = artifacts_of(Place.of(out, store), keys)
-    shelf = Store(place.store)
-    chosen = sorted(chosen if keys else shelf.keys())
-    bad = {key: problem for key in chosen if (problem := shelf.verify(key)) is not None}
-    uncovered = [key for key in chosen if key not in bad and not shelf.get(key).is_covered]
-    runs = [] if keys else list_runs(place)
-    records, wrong = record_checks.of_runs((run.path for run in runs), shelf)
-    packed = {} if keys else verify_data(shelf)
-    altered = {name: problem for name, problem in packed.items() if problem is not None}
-
-    def text() -> None:
-        where = place_words(place.runs, place.store)
-        for key, problem in bad.items():
-            click.echo(
-                f"FAIL  {key}  {problem}. Remove it: python -m sweeps {shlex.join(['store', 'discard', key, *where])}"
-            )
-        for path, problem in wrong.items():
-            again = shlex.join(["resume", Path(path).parts[-3], *where])
-            click.echo(
-                f"FAIL  {near(Path(path))}  {problem}. If the run wrote it, make it again: python -m sweeps {again}"
-            )
-        click.echo(f"{len(chosen) - len(bad)} of {len(chosen)} artifacts are as published.")
-        if uncovered:
-            click.echo(
-                f"Not covered: the manifests of {len(uncovered)} of them, which earlier versions wrote without a checksum; "
-                "their files were compared, what they say was not."
-            )
-        if records:
-            click.echo(f"{records - len(wrong)} of {records} records are as written and say what their artifacts say.")
-        for problem in altered.values():
-            click.echo(f"FAIL  {problem}")
-        if packed:
-            click.echo(f"{len(packed) - len(altered)} of {len(packed)} packed data sets are as packed.")
-
-    content = {
-        **{"checked": len(chosen), "damaged": bad, "not_covered": uncovered},
-        **{"records_checked": records, "records_wrong": wrong},
-        **{"data_checked": len(packed), "data_damaged": altered},
-    }
-    answer(content, as_json, text)
-    if bad or wrong or altered:
-        raise click.exceptions.Exit(1)
-
-
-@store_group.command("discard")
-@click.argument("keys", nargs=-1, required=True)
-@place_flags
-@json_flag
-def store_discard(keys: tuple[str, ...], out: str | None, store: str | None, as_json: bool) -> None:
-    """Remove artifacts; the next run that needs them makes them again."""
-    from sweeps.runs.folder import Place
-    from sweeps.runs.housekeeping import discard
-    from trainables.store.artifacts import Store
-
-    gone = discard(Store(Place.of(out, store).store), keys)
-    answer({"discarded": gone}, as_json, lambda: click.echo(f"Removed {len(gone)}: {', '.join(gone)}"))
-
-
-@store_group.command("gc")
-@click.option("--dry-run", is_flag=True, help="Say what would go.")
-@place_flags
-@json_flag
-def store_gc(dry_run: bool, out: str | None, store: str | None, as_json: bool) -> None:
-    """Remove what no run rests on: artifacts, packed data, work of dead stages."""
-    from sweeps.runs.folder import Place
-    from sweeps.runs.housekeeping import collect
-    from trainables.store.artifacts import Store
-
-    place = Place.of(out, store)
-    found = collect(Store(place.store), place, dry_run=dry_run)
-    word = "Would remove" if dry_run else "Removed"
-    answer(
-        found,
-        as_json,
-        lambda: click.echo(
-            f"{word} {len(found['artifacts'])} artifacts, {len(found['data'])} packed data sets and "
-            f"{len(found['work'])} work folders ({found['megabytes']:.1f} MB); {found['kept']} artifacts are in use by "
-            f"{found['runs']} runs."
-        ),
-    )

@@ -1,7 +1,7 @@
 """A small process that outlives the driver by a moment: it ends what a killed driver leaves running.
 
 Ray's agents stay for ever when driver and raylet are killed with -9, and a raylet that is killed while workers are being
-born leaves some that nobody listed. So the guard does not work from one list: whatever has the run's temporary folder in
+born leaves some that nobody listed. So the reaper does not work from one list: whatever has the run's temporary folder in
 its environment, or writes to a file in it, belongs to the run, and so does what descends from it or was named by the
 driver. It looks and kills again until nothing is left, then removes the folder.
 Runs as a script, with the standard library alone.
@@ -103,7 +103,7 @@ def end_all(folder: Path, named: dict[int, str] | None = None, keep: dict[int, s
     return True
 
 
-class Guard:
+class Reaper:
     """The driver's end: started before Ray, told about its descendants, closed after it."""
 
     def __init__(self, temp: Path) -> None:
@@ -119,22 +119,22 @@ class Guard:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             text=True,
-            # What belongs to the run has its folder in the environment; the guard must not.
+            # What belongs to the run has its folder in the environment; the reaper must not.
             env={name: value for name, value in os.environ.items() if str(self._temp) not in value},
         )
 
     @property
     def pid(self) -> int:
-        """The process that guards now."""
+        """The process that watches now."""
         return self._process.pid
 
     def watch(self) -> None:
-        """Start another guard if ours was killed; called a few times a second."""
+        """Start another reaper if ours was killed; called a few times a second."""
         if not self._closed and self._process.poll() is not None:
             self.tell()
 
     def tell(self) -> None:
-        """Name all descendants of this process, to another guard if ours was killed."""
+        """Name all descendants of this process, to another reaper if ours was killed."""
         if self._closed:
             return
         if self._process.poll() is not None:

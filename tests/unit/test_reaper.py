@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.guard import Guard, belongs, end_all, processes
+from slurm.reaper import Reaper, belongs, end_all, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 # A process with the mark that has a child again and again, as a raylet while its workers are born; each child forgets the
@@ -92,23 +92,23 @@ def test_a_killed_guard_is_followed_by_another_that_knows_as_much(
 ) -> None:
     temp = tmp_path / "swp"
     temp.mkdir()
-    guard = Guard(temp)
-    first = guard.pid
+    reaper = Reaper(temp)
+    first = reaper.pid
     os.kill(first, signal.SIGKILL)
     end = time.monotonic() + 10
-    while guard.pid == first and time.monotonic() < end:
-        guard.watch()
+    while reaper.pid == first and time.monotonic() < end:
+        reaper.watch()
         time.sleep(0.05)
-    assert guard.pid != first
+    assert reaper.pid != first
     child = begin("sleep", "60")
-    guard.tell()
-    os.kill(guard.pid, signal.SIGKILL)
-    guard.close()  # Once more, at the very end.
-    last = guard.pid
-    guard.close()
-    guard.tell()
-    guard.watch()
-    assert guard.pid == last, "what is closed stays so"
+    reaper.tell()
+    os.kill(reaper.pid, signal.SIGKILL)
+    reaper.close()  # Once more, at the very end.
+    last = reaper.pid
+    reaper.close()
+    reaper.tell()
+    reaper.watch()
+    assert reaper.pid == last, "what is closed stays so"
     assert not temp.exists()
     assert left(temp) == []
     assert child.poll() in (None, -signal.SIGKILL)
@@ -120,8 +120,8 @@ def test_the_guard_of_a_killed_driver_ends_what_it_left(
     temp = tmp_path / "swp"
     temp.mkdir()
     drive = (
-        "import os, subprocess, sys; from pathlib import Path; from slurm.guard import Guard\n"
-        "guard = Guard(Path(sys.argv[1])); os.environ['RAY_TMPDIR'] = sys.argv[1] + '/r'\n"
+        "import os, subprocess, sys; from pathlib import Path; from slurm.reaper import Reaper\n"
+        "reaper = Reaper(Path(sys.argv[1])); os.environ['RAY_TMPDIR'] = sys.argv[1] + '/r'\n"
         "subprocess.Popen(['sleep', '60'], start_new_session=True); print('ready', flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -1,0 +1,1 @@
+"""Cells and Optuna: one journal per run. The door to optuna."""
