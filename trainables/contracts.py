@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import SweepsError
-from trainables.losses.distiller import Batch
-from trainables.losses.from_plugins import PluginTerm
+from trainables.losses.terms import Batch, Known
 from trainables.models.macs import count_macs
 from trainables.models.network import Outputs, fold
 from trainables.models.registry import BUILDERS, build
@@ -196,14 +195,15 @@ def loss_of(offer: registry.Entry) -> Loss:
             torch.manual_seed(0)
             widths = {"student_width": student.shape[1], "teacher_width": teacher.shape[1]}
             classes = min(widths.values())  # Logits and maps are of one shape whatever the embeddings are.
-            known = {"student_maps": (2, 2), "teacher_maps": (2, 2), "classes": classes}
-            term = PluginTerm(offer, offer.options, **widths, **known)
-            term.to(torch.promote_types(student.dtype, torch.float32))
+            known = Known(**widths, student_maps=(2, 2), teacher_maps=(2, 2), classes=classes, item_labels=labels)
+            term = offer.load()(offer, offer.options(), known)
+            for module in term.modules.values():
+                module.to(torch.promote_types(student.dtype, torch.float32))
             ours, theirs = (
                 Outputs(x, x[:, :classes], (as_maps(x[:, :classes]), as_maps(x[:, :classes].flip(1))))
                 for x in (student, teacher)
             )
-            value: Tensor = term(Batch(ours, theirs, labels, torch.arange(len(labels))))
+            value: Tensor = term.value(offer.name, Batch(ours, theirs, labels, torch.arange(len(labels))))
             return value
 
     return loss

@@ -68,7 +68,7 @@ def described(study: Study, preset: str) -> dict[str, list[dict[str, Any]]]:
     if study.arms:
         rows = [row for row in rows if row["name"] not in ("route", "method")]  # What arms decide.
         rows[:0] = _of_study(resolved)
-    place = {group: number for number, group in enumerate(dict.fromkeys(group for group, *_ in WORDS.values()))}
+    place = {group: number for number, group in enumerate(titles())}
     order = {path: number for number, path in enumerate(WORDS)}
     rows.sort(key=lambda row: (place.get(row["group"], len(place)), order.get(row["path"], len(order))))
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -108,7 +108,7 @@ def _row(resolved: plan.Resolved, name: str) -> dict[str, Any]:
     kind, declared = recipe.parameters[name]
     role, _, path = name.partition(".")
     path = path if role in recipe.roles else name
-    group, unit, text = WORDS.get(path) or (_group(path), "", _of_plugin(path))
+    group, unit, text = WORDS.get(path) or _of_loss(path, declared) or ("other", "", "")
     stages = [role for role in recipe.roles if f"{role}.{path}" in recipe.parameters]
     options = options_of(declared.metadata)
     only = {
@@ -137,14 +137,24 @@ def _row(resolved: plan.Resolved, name: str) -> dict[str, Any]:
     }
 
 
-def _group(path: str) -> str:
-    head = path.partition(".")[0]
-    return head if head in TITLES else "other"
+def titles() -> dict[str, str]:
+    """Group of parameters -> what lists call it, in their order; losses stand behind what belongs to all of them."""
+    losses = {entry.name: entry.title for entry in registry.entries("loss") if entry.origin is None}
+    found: dict[str, str] = {}
+    for group, title in TITLES.items():
+        found |= {group: title} | (losses if group == "distillation" else {})
+    return found
 
 
-def _of_plugin(path: str) -> str:
-    offer = registry.plugin("loss", path.partition(".")[0])
-    return f"Of the loss in {offer.where}." if offer is not None else ""
+def _of_loss(path: str, declared: Any) -> tuple[str, str, str] | None:
+    """Group, unit and words of an option of a loss."""
+    name = path.partition(".")[0]
+    entry = registry.find("loss", name)
+    if entry is None:
+        return None
+    if entry.origin is not None:
+        return "other", "", f"Of the loss in {entry.where}."
+    return name, declared.metadata.get("unit", ""), declared.metadata.get("text", "")
 
 
 def type_words(kind: Any, options: Sequence[str] | None) -> str:

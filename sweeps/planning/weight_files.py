@@ -190,14 +190,13 @@ def check_chain(
         read = [(other, made[other]) for other in parents.get(role, {}).values()]
         guides = [(other, guide) for other, guide in read if isinstance(guide, TrainingSpec)]
         if isinstance(spec, DistillationSpec) and spec.distils:
-            methods = specs.methods_of(spec.method)
-            on_maps = any(_reads_maps(spec, method) for method in methods)
+            on_maps = spec.losses_that_read("maps")
             for other in (spec, *(guide for _, guide in guides)):
                 if on_maps and not _has_maps(other, data):
                     mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = (
                         f"needs feature maps of {other.architecture}, which gives none"
                     )
-            for method in (name for name in methods if _of_one_width(spec, name)):
+            for method in (loss.name for loss in spec.losses_that_read("same_width")):
                 ours = _embedding_width(spec, data, teachers)
                 for other_role, guide in guides:
                     theirs = _embedding_width(guide, data, teachers)
@@ -207,7 +206,7 @@ def check_chain(
                             f"{other_role}'s {theirs}. Set `embedding` of one to the other's, or choose networks of equal widths."
                         ] = f"needs embeddings of one width, got {ours} and {theirs}"
             for other_role in _without_logits(guides):
-                if any(map(_reads_logits, methods)):
+                if spec.losses_that_read("logits"):
                     mistakes[
                         f"method={spec.method} reads the {other_role}'s logits, but {other_role}.head=none leaves it none. "
                         f"Set {other_role}.head=keep if its classes are those of {data['name']}, or use another method."
@@ -229,21 +228,6 @@ def check_chain(
 
 def _without_logits(read: list[tuple[str, TrainingSpec]]) -> list[str]:
     return [role for role, spec in read if isinstance(spec, PretrainedSpec) and spec.head != "keep"]
-
-
-def _reads_logits(method: str) -> bool:
-    offer = registry.plugin("loss", method)
-    return method == "kd" or (offer is not None and bool(offer.facts["logits"]))
-
-
-def _of_one_width(spec: DistillationSpec, method: str) -> bool:
-    offer = registry.plugin("loss", method)
-    return offer is not None and bool(offer.facts["same_width"]) and spec.plugin.of_loss(method)["weight"] > 0
-
-
-def _reads_maps(spec: DistillationSpec, method: str) -> bool:
-    on = registry.plugin("loss", method) is None or spec.plugin.of_loss(method)["weight"] > 0
-    return specs.reads_maps(method) and on
 
 
 def _has_maps(spec: TrainingSpec, data: Mapping[str, Any]) -> bool:

@@ -157,7 +157,7 @@ def test_what_a_file_offers_is_found_by_name_and_says_where_it_is_from(desk: Any
     origin = desk.load(LOSS)
     offer = registry.get("loss", "nearness")
     assert offer.origin == origin and origin.file == "mine.py" and origin.where == str(desk.folder / "mine.py")
-    assert offer.options == {"weight": 0.5, "power": 2.0, "squared": False}
+    assert vars(offer.options()) == {"weight": 0.5, "power": 2.0, "squared": False}
     assert [row["name"] for row in plugin_files.described()] == ["nearness"]
 
 
@@ -223,7 +223,7 @@ def test_a_network_cannot_take_a_name_of_keys_or_of_a_family_of_weights(desk: An
 
 def test_no_component_of_ours_can_be_taken_by_a_plug_in(desk: Any) -> None:
     sources = {"loss": LOSS.replace('"nearness"', '"{}"'), "network": NETWORK.replace('"small"', '"{}"')}
-    for component in specs.COMPONENTS:
+    for component in specs.built_in():
         kind, _, name = component.partition(".")
         if kind in sources:
             with pytest.raises(UsageError, match="cannot be called so"):
@@ -512,7 +512,7 @@ def test_a_spec_with_options_survives_its_plain_form(desk: Any) -> None:
     assert plain["plugin"] == {"nearness.power": 3.0, "nearness.squared": True}
     assert specs.spec_from("student", plain) == spec
     assert specs.flatten(spec)["nearness.power"] == 3.0
-    assert spec.plugin.of_loss("nearness") == {"weight": 0.5, "power": 3.0, "squared": True}
+    assert vars(spec.options_of("nearness")) == {"weight": 0.5, "power": 3.0, "squared": True}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from trainables import spec as sp
 from trainables.errors import UsageError
 from trainables.spec import (
-    COMPONENTS,
     SEED_MARK,
     SPECS,
     AssistantSpec,
@@ -263,7 +262,7 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
         "b413e942b9f5603b",
     ),
     "student by every loss": (
-        StudentSpec(data=DATA, method="+".join(sp.METHODS)),
+        StudentSpec(data=DATA, method="+".join(sp.registry.names("loss"))),
         {"guide": PARENT},
         "d33635b38c3be494",
     ),
@@ -391,7 +390,7 @@ def test_the_version_of_a_spec_is_part_of_the_key(monkeypatch: pytest.MonkeyPatc
     assert stage_key(TeacherSpec(), {}) != before
 
 
-@pytest.mark.parametrize("component", sorted(COMPONENTS))
+@pytest.mark.parametrize("component", sorted(sp.built_in()))
 def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
     component: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,7 +405,7 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         *(sp.PretrainedSpec(family=family, architecture=names[0]) for family, names in sp.OF_FAMILIES.items()),
         *(TeacherSpec(task=task) for task in sp.TASKS),
         TeacherSpec(triplet=TripletSpec(weight=1)),
-        *(StudentSpec(method=method) for method in sp.METHODS),
+        *(StudentSpec(method=method) for method in sp.registry.names("loss")),
         *(EvaluationSpec(protocol=task) for task in sp.TASKS),
         OutputsSpec(part="epochs", stop=2),
         OutputsSpec(part="epochs", stop=2, images_per_class=4),
@@ -414,7 +413,8 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         SleepSpec(),
     ]
     before = [stage_key(spec, {}) for spec in every]
-    monkeypatch.setitem(COMPONENTS, component, COMPONENTS[component] + 1)
+    table = sp.components.COMPONENTS if component in sp.components.COMPONENTS else sp.registry._versions
+    monkeypatch.setitem(table, component, table[component] + 1)  # type: ignore[operator]
     for spec, key in zip(every, before, strict=True):
         assert (stage_key(spec, {}) != key) == (component in spec.components()), spec
     assert any(component in spec.components() for spec in every)

@@ -36,13 +36,14 @@ from trainables import recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
 from trainables.spec import compute, registry
+from trainables.spec.fields import made_of
+from trainables.spec.losses import KNOWN, loss_facts
 from trainables.spec.registry import Entry, Origin
 from trainables.stages import STAGES
 
 __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
 
 GROUP = "sweeps.plugins"  # Of entry points.
-GIVEN_TO_LOSSES = ("student_width", "teacher_width", "student_maps", "teacher_maps", "classes")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _WORDS = (
     *("teacher", "assistant", "student", "evaluation", "untrained", "outputs", "arm", "tuning", "route"),
@@ -50,7 +51,7 @@ _WORDS = (
 )
 _COLUMNS = ("loss", "cross_entropy", "top1", "spread", "triplet")  # Of histories; terms stand beside them by name.
 _WEIGHTED = "_weighted"  # So ends the column of a term times its weight.
-_NOT_OPTIONS = ("method", "orders", "student", "teacher", "labels", *GIVEN_TO_LOSSES)
+_NOT_OPTIONS = ("method", "orders", "student", "teacher", "labels", *KNOWN)
 _LARGEST = 16 << 20
 
 _loaded: dict[tuple[str, str], Origin] = {}  # By digest and entry point, in the order of loading.
@@ -88,11 +89,13 @@ def loss(
     """
 
     def offer(thing: Thing) -> Thing:
-        options = _options(name, thing)
+        chosen = _options(name, thing)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not 0 <= weight < float("inf"):
             raise UsageError(f"`weight` of the loss '{name}' must be a number of at least 0, but got {weight!r}.")
-        facts = {"logits": logits, "maps": maps, "same_width": same_width, "zero": zero}
-        _add("loss", name, thing, {"weight": float(weight), **options}, **facts)
+        options = made_of(f"options of {name}", {"weight": float(weight), **chosen}, {"weight": {"low": 0.0}})
+        reads = tuple(word for word, read in (("logits", logits), ("maps", maps), ("same_width", same_width)) if read)
+        facts = {"code": thing, **loss_facts(name, reads=reads, zero=zero)}
+        _add("loss", name, "trainables.losses.of_plugins:PluginTerm", options, **facts)
         return thing
 
     _check_name("loss", name, _taken_losses())
@@ -107,15 +110,19 @@ def loss(
 def _taken_losses() -> dict[str, str]:
     """Names that no loss may have -> what has them: they are methods, parameters, parts of keys, columns of histories."""
     fields = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
-    terms = {term: f"a term of {method}" for method, names in specs.TERMS.items() for term in names}
-    terms |= {loss.partition(".")[2]: f"a term of horkd, {loss} in keys" for loss in specs.ORDER_LOSS.values()}
+    losses = [entry for entry in registry.entries("loss") if entry.origin is None]
+    terms = {
+        term: f"a term of {entry.name}{f', loss.{term} in keys' if term in entry.parts else ''}"
+        for entry in losses
+        for term in entry.facts["terms"]
+    }
     return {
         **dict.fromkeys(fields - set(registry.plugin_names("loss")), "a parameter of stages"),
         **dict.fromkeys(_WORDS, "a word with a meaning of its own"),
         **_in_keys("loss"),
         **dict.fromkeys(_COLUMNS, "a column of histories"),
         **terms,
-        **dict.fromkeys(specs.METHODS, "a method"),
+        **dict.fromkeys((entry.name for entry in losses), "a method"),
     }
 
 
@@ -132,7 +139,7 @@ def _taken_networks() -> dict[str, str]:
 
 def _in_keys(kind: str) -> dict[str, str]:
     """Names of our own components of a kind: a plug-in's version would stand in keys that it has no part in."""
-    found = (component.partition(".") for component in specs.COMPONENTS)
+    found = (component.partition(".") for component in specs.built_in())
     return {name: f"{kind}.{name} in keys" for of, _, name in found if of == kind}
 
 
@@ -274,7 +281,7 @@ def recipe_of(name: str) -> recipes.Recipe:
     return BUILT_IN_RECIPES[name]
 
 
-def _add(kind: str, name: str, thing: Any, options: Mapping[str, Any] | None = None, **facts: Any) -> None:
+def _add(kind: str, name: str, thing: Any, options: Any = None, **facts: Any) -> None:
     origin = _origin(_reading().path if kind == "study" else _asking())  # A study is found in a file after it was run.
     registry.add(
         Entry(
@@ -380,7 +387,7 @@ def _options(name: str, thing: Any) -> dict[str, Any]:
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
-        if inspect.isclass(thing) and parameter.name in GIVEN_TO_LOSSES:
+        if inspect.isclass(thing) and parameter.name in KNOWN:
             continue
         default = parameter.default
         if type(default) not in (bool, int, float, str) or parameter.name in (*_NOT_OPTIONS, "weight"):

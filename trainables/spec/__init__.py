@@ -7,24 +7,8 @@ once. What does not change the numbers (device, workers, paths, verbosity) is no
 
 from __future__ import annotations
 
-from trainables.spec.components import COMPONENTS, Versions, version_of
-from trainables.spec.fields import (
-    MOST_FLOAT,
-    MOST_WHOLE,
-    Fields,
-    PluginOptions,
-    bounded,
-    check,
-    choice,
-    coerce,
-    field_paths,
-    flatten,
-    from_plain,
-    later,
-    options_of,
-    to_plain,
-    variant,
-)
+from trainables.spec.components import COMPONENTS, Versions, built_in, version_of
+from trainables.spec.fields import Fields, OpenFields, field_paths, flatten, from_plain, to_plain, variant
 from trainables.spec.keys import SEED_MARK, KeyTemplate, canonical_json, identity, short_hash, stage_key
 from trainables.spec.kinds import (
     SPECS,
@@ -41,11 +25,8 @@ from trainables.spec.kinds import (
     view_count,
 )
 from trainables.spec.losses import (
-    METHODS,
-    ON_MAPS,
-    ORDER_LOSS,
+    ORDER_TERMS,
     ORDERS,
-    TERMS,
     AtSpec,
     CrdSpec,
     DarkrankSpec,
@@ -57,13 +38,10 @@ from trainables.spec.losses import (
     RkdSpec,
     SpSpec,
     TripletSpec,
-    canonical_method,
     canonical_orders,
-    methods,
-    methods_of,
     orders_of,
-    reads_maps,
 )
+from trainables.spec.methods import LossOptions, canonical_method, methods_of
 from trainables.spec.networks import ARCHITECTURES, FAMILIES, LARGE_STEMS, OF_FAMILIES, OUTSIDE, STEMS
 from trainables.spec.stages import StageSpec
 from trainables.spec.training import (
@@ -75,6 +53,17 @@ from trainables.spec.training import (
     DistillationSpec,
     TrainingSpec,
 )
+from trainables.spec.values import (
+    MOST_FLOAT,
+    MOST_WHOLE,
+    anything,
+    bounded,
+    check,
+    choice,
+    coerce,
+    later,
+    options_of,
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -83,21 +72,18 @@ __all__ = [
     "FAMILIES",
     "FILTERS",
     "LARGE_STEMS",
-    "METHODS",
     "MOST_FLOAT",
     "MOST_VIEWS",
     "MOST_WHOLE",
     "OF_FAMILIES",
-    "ON_MAPS",
     "ORDERS",
-    "ORDER_LOSS",
+    "ORDER_TERMS",
     "OUTSIDE",
     "SEED_MARK",
     "SPECS",
     "STEMS",
     "TASKS",
     "TEACHER_OUTPUTS",
-    "TERMS",
     "AssistantSpec",
     "AtSpec",
     "CrdSpec",
@@ -109,10 +95,11 @@ __all__ = [
     "HorkdSpec",
     "KdSpec",
     "KeyTemplate",
+    "LossOptions",
     "MkdSpec",
+    "OpenFields",
     "OutputsSpec",
     "PktSpec",
-    "PluginOptions",
     "PretrainedSpec",
     "RkdSpec",
     "SleepSpec",
@@ -124,7 +111,9 @@ __all__ = [
     "TripletSpec",
     "UntrainedSpec",
     "Versions",
+    "anything",
     "bounded",
+    "built_in",
     "canonical_json",
     "canonical_method",
     "canonical_orders",
@@ -136,12 +125,10 @@ __all__ = [
     "from_plain",
     "identity",
     "later",
-    "methods",
     "methods_of",
     "options_of",
     "orders_of",
     "outputs_specs",
-    "reads_maps",
     "short_hash",
     "spec_from",
     "stage_key",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from trainables.errors import UsageError, did_you_mean
 from trainables.spec.components import Versions, version_of
-from trainables.spec.fields import bounded, choice, from_plain, later, variant
+from trainables.spec.fields import from_plain, variant
 from trainables.spec.networks import ARCHITECTURES, FAMILIES, OF_FAMILIES, OUTSIDE
 from trainables.spec.stages import StageSpec
 from trainables.spec.training import (
@@ -22,6 +22,7 @@ from trainables.spec.training import (
     TrainingSpec,
     check_groups,
 )
+from trainables.spec.values import bounded, choice, later
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,11 @@ class Entry:
         """Where it comes from, for people."""
         return self.origin.where if self.origin is not None else "what is built in"
 
+    @property
+    def told(self) -> str:
+        """How a sentence about it begins: `The loss 'variance' of mine.py`."""
+        return f"The {self.group} '{self.name}'{f' of {self.origin.where}' if self.origin is not None else ''}"
+
     def load(self) -> Any:
         """The implementation; imports its module."""
         if not isinstance(self.implementation, str):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trainables.spec.components import Versions
-from trainables.spec.fields import Fields, bounded, choice
+from trainables.spec.fields import Fields
+from trainables.spec.values import bounded, choice
 
 
 @dataclass(frozen=True, kw_only=True)

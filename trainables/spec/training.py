@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from trainables.errors import UsageError
+from trainables.spec import registry
 from trainables.spec.components import Versions, version_of
-from trainables.spec.fields import PluginOptions, bounded, choice, later
-from trainables.spec.losses import (
-    METHODS,
-    ORDER_LOSS,
-    AtSpec,
-    CrdSpec,
-    DarkrankSpec,
-    FitnetSpec,
-    HorkdSpec,
-    KdSpec,
-    MkdSpec,
-    PktSpec,
-    RkdSpec,
-    SpSpec,
-    TripletSpec,
-    canonical_method,
-    methods_of,
-    orders_of,
-    reads_maps,
-)
+from trainables.spec.fields import Fields
+from trainables.spec.losses import HorkdSpec, TripletSpec
+from trainables.spec.methods import LossOptions, canonical_method, methods_of, parts_of, reads, weights_of
 from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
+from trainables.spec.registry import Entry
 from trainables.spec.stages import StageSpec
+from trainables.spec.values import bounded, choice, later
 
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
@@ -136,31 +122,41 @@ OF_TRAINING = (
 )
 
 
+Spec = TypeVar("Spec", bound=type)
+
+
+def _with_losses(cls: Spec) -> Spec:
+    """Give a class a field for the options of every built-in loss that it does not name, before `plugin`."""
+    names = [entry.name for entry in registry.entries("loss") if entry.origin is None]
+    plugin = cls.__annotations__.pop("plugin")
+    for name in names:
+        if name not in cls.__annotations__:
+            options = registry.get("loss", name).options
+            cls.__annotations__[name] = options
+            setattr(cls, name, later(options()))
+    cls.__annotations__["plugin"] = plugin
+    cls.loss_fields = tuple(names)  # type: ignore[attr-defined]
+    return cls
+
+
 @dataclass(frozen=True, kw_only=True)
+@_with_losses
 class DistillationSpec(TrainingSpec):
     """A network trained on labels and on the knowledge of a frozen guide; `method` says which losses join.
 
-    With the default method it is HORKD's Eq. 8 plus cross-entropy.
+    With the default method it is HORKD's Eq. 8 plus cross-entropy. Every loss of the registry has a field of its name.
     """
 
+    loss_fields: ClassVar[tuple[str, ...]]  # The built-in ones.
     cross_entropy: float = bounded(1.0, 0.0)  # Weight of the label term; the paper adds it as it is.
-    horkd: HorkdSpec = HorkdSpec()
+    horkd: HorkdSpec = HorkdSpec()  # Named here, because it stands in every key also where it has its defaults.
     # Whether the guide runs beside the student (live), or its outputs are computed once and kept: for every view of the
     # augmentation (cached), or for those that a seed draws in each epoch (cached_epochs).
     teacher_outputs: str = choice("live", TEACHER_OUTPUTS)
     outputs_per_shard: int = later(9, low=1)  # Views, or epochs, that one stage computes; changes no number.
-    method: str = later("horkd")  # Any of METHODS joined by +; none = labels only.
+    method: str = later("horkd")  # Names of losses joined by +; none = labels only.
     distillation: float = later(1.0, low=0.0)  # Multiplies every distillation term: one knob for all methods.
-    kd: KdSpec = later(KdSpec())
-    fitnet: FitnetSpec = later(FitnetSpec())
-    at: AtSpec = later(AtSpec())
-    rkd: RkdSpec = later(RkdSpec())
-    pkt: PktSpec = later(PktSpec())
-    sp: SpSpec = later(SpSpec())
-    darkrank: DarkrankSpec = later(DarkrankSpec())
-    mkd: MkdSpec = later(MkdSpec())
-    crd: CrdSpec = later(CrdSpec())
-    plugin: PluginOptions = later(PluginOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
+    plugin: LossOptions = later(LossOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", canonical_method(self.method))
@@ -169,26 +165,36 @@ class DistillationSpec(TrainingSpec):
     def validate(self) -> None:
         """Forgets options of plug-ins whose losses are off: who reads the spec later need not have these plug-ins."""
         super().validate()
-        on = methods_of(self.method) if self.plugin.values else ()
-        used = tuple(chosen for chosen in self.plugin.values if chosen[0].partition(".")[0] in on)
-        if used != self.plugin.values:
-            object.__setattr__(self, "plugin", PluginOptions(used))
+        if self.plugin.values:
+            object.__setattr__(self, "plugin", self.plugin.only(methods_of(self.method)))
+
+    def options_of(self, loss: str) -> Any:
+        """What is set of a loss, built in or of a plug-in: its group of fields."""
+        return self.__dict__[loss] if loss in self.loss_fields else self.plugin.of(loss)
+
+    def losses_on(self) -> tuple[tuple[Entry, Fields], ...]:
+        """The losses of `method` with what is set of them."""
+        return tuple((registry.get("loss", name), self.options_of(name)) for name in methods_of(self.method))
+
+    def losses_that_read(self, what: str) -> tuple[Entry, ...]:
+        """The losses with a weight that read what is one of `losses.READS`."""
+        return tuple(entry for entry, options in self.losses_on() if entry.facts[what] and weights_of(entry, options))
 
     @property
     def distils(self) -> bool:
         """Whether any loss reads the guide."""
-        on = methods_of(self.method)
-        return any(method != "horkd" or orders_of(self.horkd.orders) for method in on)
+        return any(parts_of(entry, options) for entry, options in self.losses_on())
 
     @property
     def keeps_outputs(self) -> bool:
         """Whether it reads kept outputs of its guide, which have no feature maps."""
-        return self.teacher_outputs != "live" and self.distils and not any(map(reads_maps, methods_of(self.method)))
+        on = methods_of(self.method)
+        return self.teacher_outputs != "live" and self.distils and not any(reads(method, "maps") for method in on)
 
     def unused(self) -> tuple[str, ...]:
         """Groups of the losses that are off, and how outputs are cut into stages."""
         on = methods_of(self.method)
-        names = [method for method in METHODS if method not in on]
+        names = [loss for loss in self.loss_fields if loss not in on]
         names += ["outputs_per_shard"]
         if not on:
             names += ["teacher_outputs"]
@@ -197,9 +203,7 @@ class DistillationSpec(TrainingSpec):
         return (*super().unused(), *names)
 
     def components(self) -> Versions:
-        """Those of training, the guide if it is read, and one for each loss switched on; HORKD counts by order."""
-        names = ["guide"] if self.distils else []
-        names += [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
-        if "horkd" in methods_of(self.method):
-            names += [ORDER_LOSS[order] for order in orders_of(self.horkd.orders)]
+        """Those of training, the guide if it is read, and those of each loss switched on."""
+        names = [part for entry, options in self.losses_on() for part in parts_of(entry, options)]
+        names += ["guide"] if names else []
         return dict(sorted((super().components() | {name: version_of(name) for name in names}).items()))
