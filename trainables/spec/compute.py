@@ -6,7 +6,32 @@ other widths and sides. What a finished stage really took is counted on the netw
 
 from __future__ import annotations
 
-from trainables.spec import DistillationSpec, PretrainedSpec, TrainingSpec, registry
+from typing import Protocol
+
+from trainables.spec import registry
+
+
+class OfNetwork(Protocol):
+    """What is asked of the spec of a stage that has a network."""
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def width(self) -> float: ...
+    @property
+    def embedding(self) -> int: ...
+    @property
+    def stem(self) -> str: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def distils(self) -> bool: ...
+
+    def read_side(self, side: int) -> int:
+        """Side in pixels of what the network reads of images of `side`."""
+        ...
+
+
 
 # Multiply-adds of the convolutions for one image of 32 x 32 and width 1, and their number; a test counts them again.
 CONVOLUTIONS: dict[str, tuple[float, int]] = {
@@ -63,7 +88,7 @@ def _known(architecture: str) -> str:
     return SAME.get(architecture, architecture if architecture in CONVOLUTIONS else "resnet50")
 
 
-def forward_macs(spec: TrainingSpec, side: int) -> float:
+def forward_macs(spec: OfNetwork, side: int) -> float:
     """Multiply-adds of one forward pass of one image; `side` is that of the data, for specs without a resolution.
 
     Of another library's networks it is a guess, but for torchvision's ResNet-18, 34 and 50.
@@ -71,14 +96,11 @@ def forward_macs(spec: TrainingSpec, side: int) -> float:
     if spec.architecture in OF_FILES:
         return OF_FILES[spec.architecture][0]
     macs, _ = convolutions(spec.architecture)
-    read = spec.upsample_to or spec.resolution or side
     outside = ":" in spec.architecture
-    if isinstance(spec, PretrainedSpec):
-        read = spec.side or (224 if outside else read)
-    return macs * spec.width**2 * (read / 32) ** 2 * (LARGE_STEM if spec.stem == "large" or outside else 1.0)
+    return macs * spec.width**2 * (spec.read_side(side) / 32) ** 2 * (LARGE_STEM if spec.stem == "large" or outside else 1.0)
 
 
-def embedding_width(spec: TrainingSpec) -> int:
+def embedding_width(spec: OfNetwork) -> int:
     """Width of the embedding of a spec's network; of another library's a guess, as in `forward_macs`."""
     if spec.architecture in OF_FILES:
         return 2048 if spec.architecture.startswith("vggface2") else 512
@@ -87,18 +109,18 @@ def embedding_width(spec: TrainingSpec) -> int:
     return spec.embedding or max(1, round(channels * spec.width)) * factor
 
 
-def training_macs(spec: TrainingSpec, guide: TrainingSpec | None, side: int) -> float:
+def training_macs(spec: OfNetwork, guide: OfNetwork | None, side: int) -> float:
     """Multiply-adds per image and epoch: forward and backward of the network, and the guide's forward pass if read.
 
     The training of guides is not counted: a teacher serves all that are compared, an assistant every student under it.
     """
     total = (1 + BACKWARD) * forward_macs(spec, side)
-    if isinstance(spec, DistillationSpec) and spec.distils and guide is not None:
+    if spec.distils and guide is not None:
         total += forward_macs(guide, side)
     return total
 
 
-def equal_compute_epochs(plain: TrainingSpec, other: TrainingSpec, guide: TrainingSpec | None, side: int) -> int:
+def equal_compute_epochs(plain: OfNetwork, other: OfNetwork, guide: OfNetwork | None, side: int) -> int:
     """Epochs in which `plain` takes the multiply-adds that `other`, reading `guide`, takes in its own."""
     per_epoch = training_macs(plain, None, side)
     if per_epoch <= 0:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from trainables.spec.components import Versions
 from trainables.spec.fields import Fields, bounded, choice
+from trainables.spec.work import KEPT_BYTES, Sizes, Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,12 @@ class StageSpec(Fields):
 
     kind: ClassVar[str] = ""
     version: ClassVar[int] = 1  # Raise when the same spec would now give other numbers.
+    leaves_network: ClassVar[bool] = False  # Whether others may read a network of it; it is a `TrainingSpec` then.
+    is_given: ClassVar[bool] = False  # Whether that network comes from a file; it is a `GivenSpec` then.
+    learns: ClassVar[bool] = False  # Whether it can be told to learn from a frozen teacher: a `DistillationSpec`.
+    reads_test: ClassVar[bool] = False  # Whether it reads the test split, which may be of other data.
+    drawn_once: ClassVar[bool] = False  # Whether the trials of a sampled study are taken to share it.
+    plural: ClassVar[str] = ""  # What several of them are called where an s behind the role will not do.
     data: str = ""  # Fingerprint of the packed data set.
     threads: int = bounded(1, 1, 256)  # One and two threads give different bits; never taken from the machine.
     precision: str = choice("float32", ("float32", "bfloat16", "float16"))
@@ -26,3 +33,22 @@ class StageSpec(Fields):
     def resources(self) -> dict[str, float]:
         """What Ray is asked for: cpus, gpu share, memory in bytes. Changes no numbers."""
         return {"cpu": float(self.threads)}
+
+    @property
+    def distils(self) -> bool:
+        """Whether any of its losses reads a frozen teacher."""
+        return False
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether it is of no use on a network without logits."""
+        return False
+
+    def work(self, sizes: Sizes, guide: StageSpec | None) -> Work:
+        """What it will take, before anything runs.
+
+        Args:
+            sizes: Of the data.
+            guide: The first network among its parents.
+        """
+        return Work(seconds=0.1, bytes=KEPT_BYTES + sizes.data.get("test_images", 0) * 9)

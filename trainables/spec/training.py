@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 from trainables.errors import UsageError
 from trainables.spec.components import Versions, version_of
+from trainables.spec.compute import forward_macs, layers_of, parameters_of
 from trainables.spec.fields import PluginOptions, bounded, choice, later
 from trainables.spec.losses import (
     METHODS,
@@ -29,6 +30,7 @@ from trainables.spec.losses import (
 )
 from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
 from trainables.spec.stages import StageSpec
+from trainables.spec.work import FILL_BATCH, KEPT_BYTES, Sizes, Work
 
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
@@ -39,6 +41,41 @@ TASKS = ("classification", "verification", "identification", "retrieval")
 
 TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
 MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.
+OUTPUTS = "outputs"  # Kind of the stages that keep outputs, and how their roles begin.
+
+
+def view_count(augment: str, pad: int) -> int:
+    """Number of distinct views of one image: (2 pad + 1)^2 crops, times 2 with flips (pad 4: 162)."""
+    return ((2 * pad + 1) ** 2 if "crop" in augment else 1) * (2 if "flip" in augment else 1)
+
+
+class ReadsTraining(Protocol):
+    """The spec of a stage that reads training images: which, and in which batches."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def validation_fraction(self) -> float: ...
+    @property
+    def split_seed(self) -> int: ...
+    @property
+    def train_images(self) -> int: ...
+    @property
+    def held_out(self) -> float: ...
+    @property
+    def folds(self) -> tuple[int, ...]: ...
+    @property
+    def min_images(self) -> int: ...
+    @property
+    def subjects(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def images_per_class(self) -> int: ...
 
 
 def check_groups(spec: Any) -> None:
@@ -54,6 +91,7 @@ def check_groups(spec: Any) -> None:
 class TrainingSpec(StageSpec):
     """A stage that trains a network: data, network, optimiser and schedule."""
 
+    leaves_network: ClassVar[bool] = True
     seed: int = bounded(0, 0, 2**31 - 2)  # Initialisation, order of the data, augmentation.
     # Data. The split is the same for every seed; `train_images` are drawn from what validation leaves.
     validation_fraction: float = bounded(0.1, 0.0, 0.9)
@@ -128,6 +166,80 @@ class TrainingSpec(StageSpec):
             names.append("batches.balanced")
         return {name: version_of(name) for name in sorted(names)}
 
+    def read_side(self, side: int) -> int:
+        """Side in pixels of what the network reads of images of `side`."""
+        return self.upsample_to or self.resolution or side
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the network has logits of the classes it was trained on."""
+        return True
+
+    @property
+    def label_weight(self) -> float:
+        """Weight of cross-entropy."""
+        return 1.0
+
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of the network's weights, roughly."""
+        return parameters_of(self.architecture) * self.width**2 * 4
+
+    @property
+    def kept_bytes(self) -> float:
+        """Bytes that it leaves in the store, roughly."""
+        return self.weights_bytes + KEPT_BYTES + self.epochs * 200
+
+    def work(self, sizes: Sizes, guide: StageSpec | None) -> Work:
+        """Forward and backward of every epoch, validation, and the frozen teacher's forward passes where it is run."""
+        images, _ = sizes(self)
+        batch = max(1, min(self.batch_size, int(images)))
+        side = sizes.data["height"]
+        macs, layers = forward_macs(self, side), layers_of(self.architecture)
+        step_macs, step_calls = 3 * batch * macs, 3.0 * layers
+        asked, computed = 0, []
+        if self.distils and has_network(guide):
+            asked = self.epochs * (images // batch * batch)
+            if self.runs_guide:
+                step_macs += batch * forward_macs(guide, side)
+                step_calls += layers_of(guide.architecture)
+                computed = [(asked, batch), *((images, FILL_BATCH) for _ in range(self.passes_over_training))]
+        held = sizes.data["train_images"] * self.validation_fraction
+        return Work(
+            macs=self.epochs * (images / batch * step_macs + held * macs),
+            calls=self.epochs * images / batch * step_calls,
+            seconds=self.epochs * 0.02,
+            bytes=self.kept_bytes,
+            checkpoint_bytes=2 * self.weights_bytes,
+            asked=asked,
+            computed=tuple(computed),
+        )
+
+    @property
+    def runs_guide(self) -> bool:
+        """Whether it runs its frozen teacher on every batch."""
+        return self.distils
+
+    @property
+    def passes_over_training(self) -> int:
+        """How often its frozen teacher reads all training images as they are, besides the batches."""
+        return 0
+
+
+def has_network(spec: StageSpec | None) -> TypeGuard[TrainingSpec]:
+    """Whether a stage leaves a network that others may read."""
+    return spec is not None and spec.leaves_network
+
+
+def learns(spec: StageSpec | None) -> TypeGuard[DistillationSpec]:
+    """Whether a stage can be told to learn from a frozen teacher."""
+    return spec is not None and spec.learns
+
+
+def distils(spec: StageSpec | None) -> TypeGuard[DistillationSpec]:
+    """Whether a stage has a loss that reads a frozen teacher."""
+    return learns(spec) and spec.distils
+
 
 OF_TRAINING = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "weight_decay", "schedule"),
@@ -143,6 +255,7 @@ class DistillationSpec(TrainingSpec):
     With the default method it is HORKD's Eq. 8 plus cross-entropy.
     """
 
+    learns: ClassVar[bool] = True
     cross_entropy: float = bounded(1.0, 0.0)  # Weight of the label term; the paper adds it as it is.
     horkd: HorkdSpec = HorkdSpec()
     # Whether the guide runs beside the student (live), or its outputs are computed once and kept: for every view of the
@@ -184,6 +297,28 @@ class DistillationSpec(TrainingSpec):
     def keeps_outputs(self) -> bool:
         """Whether it reads kept outputs of its guide, which have no feature maps."""
         return self.teacher_outputs != "live" and self.distils and not any(map(reads_maps, methods_of(self.method)))
+
+    @property
+    def keeps_epochs(self) -> bool:
+        """Whether those are kept as epochs draw them, because that was asked for or there are too many views."""
+        return self.keeps_outputs and (
+            self.teacher_outputs == "cached_epochs" or view_count(self.augment, self.pad) > MOST_VIEWS
+        )
+
+    @property
+    def label_weight(self) -> float:
+        """Weight of cross-entropy."""
+        return self.cross_entropy
+
+    @property
+    def runs_guide(self) -> bool:
+        """Not where it reads kept outputs."""
+        return self.distils and not self.keeps_outputs
+
+    @property
+    def passes_over_training(self) -> int:
+        """One for exact class centres."""
+        return int("horkd" in methods_of(self.method) and "C" in orders_of(self.horkd.orders))
 
     def unused(self) -> tuple[str, ...]:
         """Groups of the losses that are off, and how outputs are cut into stages."""
