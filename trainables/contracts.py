@@ -188,7 +188,7 @@ def as_maps(x: Tensor) -> Tensor:
     return torch.stack([x, x.roll(1, 1)], 1)[:, :, None, :]
 
 
-def loss_of(offer: registry.Offer) -> Loss:
+def loss_of(offer: registry.Entry) -> Loss:
     """A plug-in's loss as training calls it; logits and maps are made of the same numbers as the embedding."""
 
     def loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ THIN = 0.05  # Of our own networks: thin ones behave as the others and take no t
 
 
 def _sides(name: str) -> tuple[int, ...]:
-    offer = registry.find("network", name)
+    offer = registry.plugin("network", name)
     least = int(offer.facts["least"]) if offer is not None else 4
     return (least, least + 1, 2 * least, 4 * least + 1)
 

@@ -47,7 +47,7 @@ def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
 
 def parameters_of(architecture: str) -> float:
     """Weights of a network at width 1; a plug-in's network counts its own, one of another library is guessed."""
-    offer = registry.find("network", architecture)
+    offer = registry.plugin("network", architecture)
     if offer is not None:
         return float(offer.facts["size"]().parameters)
     if architecture in OF_FILES:

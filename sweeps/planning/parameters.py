@@ -12,7 +12,7 @@ from sweeps.planning import plan
 from sweeps.planning.parameter_words import ALIASES, FLAGS, TITLES, WORDS
 from trainables.errors import UsageError
 from trainables.recipes import Recipe
-from trainables.spec import registry
+from trainables.spec import options_of, registry
 
 
 def spelled_out(study: Study, settings: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -110,9 +110,7 @@ def _row(resolved: plan.Resolved, name: str) -> dict[str, Any]:
     path = path if role in recipe.roles else name
     group, unit, text = WORDS.get(path) or (_group(path), "", _of_plugin(path))
     stages = [role for role in recipe.roles if f"{role}.{path}" in recipe.parameters]
-    options = declared.metadata.get("options")
-    if options and "plugged" in declared.metadata:
-        options = (*options, *registry.names(declared.metadata["plugged"]))
+    options = options_of(declared.metadata)
     only = {
         stage: resolved.parameters[f"{stage}.{path}"]
         for stage in stages
@@ -145,8 +143,8 @@ def _group(path: str) -> str:
 
 
 def _of_plugin(path: str) -> str:
-    offer = registry.find("loss", path.partition(".")[0])
-    return f"Of the loss in {offer.origin.where}." if offer is not None else ""
+    offer = registry.plugin("loss", path.partition(".")[0])
+    return f"Of the loss in {offer.where}." if offer is not None else ""
 
 
 def type_words(kind: Any, options: Sequence[str] | None) -> str:

@@ -199,16 +199,16 @@ class Resolved:
         every choice, and, because a space may ask further, all that files which somebody named offer to stages.
         """
         found = self._plugins.setdefault(fingerprint, {})
-        if found or not registry.offers():
+        if found or not registry.plugins():
             return found
         planner = Planner(self, fingerprint)
         cells = _every_choice(self) if self.space is not None else examples(self)
         for cell in cells:
             for spec in planner.specs(cell).values():
-                found |= {n: v for n, v in spec.components().items() if registry.version(n) is not None}
+                found |= {n: v for n, v in spec.components().items() if registry.plugin_of(n) is not None}
         if self.space is not None:
-            named = (o for o in registry.offers() if o.kind in ("loss", "network", "stage") and not o.origin.entry)
-            found |= {offer.component: offer.origin.version for offer in named}
+            named = (o for o in registry.plugins() if o.group in ("loss", "network", "stage") and not o.source.entry)
+            found |= {offer.component: offer.version for offer in named}
         return found
 
 

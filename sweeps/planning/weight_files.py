@@ -232,22 +232,22 @@ def _without_logits(read: list[tuple[str, TrainingSpec]]) -> list[str]:
 
 
 def _reads_logits(method: str) -> bool:
-    offer = registry.find("loss", method)
+    offer = registry.plugin("loss", method)
     return method == "kd" or (offer is not None and bool(offer.facts["logits"]))
 
 
 def _of_one_width(spec: DistillationSpec, method: str) -> bool:
-    offer = registry.find("loss", method)
+    offer = registry.plugin("loss", method)
     return offer is not None and bool(offer.facts["same_width"]) and spec.plugin.of_loss(method)["weight"] > 0
 
 
 def _reads_maps(spec: DistillationSpec, method: str) -> bool:
-    on = registry.find("loss", method) is None or spec.plugin.of_loss(method)["weight"] > 0
+    on = registry.plugin("loss", method) is None or spec.plugin.of_loss(method)["weight"] > 0
     return specs.reads_maps(method) and on
 
 
 def _has_maps(spec: TrainingSpec, data: Mapping[str, Any]) -> bool:
-    if registry.find("network", spec.architecture) is not None:
+    if registry.plugin("network", spec.architecture) is not None:
         return _measures(spec, data)[1]
     return not spec.architecture.startswith(specs.OUTSIDE) or spec.architecture.startswith(OTHERS_WITH_MAPS)
 
@@ -256,7 +256,7 @@ def _embedding_width(spec: TrainingSpec, data: Mapping[str, Any], teachers: Mapp
     """Width of a stage's embedding; 0 where the network cannot be had, which is another mistake."""
     if isinstance(spec, PretrainedSpec):
         return int(teachers.get(spec.weights, {}).get("embedding_width", 0))
-    if registry.find("network", spec.architecture) is None and not spec.architecture.startswith(specs.OUTSIDE):
+    if registry.plugin("network", spec.architecture) is None and not spec.architecture.startswith(specs.OUTSIDE):
         return embedding_width(spec)
     return _measures(spec, data)[0]
 

@@ -132,7 +132,7 @@ def nothing_stays() -> Iterator[None]:
     """No plug-in outlives its test."""
     yield
     plugins.forget()
-    assert registry.offers() == [] and plugins.loaded() == []
+    assert registry.plugins() == [] and plugins.loaded() == []
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_a_loss_cannot_take_a_name_of_keys_histories_or_the_command_line(desk: A
     before = key(), stage_key(TeacherSpec(data="d"), {})
     with pytest.raises(UsageError, match=f"The loss '{name}' of .*cannot be called so: .*{told}"):
         desk.load(LOSS.replace('"nearness"', f'"{name}"'))
-    assert (key(), stage_key(TeacherSpec(data="d"), {})) == before and registry.offers() == []
+    assert (key(), stage_key(TeacherSpec(data="d"), {})) == before and registry.plugins() == []
 
 
 @pytest.mark.parametrize("name", [*OF_FILES, *specs.FAMILIES, *specs.ARCHITECTURES, "pixels", "auto", "none"])
@@ -270,14 +270,14 @@ def test_a_file_that_cannot_be_taken_in_says_why_and_leaves_nothing(desk: Any, s
     with pytest.raises(UsageError) as caught:
         desk.load(source)
     assert told in str(caught.value) and "mine.py" in str(caught.value)
-    assert registry.offers() == [] and not [name for name in sys.modules if name.startswith("sweeps_plugin_")]
+    assert registry.plugins() == [] and not [name for name in sys.modules if name.startswith("sweeps_plugin_")]
     assert "count" not in specs.SPECS and "halves" not in catalog.DATASETS
 
 
 def test_what_a_file_registered_before_it_failed_is_taken_back(desk: Any) -> None:
     with pytest.raises(UsageError, match="ZeroDivisionError"):
         desk.load(DATA + STAGE + LOSS + "\n1 / 0\n")
-    assert registry.offers() == [] and "count" not in specs.SPECS and "halves" not in catalog.DATASETS
+    assert registry.plugins() == [] and "count" not in specs.SPECS and "halves" not in catalog.DATASETS
     assert HORKD_ASSISTANT.canonical("epochs") == "epochs"
     with pytest.raises(UsageError, match="not a distillation loss"):
         AssistantSpec(method="nearness")
@@ -318,7 +318,7 @@ def test_files_of_the_environment_and_entry_points_come_in_too(desk: Any, monkey
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("SWEEPS_PLUGINS", str(desk.write("data.py", DATA)))
     plugin_files.load([])
-    by = {offer.name: offer.origin for offer in registry.offers()}
+    by = {offer.name: offer.origin for offer in registry.plugins()}
     assert by["nearness"].where == "the entry point near of brought"
     assert by["nearness"].entry == "brought_by_a_package:register" and by["halves"].entry == ""
     run = RunFolder(desk.folder / "run")
@@ -330,7 +330,7 @@ def test_files_of_the_environment_and_entry_points_come_in_too(desk: Any, monkey
     ]
     plugins.forget()
     plugins.use(carried)
-    assert registry.names("loss") == ("nearness",) and registry.names("dataset") == ("halves",)
+    assert registry.plugin_names("loss") == ("nearness",) and registry.plugin_names("dataset") == ("halves",)
     plugins.forget()
     desk.write("site/brought_by_a_package.py", "# Another version.\n")
     with pytest.raises(ArtifactError, match="another version is installed"):
@@ -373,16 +373,16 @@ def test_two_entry_points_of_one_module_are_both_called(site: Any, desk: Any) ->
     source = inside("one", LOSS) + inside("other", called("farness"))
     site("two", {"a": "in_one:one", "b": "in_one:other"}, {"in_one.py": source})
     plugin_files.load([])
-    assert registry.names("loss") == ("farness", "nearness")
+    assert registry.plugin_names("loss") == ("farness", "nearness")
     first, second = plugins.loaded()
     assert first.sha256 == second.sha256 and [first.entry, second.entry] == ["in_one:one", "in_one:other"]
-    assert [offer.name for offer in registry.offers(second)] == ["farness"]
+    assert [offer.name for offer in registry.plugins(origin=second)] == ["farness"]
     carried = plugin_files.carried(RunFolder(desk.folder / "run"))
     plugins.forget()
     plugins.use(carried[1:])
-    assert registry.names("loss") == ("farness",)
+    assert registry.plugin_names("loss") == ("farness",)
     plugins.use(carried)
-    assert registry.names("loss") == ("farness", "nearness")
+    assert registry.plugin_names("loss") == ("farness", "nearness")
 
 
 def test_a_loss_of_a_package_has_the_digest_of_the_file_that_says_it(site: Any, desk: Any) -> None:
@@ -390,7 +390,7 @@ def test_a_loss_of_a_package_has_the_digest_of_the_file_that_says_it(site: Any, 
     files = {"parts/__init__.py": "", "parts/a.py": twice, "parts/b.py": LOSS}
     root = site("parts", {"a": "parts.a", "b": "parts.b"}, files)
     plugin_files.load([])
-    origins = {offer.name: offer.origin for offer in registry.offers()}
+    origins = {offer.name: offer.origin for offer in registry.plugins()}
     assert {name: origin.file for name, origin in origins.items()} == {"nearness": "b.py", "twice": "a.py"}
     carried = plugin_files.carried(RunFolder(desk.folder / "run"))
     before = key(method="nearness"), key(method="twice")
@@ -404,7 +404,7 @@ def test_a_loss_of_a_package_has_the_digest_of_the_file_that_says_it(site: Any, 
     plugins.forget()
     with pytest.raises(ArtifactError, match="another version is installed"):
         plugins.use(carried)
-    assert registry.offers() == []
+    assert registry.plugins() == []
 
 
 def test_a_package_may_import_its_plug_in_by_itself(site: Any) -> None:
@@ -432,7 +432,7 @@ def test_a_broken_distribution_is_named_and_stops_nothing(
     plugin_files.load([])
     said = capsys.readouterr().err
     assert said.startswith("Warning: Nothing of the entry point z of bad is known: ") and told in said
-    assert registry.names("loss") == ("farness",)
+    assert registry.plugin_names("loss") == ("farness",)
 
 
 def test_a_broken_distribution_that_a_run_rests_on_stops_it(site: Any) -> None:
@@ -449,7 +449,7 @@ def test_a_file_that_imports_its_neighbour_is_refused(desk: Any, monkeypatch: py
     for _ in range(2):
         with pytest.raises(UsageError, match="A plug-in must stand alone, .* imports `lies_beside`"):
             desk.load("from lies_beside import SCALE\n" + LOSS)
-    assert registry.offers() == []
+    assert registry.plugins() == []
     monkeypatch.setattr(sys, "path", ["", *sys.path])  # Now it is installed, too.
     desk.load("from lies_beside import SCALE\n" + LOSS)
     sys.modules.pop("lies_beside")
@@ -1000,7 +1000,9 @@ def test_a_run_goes_on_with_its_own_copy_and_refuses_an_edited_one(desk: Any) ->
     with pytest.raises(UsageError, match=r"(?s)must come from one place.*that starts another run"):
         plugin_files.use_those_of(run, content)
     plugins.forget()
-    plugin_files.copy_of(run, registry.Origin(file="mine.py", sha256=content["plugins"][0]["sha256"], where="")).write_text("x")
+    plugin_files.copy_of(
+        run, registry.Origin(file="mine.py", sha256=content["plugins"][0]["sha256"], where="")
+    ).write_text("x")
     with pytest.raises(ArtifactError, match="it was altered"):
         plugin_files.use_those_of(run, content)
 

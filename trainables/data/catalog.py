@@ -183,7 +183,7 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
             )
         return items, notes
     _check_room(source, folder, source.bytes or 0)
-    if registry.find("dataset", source.kind) is not None:
+    if registry.plugin("dataset", source.kind) is not None:
         items = from_plugins.read(source.kind, source.path)
         _check_room(source, folder, items.images.nbytes)
     elif source.kind == "digits":

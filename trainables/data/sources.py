@@ -59,7 +59,7 @@ def locate(data: str, *, data_root: Path | None, size: int | None = None) -> Sou
     if data not in DATASETS:
         raise unknown(data)
     info = DATASETS[data]
-    if registry.find("dataset", data) is not None:
+    if registry.plugin("dataset", data) is not None:
         root, facts = from_plugins.facts_of(data, data_root, size)
         images = info.images if info.images is not None else info.train
         return Source(
@@ -83,7 +83,7 @@ def listing_of(source: Source) -> Listing | None:
     Raises:
         DataError: If files are missing, or lists and images do not fit.
     """
-    if source.path is None or source.kind in CIFAR or registry.find("dataset", source.kind) is not None:
+    if source.path is None or source.kind in CIFAR or registry.plugin("dataset", source.kind) is not None:
         return None
     if source.kind == "folder":
         return list_folder(source.path)

@@ -156,7 +156,7 @@ class Distiller(nn.Module):
             if offer.name in self._weights:
                 if offer.facts["same_width"] and student_width != teacher_width:
                     raise UsageError(
-                        f"The loss '{offer.name}' of {offer.origin.where} needs embeddings of one width, but the student's has "
+                        f"The loss '{offer.name}' of {offer.where} needs embeddings of one width, but the student's has "
                         f"{student_width} and the teacher's {teacher_width}.\nSet `embedding` of one to the other's, or choose "
                         "networks of equal widths."
                     )

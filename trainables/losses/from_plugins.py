@@ -15,18 +15,18 @@ from trainables.spec import registry
 
 if TYPE_CHECKING:
     from trainables.losses.distiller import Batch, Outputs
-    from trainables.spec.registry import Offer
+    from trainables.spec.registry import Entry
 
 
-def offers_of(methods: Iterable[str]) -> list[Offer]:
+def offers_of(methods: Iterable[str]) -> list[Entry]:
     """The losses of plug-ins among some methods."""
-    return [offer for name in methods if (offer := registry.find("loss", name)) is not None]
+    return [offer for name in methods if (offer := registry.plugin("loss", name)) is not None]
 
 
 class Seen:
     """What a loss sees of one network: the outputs it said it reads, in float32 or wider."""
 
-    def __init__(self, outputs: Outputs, offer: Offer, *, constant: bool) -> None:
+    def __init__(self, outputs: Outputs, offer: Entry, *, constant: bool) -> None:
         self._outputs, self._offer, self._constant = outputs, offer, constant
 
     def _wide(self, x: Tensor) -> Tensor:
@@ -59,16 +59,16 @@ class Seen:
 class PluginTerm(nn.Module):
     """A plug-in's loss as one term: outside autocast, the teacher constant, its result checked."""
 
-    def __init__(self, offer: Offer, options: Mapping[str, Any], **known: Any) -> None:
+    def __init__(self, offer: Entry, options: Mapping[str, Any], **known: Any) -> None:
         """Args: the loss; its options, `weight` among them; what is known of the networks and the data."""
         super().__init__()
         self.offer = offer
         self.options = {name: value for name, value in options.items() if name != "weight"}
         self.inner: nn.Module | None = None
-        if inspect.isclass(offer.thing):
-            asked = inspect.signature(offer.thing).parameters
+        if inspect.isclass(offer.load()):
+            asked = inspect.signature(offer.load()).parameters
             try:
-                made: Any = offer.thing(**{k: v for k, v in known.items() if k in asked}, **self.options)
+                made: Any = offer.load()(**{k: v for k, v in known.items() if k in asked}, **self.options)
             except Exception as error:
                 raise UsageError(f"{self._where} cannot be made: {type(error).__name__}: {error}") from error
             if not isinstance(made, nn.Module):
@@ -77,7 +77,7 @@ class PluginTerm(nn.Module):
 
     @property
     def _where(self) -> str:
-        return f"The loss '{self.offer.name}' of {self.offer.origin.where}"
+        return f"The loss '{self.offer.name}' of {self.offer.where}"
 
     def forward(self, batch: Batch) -> Tensor:
         """The term [] of a batch.
@@ -91,7 +91,7 @@ class PluginTerm(nn.Module):
             if self.inner is not None:
                 value = self.inner(*seen, batch.labels)
             else:
-                value = self.offer.thing(*seen, batch.labels, **self.options)
+                value = self.offer.load()(*seen, batch.labels, **self.options)
         if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
             got = f"a tensor of shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else repr(value)
             raise UsageError(f"{self._where} must give a scalar tensor [] of floating point, but gave {got}.")

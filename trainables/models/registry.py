@@ -49,9 +49,9 @@ def build(
                 f"and {stem}. Narrower networks have names of their own there."
             )
         return outside(name, channels=channels, classes=classes, embedding=embedding)
-    offer = registry.find("network", name)
+    offer = registry.plugin("network", name)
     if offer is None and name not in BUILDERS:
-        known = (*BUILDERS, *registry.names("network"))
+        known = (*BUILDERS, *registry.plugin_names("network"))
         raise UsageError(
             f"No architecture named '{name}'.{did_you_mean(name, known)}\nKnown are {', '.join(known)}, "
             "and with torchvision:NAME or timm:NAME those of these libraries."
@@ -67,7 +67,7 @@ def build(
         raise UsageError(f"`width` must be above 0, but got {width}.\nIt multiplies channel counts; 1 leaves them.")
     if offer is not None:
         if stem != "small":
-            raise UsageError(f"`stem` must be small for {name}, which {offer.origin.file} brings, but got {stem!r}.")
+            raise UsageError(f"`stem` must be small for {name}, which {offer.source.file} brings, but got {stem!r}.")
         return _of_plugin(offer, channels=channels, classes=classes, width=width, embedding=embedding)
     if stem == "small":
         return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding)
@@ -79,21 +79,21 @@ def build(
 _NEUTRAL = {"width": 1.0, "embedding": 0}  # What a plug-in's builder need not understand.
 
 
-def _of_plugin(offer: registry.Offer, **asked: Any) -> Network:
+def _of_plugin(offer: registry.Entry, **asked: Any) -> Network:
     """The network that a plug-in's function builds.
 
     Raises:
         UsageError: If it fails, does not take what is asked, or gives something that is no network.
     """
-    where = f"The network '{offer.name}' of {offer.origin.where}"
-    taken = inspect.signature(offer.thing).parameters
+    where = f"The network '{offer.name}' of {offer.where}"
+    taken = inspect.signature(offer.load()).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         for name, neutral in _NEUTRAL.items():
             if name not in taken and asked[name] != neutral:
                 raise UsageError(f"{where} takes no `{name}`, so that must be {neutral}, but got {asked[name]}.")
         asked = {name: value for name, value in asked.items() if name in taken}
     try:
-        made = offer.thing(**asked)
+        made = offer.load()(**asked)
     except UsageError:
         raise
     except Exception as error:

@@ -36,7 +36,7 @@ from trainables import recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
 from trainables.spec import compute, registry
-from trainables.spec.registry import Offer, Origin
+from trainables.spec.registry import Entry, Origin
 from trainables.stages import STAGES
 
 __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
@@ -110,7 +110,7 @@ def _taken_losses() -> dict[str, str]:
     terms = {term: f"a term of {method}" for method, names in specs.TERMS.items() for term in names}
     terms |= {loss.partition(".")[2]: f"a term of horkd, {loss} in keys" for loss in specs.ORDER_LOSS.values()}
     return {
-        **dict.fromkeys(fields - set(registry.names("loss")), "a parameter of stages"),
+        **dict.fromkeys(fields - set(registry.plugin_names("loss")), "a parameter of stages"),
         **dict.fromkeys(_WORDS, "a word with a meaning of its own"),
         **_in_keys("loss"),
         **dict.fromkeys(_COLUMNS, "a column of histories"),
@@ -175,7 +175,7 @@ def _size(name: str, least: int) -> _Size:
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
     raise UsageError(
-        f"The network '{name}' of {registry.get('network', name).origin.where} must read images of "
+        f"The network '{name}' of {registry.get('network', name).where} must read images of "
         f"{' or '.join(map(str, sides))} pixels, so that its cost can be counted, but got {failure[:300]}\nSay by "
         f'@plugins.network("{name}", least=...) from which side on it works.'
     )
@@ -218,7 +218,7 @@ def dataset(
 
     from trainables.data import datasets
 
-    taken = dict.fromkeys((n for n in datasets.DATASETS if registry.find("dataset", n) is None), "a data set")
+    taken = dict.fromkeys((n for n in datasets.DATASETS if registry.plugin("dataset", n) is None), "a data set")
     _check_name("dataset", name, taken | {datasets.FOLDER_PREFIX[:-1]: "how folders of images are asked for"})
     return offer
 
@@ -231,7 +231,7 @@ def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
     if not (isinstance(spec, type) and issubclass(spec, specs.StageSpec)):
         raise UsageError(f"A stage needs a subclass of StageSpec, but got {spec!r}.")
     name = spec.kind
-    taken = (known for known in specs.SPECS if registry.find("stage", known) is None)
+    taken = (known for known in specs.SPECS if registry.plugin("stage", known) is None)
     _check_name("stage", name, dict.fromkeys(taken, "a kind of stage"))
     if not inspect.isgeneratorfunction(run):
         raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
@@ -265,10 +265,10 @@ def recipe_of(name: str) -> recipes.Recipe:
     Raises:
         UsageError: If there is none.
     """
-    offer = registry.find("recipe", name)
+    offer = registry.plugin("recipe", name)
     if offer is not None:
-        return offer.thing
-    known = (*BUILT_IN_RECIPES, *registry.names("recipe"))
+        return offer.load()
+    known = (*BUILT_IN_RECIPES, *registry.plugin_names("recipe"))
     if name not in BUILT_IN_RECIPES:
         raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}.")
     return BUILT_IN_RECIPES[name]
@@ -276,7 +276,17 @@ def recipe_of(name: str) -> recipes.Recipe:
 
 def _add(kind: str, name: str, thing: Any, options: Mapping[str, Any] | None = None, **facts: Any) -> None:
     origin = _origin(_reading().path if kind == "study" else _asking())  # A study is found in a file after it was run.
-    registry.add(Offer(kind=kind, name=name, origin=origin, thing=thing, options=options or {}, facts=facts))
+    registry.add(
+        Entry(
+            group=kind,
+            name=name,
+            version=origin.version,
+            implementation=thing,
+            options=options or {},
+            facts=facts,
+            origin=origin,
+        )
+    )
 
 
 @dataclass
@@ -667,10 +677,10 @@ def _take_study(module: ModuleType) -> None:
 def _take_back(origin: Origin) -> None:
     from trainables.data import datasets
 
-    for offer in registry.offers(origin):
-        if offer.kind == "dataset":
+    for offer in registry.plugins(origin=origin):
+        if offer.group == "dataset":
             datasets.DATASETS.pop(offer.name, None)
-        elif offer.kind == "stage":
+        elif offer.group == "stage":
             specs.SPECS.pop(offer.name, None)
             STAGES.pop(offer.name, None)
         registry.remove(offer)

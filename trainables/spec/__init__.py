@@ -21,6 +21,7 @@ from trainables.spec.fields import (
     flatten,
     from_plain,
     later,
+    options_of,
     to_plain,
     variant,
 )
@@ -137,6 +138,7 @@ __all__ = [
     "later",
     "methods",
     "methods_of",
+    "options_of",
     "orders_of",
     "outputs_specs",
     "reads_maps",

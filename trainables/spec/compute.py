@@ -76,7 +76,7 @@ def layers_of(architecture: str) -> int:
 
 def convolutions(architecture: str) -> tuple[float, int]:
     """Multiply-adds and number of the convolutions at 32 x 32 and width 1; a plug-in's network counts its own."""
-    offer = registry.find("network", architecture)
+    offer = registry.plugin("network", architecture)
     if offer is None:
         return CONVOLUTIONS[_known(architecture)]
     size = offer.facts["size"]()
@@ -104,7 +104,7 @@ def embedding_width(spec: OfNetwork) -> int:
     """Width of the embedding of a spec's network; of another library's a guess, as in `forward_macs`."""
     if spec.architecture in OF_FILES:
         return 2048 if spec.architecture.startswith("vggface2") else 512
-    offer = registry.find("network", spec.architecture)
+    offer = registry.plugin("network", spec.architecture)
     channels, factor = POOLED[_known(spec.architecture)] if offer is None else (offer.facts["size"]().embedding, 1)
     return spec.embedding or max(1, round(channels * spec.width)) * factor
 

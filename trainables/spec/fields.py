@@ -113,11 +113,16 @@ def coerce(value: Any, kind: Any, name: str) -> Any:
     raise TypeError(f"spec field {name} has a type no key can hold: {kind}")
 
 
+def options_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a field may be: the options it names, and the parts of a group of the registry (`registered`)."""
+    options: tuple[str, ...] = metadata.get("options", ())
+    group = metadata.get("registered")
+    return tuple(dict.fromkeys((*options, *registry.names(group)))) if group else options
+
+
 def check(value: Any, metadata: Mapping[str, Any], name: str) -> None:
     """Refuse a value outside a field's limits or options."""
-    options = metadata.get("options")
-    if options and "plugged" in metadata:
-        options = (*options, *registry.names(metadata["plugged"]))
+    options = options_of(metadata)
     if options and value not in options and not _outside(value, metadata):
         raise UsageError(
             f"{name} must be one of {', '.join(options)}, got '{value}'.{did_you_mean(str(value), options)}"
@@ -233,7 +238,7 @@ def variant(base: Any, changes: Mapping[str, Any]) -> Any:
     leaves = {name: (kind, metadata) for name, kind, _, metadata in _leaves(type(base))}  # type: ignore[arg-type]
     values = dict(base.__dict__)
     for name, value in changes.items():
-        if name not in leaves and registry.find("loss", name):
+        if name not in leaves and registry.plugin("loss", name):
             own = {f"{name}.{option}": chosen for option, chosen in value.items()}
             values["plugin"] = PluginOptions.of(dict(values["plugin"].values) | own)
             continue
@@ -291,7 +296,7 @@ class PluginOptions:
     def paths(cls) -> dict[str, tuple[Any, dataclasses.Field[Any]]]:
         """`loss.option` -> (type, field) of every loss that is there."""
         found = {}
-        for name in registry.names("loss"):
+        for name in registry.plugin_names("loss"):
             for option, default in registry.get("loss", name).options.items():
                 limits = {"low": 0.0} if option == "weight" else {}
                 found[f"{name}.{option}"] = (type(default), later(default, plugin=True, **limits))

@@ -36,7 +36,7 @@ class UntrainedSpec(TrainingSpec):
     """A network as it is drawn, or raw pixels: the floor that a trained one has to leave behind."""
 
     kind: ClassVar[str] = "untrained"
-    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE, plugged="network")
+    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE, registered="network")
 
     def unused(self) -> tuple[str, ...]:
         """All of training; pixels have no seed either."""

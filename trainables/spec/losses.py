@@ -57,7 +57,7 @@ def orders_of(text: str) -> tuple[str, ...]:
 
 def methods() -> tuple[str, ...]:
     """The distillation losses there are: METHODS, and those of plug-ins by name."""
-    return (*METHODS, *registry.names("loss"))
+    return (*METHODS, *registry.plugin_names("loss"))
 
 
 def canonical_method(text: str) -> str:
@@ -76,7 +76,7 @@ def methods_of(text: str) -> tuple[str, ...]:
 
 def reads_maps(method: str) -> bool:
     """Whether a distillation loss reads feature maps, which are never kept."""
-    offer = registry.find("loss", method)
+    offer = registry.plugin("loss", method)
     return method in ON_MAPS or (offer is not None and bool(offer.facts["maps"]))
 
 

@@ -103,7 +103,7 @@ class TrainingSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
     blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
     # Network.
-    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE, plugged="network")
+    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE, registered="network")
     width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
     embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
     # Optimisation.

@@ -712,7 +712,12 @@ def train(
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
     maps = trainer.loss is not None and trainer.loss.needs_maps
-    if mentor is not None and kept is None and not maps and registry.find("network", mentor.spec.architecture) is None:
+    if (
+        mentor is not None
+        and kept is None
+        and not maps
+        and registry.plugin("network", mentor.spec.architecture) is None
+    ):
         fold(mentor.network)  # Not before: its weights may be what the student begins with.
     if spec.start_weights:
         trainer.begin_with_file(context.store.root)
