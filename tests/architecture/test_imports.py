@@ -87,7 +87,17 @@ NO_TORCH = (
         f"trainables/data/{name}.py"
         for name in (
             *("__init__", "archives", "block_digests", "blocks", "catalog", "checks", "datasets", "draws"),
-            *("fine_grained", "folder", "from_plugins", "images", "packed", "people", "protocols", "readers", "sources"),
+            *(
+                "fine_grained",
+                "folder",
+                "from_plugins",
+                "images",
+                "packed",
+                "people",
+                "protocols",
+                "readers",
+                "sources",
+            ),
         )
     ),
     "trainables/pretrained/__init__.py",

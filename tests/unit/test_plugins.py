@@ -32,7 +32,8 @@ from trainables.data.packed import open_packed
 from trainables.errors import ArtifactError, DataError, UsageError
 from trainables.losses import Distiller
 from trainables.models import Outputs, build
-from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
+from trainables.recipes import HORKD_ASSISTANT
+from trainables.recipes.distillation import DISTILLATION
 from trainables.spec import AssistantSpec, StudentSpec, TeacherSpec, registry, stage_key, to_plain
 from trainables.spec.compute import OF_FILES
 from trainables.stages.base import Context, attempt, describe, verdict

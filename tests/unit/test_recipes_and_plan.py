@@ -16,7 +16,9 @@ from sweeps.planning import cost, plan
 from sweeps.planning.plan import Planner, Resolved, build_graph, check_against_data, parse_seeds, resolve, survey
 from trainables import recipes
 from trainables.errors import UsageError
-from trainables.recipes import DISTILLATION, HORKD_ASSISTANT, SLEEP
+from trainables.recipes import HORKD_ASSISTANT
+from trainables.recipes.distillation import DISTILLATION
+from trainables.recipes.sleep import SLEEP
 from trainables.spec import SEED_MARK, SPECS, TrainingSpec, compute, field_paths, fields, stage_key, to_plain
 from trainables.store.artifacts import Store
 

@@ -517,7 +517,7 @@ FLOATS = ["9" * 5000, "1e400", "-1e400", "1e300", "nan", "-inf"]
     ],
 )
 def test_a_number_beyond_what_a_key_or_a_tensor_holds_is_refused_in_words(name: str, word: str) -> None:
-    from trainables.recipes import DISTILLATION
+    from trainables.recipes.distillation import DISTILLATION
 
     with pytest.raises(UsageError, match=f"{name} must be"):
         DISTILLATION.coerce(name, word)

@@ -27,9 +27,9 @@ from trainables.spec import (
     to_plain,
 )
 from trainables.stages.base import Context, attempt
-from trainables.stages.outputs import kept
 from trainables.store.artifacts import Artifact, Store, sha256_of
 from trainables.training.cached_outputs import KeptOutputs, Shard, copied, node_folder
+from trainables.training.filling import kept
 from trainables.training.loop import Guide, Splits
 
 TINY: dict[str, Any] = {

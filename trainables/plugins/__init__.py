@@ -32,12 +32,10 @@ from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
 from system.regular_files import read_bytes
-from trainables import recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
 from trainables.spec import compute, registry
 from trainables.spec.registry import Entry, Origin
-from trainables.stages import STAGES
 
 __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
 
@@ -106,7 +104,7 @@ def loss(
 
 def _taken_losses() -> dict[str, str]:
     """Names that no loss may have -> what has them: they are methods, parameters, parts of keys, columns of histories."""
-    fields = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
+    fields = {path.partition(".")[0] for spec in specs.spec_classes().values() for path in specs.field_paths(spec)}
     terms = {term: f"a term of {method}" for method, names in specs.TERMS.items() for term in names}
     terms |= {loss.partition(".")[2]: f"a term of horkd, {loss} in keys" for loss in specs.ORDER_LOSS.values()}
     return {
@@ -231,47 +229,39 @@ def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
     if not (isinstance(spec, type) and issubclass(spec, specs.StageSpec)):
         raise UsageError(f"A stage needs a subclass of StageSpec, but got {spec!r}.")
     name = spec.kind
-    taken = (known for known in specs.SPECS if registry.plugin("stage", known) is None)
+    taken = (known for known in registry.names("stage") if registry.plugin("stage", known) is None)
     _check_name("stage", name, dict.fromkeys(taken, "a kind of stage"))
     if not inspect.isgeneratorfunction(run):
         raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
-    _add("stage", name, run, spec=spec)
+    _add("stage", name, run, spec=spec, frozen=None)
     own = spec.components
 
     def components(self: specs.StageSpec) -> specs.Versions:
         return dict(sorted((own(self) | {f"stage.{name}": specs.version_of(f"stage.{name}")}).items()))
 
     spec.components = components  # type: ignore[method-assign]
-    specs.SPECS[name], STAGES[name] = spec, run
 
 
-BUILT_IN_RECIPES = {
-    "horkd": recipes.HORKD_ASSISTANT,
-    "distillation": recipes.DISTILLATION,
-    "sleep": recipes.SLEEP,
-}
-
-
-def recipe(made: recipes.Recipe) -> recipes.Recipe:
+def recipe(made: Thing) -> Thing:
     """Offer a recipe, for studies in other files."""
-    _check_name("recipe", made.name, dict.fromkeys(BUILT_IN_RECIPES, "a recipe"))
-    _add("recipe", made.name, made)
+    taken = (known for known in registry.names("recipe") if registry.plugin("recipe", known) is None)
+    name: Any = getattr(made, "name", None)
+    _check_name("recipe", name, dict.fromkeys(taken, "a recipe"))
+    _add("recipe", name, made)
     return made
 
 
-def recipe_of(name: str) -> recipes.Recipe:
+def recipe_of(name: str) -> Any:
     """The recipe of that name, built in or of a plug-in loaded before.
 
     Raises:
         UsageError: If there is none.
     """
-    offer = registry.plugin("recipe", name)
-    if offer is not None:
-        return offer.load()
-    known = (*BUILT_IN_RECIPES, *registry.plugin_names("recipe"))
-    if name not in BUILT_IN_RECIPES:
+    entry = registry.find("recipe", name)
+    if entry is None:
+        known = registry.names("recipe")
         raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}.")
-    return BUILT_IN_RECIPES[name]
+    return entry.load()
 
 
 def _add(kind: str, name: str, thing: Any, options: Mapping[str, Any] | None = None, **facts: Any) -> None:
@@ -680,11 +670,7 @@ def _take_back(origin: Origin) -> None:
     for offer in registry.plugins(origin=origin):
         if offer.group == "dataset":
             datasets.DATASETS.pop(offer.name, None)
-        elif offer.group == "stage":
-            specs.SPECS.pop(offer.name, None)
-            STAGES.pop(offer.name, None)
         registry.remove(offer)
-    recipes.forget()
 
 
 def forget() -> None:

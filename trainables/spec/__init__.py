@@ -7,6 +7,9 @@ once. What does not change the numbers (device, workers, paths, verbosity) is no
 
 from __future__ import annotations
 
+from typing import Any
+
+from trainables.spec import registry
 from trainables.spec.components import COMPONENTS, Versions, version_of
 from trainables.spec.fields import (
     MOST_FLOAT,
@@ -25,21 +28,8 @@ from trainables.spec.fields import (
     to_plain,
     variant,
 )
+from trainables.spec.given import GIVEN, GivenSpec, is_given
 from trainables.spec.keys import SEED_MARK, KeyTemplate, canonical_json, identity, short_hash, stage_key
-from trainables.spec.kinds import (
-    SPECS,
-    AssistantSpec,
-    EvaluationSpec,
-    OutputsSpec,
-    PretrainedSpec,
-    SleepSpec,
-    StudentSpec,
-    TeacherSpec,
-    UntrainedSpec,
-    outputs_specs,
-    spec_from,
-    view_count,
-)
 from trainables.spec.losses import (
     METHODS,
     ON_MAPS,
@@ -65,15 +55,21 @@ from trainables.spec.losses import (
     reads_maps,
 )
 from trainables.spec.networks import ARCHITECTURES, FAMILIES, LARGE_STEMS, OF_FAMILIES, OUTSIDE, STEMS
-from trainables.spec.stages import StageSpec
+from trainables.spec.stages import StageSpec, spec_classes, spec_from, stage_entry
 from trainables.spec.training import (
     AUGMENTATIONS,
     FILTERS,
     MOST_VIEWS,
-    TASKS,
+    OUTPUTS,
     TEACHER_OUTPUTS,
     DistillationSpec,
+    ReadsTraining,
     TrainingSpec,
+    distils,
+    has_network,
+    learns,
+    task_of,
+    view_count,
 )
 
 __all__ = [
@@ -82,6 +78,7 @@ __all__ = [
     "COMPONENTS",
     "FAMILIES",
     "FILTERS",
+    "GIVEN",
     "LARGE_STEMS",
     "METHODS",
     "MOST_FLOAT",
@@ -91,38 +88,31 @@ __all__ = [
     "ON_MAPS",
     "ORDERS",
     "ORDER_LOSS",
+    "OUTPUTS",
     "OUTSIDE",
     "SEED_MARK",
-    "SPECS",
     "STEMS",
-    "TASKS",
     "TEACHER_OUTPUTS",
     "TERMS",
-    "AssistantSpec",
     "AtSpec",
     "CrdSpec",
     "DarkrankSpec",
     "DistillationSpec",
-    "EvaluationSpec",
     "Fields",
     "FitnetSpec",
+    "GivenSpec",
     "HorkdSpec",
     "KdSpec",
     "KeyTemplate",
     "MkdSpec",
-    "OutputsSpec",
     "PktSpec",
     "PluginOptions",
-    "PretrainedSpec",
+    "ReadsTraining",
     "RkdSpec",
-    "SleepSpec",
     "SpSpec",
     "StageSpec",
-    "StudentSpec",
-    "TeacherSpec",
     "TrainingSpec",
     "TripletSpec",
-    "UntrainedSpec",
     "Versions",
     "bounded",
     "canonical_json",
@@ -131,22 +121,41 @@ __all__ = [
     "check",
     "choice",
     "coerce",
+    "distils",
     "field_paths",
     "flatten",
     "from_plain",
+    "has_network",
     "identity",
+    "is_given",
     "later",
+    "learns",
     "methods",
     "methods_of",
     "options_of",
     "orders_of",
-    "outputs_specs",
     "reads_maps",
     "short_hash",
+    "spec_classes",
     "spec_from",
+    "stage_entry",
     "stage_key",
+    "task_of",
     "to_plain",
     "variant",
     "version_of",
     "view_count",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The specs of stage kinds live with their stages; they are found, and loaded, when somebody asks for one here.
+    if name == "SPECS":
+        return spec_classes()
+    if name == "TASKS":
+        return registry.names("task")
+    if name.endswith("Spec"):
+        for spec in spec_classes().values():
+            if spec.__name__ == name:
+                return spec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,6 @@ class OfNetwork(Protocol):
         ...
 
 
-
 # Multiply-adds of the convolutions for one image of 32 x 32 and width 1, and their number; a test counts them again.
 CONVOLUTIONS: dict[str, tuple[float, int]] = {
     "resnet18": (0.5555e9, 20),
@@ -42,6 +41,15 @@ CONVOLUTIONS: dict[str, tuple[float, int]] = {
     "resnet_thin": (12.5e6, 9),
     "vgg11": (0.2094e9, 8),
     "pixels": (0.0, 0),
+}
+PARAMETERS: dict[str, float] = {
+    "resnet18": 11.2e6,
+    "resnet34": 21.3e6,
+    "resnet50": 23.7e6,
+    "resnet34_thin": 8.2e6,
+    "resnet_thin": 0.08e6,
+    "vgg11": 9.3e6,
+    "pixels": 0.0,
 }
 # Networks from files read one size whatever the data's: multiply-adds there, number of convolutions, parameters.
 OF_FILES: dict[str, tuple[float, int, float]] = {
@@ -67,6 +75,16 @@ POOLED: dict[str, tuple[int, int]] = {
 }
 LARGE_STEM = 1 / 16  # Its stride and pooling leave a sixteenth of the pixels to every stage.
 BACKWARD = 2.0  # A backward pass takes about twice the forward pass.
+
+
+def parameters_of(architecture: str) -> float:
+    """Weights of a network at width 1; a plug-in's network counts its own, one of another library is guessed."""
+    offer = registry.plugin("network", architecture)
+    if offer is not None:
+        return float(offer.facts["size"]().parameters)
+    if architecture in OF_FILES:
+        return OF_FILES[architecture][2]
+    return PARAMETERS.get(architecture, PARAMETERS["resnet50"])
 
 
 def layers_of(architecture: str) -> int:
@@ -97,7 +115,12 @@ def forward_macs(spec: OfNetwork, side: int) -> float:
         return OF_FILES[spec.architecture][0]
     macs, _ = convolutions(spec.architecture)
     outside = ":" in spec.architecture
-    return macs * spec.width**2 * (spec.read_side(side) / 32) ** 2 * (LARGE_STEM if spec.stem == "large" or outside else 1.0)
+    return (
+        macs
+        * spec.width**2
+        * (spec.read_side(side) / 32) ** 2
+        * (LARGE_STEM if spec.stem == "large" or outside else 1.0)
+    )
 
 
 def embedding_width(spec: OfNetwork) -> int:

@@ -9,10 +9,15 @@ from trainables.spec.components import Versions, version_of
 from trainables.spec.fields import bounded, choice
 from trainables.spec.networks import ARCHITECTURES, FAMILIES, OF_FAMILIES, OUTSIDE
 from trainables.spec.stages import StageSpec
-from trainables.spec.training import OF_TRAINING, TrainingSpec
+from trainables.spec.training import OF_TRAINING, TrainingSpec, protocol_of
 
 PROBED = 256  # Images on which a teacher without a classifier is tried.
 PROBED_WITH_HEAD = 1024
+# Fields that count only where the role is named: words for all stages describe networks in training.
+GIVEN = (
+    *("weights", "family", "architecture", "head", "order", "mean", "std", "side"),
+    *("width", "embedding", "stem", "resolution", "filter", "blur", "upsample_to"),
+)
 OUTSIDE_SIDE = 224  # What networks of other libraries read.
 
 
@@ -42,8 +47,7 @@ class GivenSpec(TrainingSpec):
         """How files are read, the data path, the network, and the protocol that splits the classes."""
         of = {name: family for family, names in OF_FAMILIES.items() for name in names}
         names = ["degrade", "pretrained", f"network.{of.get(self.architecture, self.architecture)}"]
-        if self.task != "classification":
-            names.append(f"protocol.{self.task}")
+        names += protocol_of(self.task)
         return {name: version_of(name) for name in sorted(names) if name != "network.auto"}
 
     def read_side(self, side: int) -> int:

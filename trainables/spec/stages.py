@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from trainables.errors import UsageError, did_you_mean
+from trainables.spec import registry
 from trainables.spec.components import Versions
-from trainables.spec.fields import Fields, bounded, choice
+from trainables.spec.fields import Fields, bounded, choice, from_plain
 from trainables.spec.work import KEPT_BYTES, Sizes, Work
 
 
@@ -52,3 +55,33 @@ class StageSpec(Fields):
             guide: The first network among its parents.
         """
         return Work(seconds=0.1, bytes=KEPT_BYTES + sizes.data.get("test_images", 0) * 9)
+
+
+def stage_entry(
+    spec: type[StageSpec], run: Callable[..., Any], *, frozen: Callable[..., Any] | None = None
+) -> registry.Entry:
+    """The declaration of a built-in stage kind, which its file calls ENTRY.
+
+    Args:
+        spec: Its spec.
+        run: The generator function of (spec, parents, context) that runs it.
+        frozen: A function of (artifact, spec) that gives the network others learn from, where that is not simply the
+            one of the spec with the weights of the artifact.
+    """
+    facts = {"spec": spec, "frozen": frozen}
+    return registry.Entry(group="stage", name=spec.kind, implementation=run, version=spec.version, facts=facts)
+
+
+def spec_classes() -> dict[str, type[StageSpec]]:
+    """Stage kind -> its spec."""
+    return {name: registry.get("stage", name).facts["spec"] for name in registry.names("stage")}
+
+
+def spec_from(kind: str, plain: Mapping[str, Any]) -> StageSpec:
+    """The spec of a stage kind from the plain fields in a manifest or a Ray configuration."""
+    entry = registry.find("stage", kind)
+    if entry is None:
+        kinds = registry.names("stage")
+        raise UsageError(f"No stage kind named '{kind}'.{did_you_mean(kind, kinds)} There are {', '.join(kinds)}.")
+    made: StageSpec = from_plain(entry.facts["spec"], plain)
+    return made

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeGuard
 
 from trainables.errors import UsageError
+from trainables.spec import registry
 from trainables.spec.components import Versions, version_of
 from trainables.spec.compute import forward_macs, layers_of, parameters_of
 from trainables.spec.fields import PluginOptions, bounded, choice, later
@@ -36,9 +37,6 @@ FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 
 
-TASKS = ("classification", "verification", "identification", "retrieval")
-
-
 TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
 MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.
 OUTPUTS = "outputs"  # Kind of the stages that keep outputs, and how their roles begin.
@@ -47,6 +45,24 @@ OUTPUTS = "outputs"  # Kind of the stages that keep outputs, and how their roles
 def view_count(augment: str, pad: int) -> int:
     """Number of distinct views of one image: (2 pad + 1)^2 crops, times 2 with flips (pad 4: 162)."""
     return ((2 * pad + 1) ** 2 if "crop" in augment else 1) * (2 if "flip" in augment else 1)
+
+
+OF_SPLITS = ("held_out", "folds", "min_images", "subjects")  # Fields that count for some tasks alone.
+
+
+def task_of(name: str) -> Any:
+    """The task of that name: see `trainables.tasks.base.Task`."""
+    return registry.get("task", name).load()
+
+
+def unused_of_split(task: str) -> list[str]:
+    """Fields of a split that a task does not read."""
+    return [name for name in OF_SPLITS if name not in task_of(task).split_fields]
+
+
+def protocol_of(task: str) -> list[str]:
+    """The component that says how a task splits the classes; none where the data's own split says it."""
+    return [] if task_of(task).known_classes else [f"protocol.{task}"]
 
 
 class ReadsTraining(Protocol):
@@ -123,7 +139,7 @@ class TrainingSpec(StageSpec):
     clip_norm: float = bounded(0.0, 0.0)  # Largest norm of the gradient; 0 means unlimited.
     select: str = choice("last", ("last", "best"))  # Which epoch is kept: the last, or the best on validation.
     # What the network is for. Tasks other than classification train on other classes than they test.
-    task: str = later("classification", options=TASKS)
+    task: str = later("classification", registered="task")
     held_out: float = later(0.5, low=0.0, high=0.95)  # Share of the classes that is tested, where the data names none.
     folds: tuple[int, ...] = later(())  # Verification: tested folds, whose people are not trained on; () means all.
     min_images: int = later(0, low=0)  # Classes with fewer images are not trained on.
@@ -145,19 +161,13 @@ class TrainingSpec(StageSpec):
     def unused(self) -> tuple[str, ...]:
         """Splits of other tasks, and a triplet loss without weight."""
         names = [] if self.triplet.weight > 0 else ["triplet"]
-        if self.task == "classification":
-            names += ["held_out", "folds", "min_images", "subjects"]
-        if self.task != "verification":
-            names += ["folds"]
-        if self.task != "identification":
-            names += ["subjects"]
+        names += unused_of_split(self.task)
         return tuple(names)
 
     def components(self) -> Versions:
         """The loop, the data path, the label losses, the network, and the protocol that splits the classes."""
         names = ["loop", "batches", "degrade", "augment", "loss.cross_entropy", f"network.{self.architecture}"]
-        if self.task != "classification":
-            names.append(f"protocol.{self.task}")
+        names += protocol_of(self.task)
         if self.triplet.weight > 0:
             names.append("loss.triplet")
         if self.start_weights:

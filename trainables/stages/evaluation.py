@@ -12,7 +12,7 @@ from trainables.data.protocols import Cut, whole
 from trainables.errors import UsageError
 from trainables.spec.components import Versions, version_of
 from trainables.spec.fields import bounded, choice, later
-from trainables.spec.stages import StageSpec
+from trainables.spec.stages import StageSpec, stage_entry
 from trainables.spec.training import FILTERS, TrainingSpec, task_of
 from trainables.spec.work import Sizes, Work
 from trainables.stages.base import Context, Progress, Result
@@ -20,6 +20,13 @@ from trainables.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from trainables.data.packed import Packed
+
+RANK = 6
+# Own field: field of the network it reads, from which it is taken over.
+READ_OF_NETWORK = {
+    **{name: name for name in ("resolution", "filter", "blur", "upsample_to", "threads", "precision")},
+    "protocol": "task",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +39,7 @@ class EvaluationSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)
     blur: float = bounded(0.0, 0.0, 16.0)
     batch_size: int = bounded(256, 1, 65_536)
-    protocol: str = choice("classification", registered="task")
+    protocol: str = choice("classification", (), registered="task")
     upsample_to: int | None = later(None, low=4, high=1024)  # As in training.
     test_resolution: int | None = later(None, low=1, high=1024)  # Side the test images are reduced to before the
     # network's own resolution; None: only the latter. Fills the cross-evaluation matrix.
@@ -139,3 +146,6 @@ def elsewhere(packed: Packed, own: Packed, trained: TrainingSpec) -> Cut:
     return whole(
         packed, task=trained.task, split_seed=trained.split_seed, folds=trained.folds, subjects=trained.subjects
     )
+
+
+ENTRY = stage_entry(EvaluationSpec, run)

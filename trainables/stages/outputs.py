@@ -10,19 +10,22 @@ from typing import ClassVar
 from trainables.spec.components import Versions, version_of
 from trainables.spec.compute import embedding_width, forward_macs, layers_of
 from trainables.spec.fields import bounded, choice, later, variant
-from trainables.spec.stages import StageSpec
+from trainables.spec.stages import StageSpec, stage_entry
 from trainables.spec.training import (
     AUGMENTATIONS,
     OUTPUTS,
-    TASKS,
     DistillationSpec,
     check_groups,
     has_network,
+    protocol_of,
+    unused_of_split,
     view_count,
 )
 from trainables.spec.work import FILL_BATCH, Sizes, Work
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
+
+RANK = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class OutputsSpec(StageSpec):
     validation_fraction: float = bounded(0.1, 0.0, 0.9)
     split_seed: int = bounded(0, 0, 2**31 - 2)
     train_images: int = bounded(0, 0)
-    task: str = choice("classification", TASKS)
+    task: str = choice("classification", (), registered="task")
     held_out: float = bounded(0.5, 0.0, 0.95)
     folds: tuple[int, ...] = ()
     min_images: int = bounded(0, 0)
@@ -65,13 +68,7 @@ class OutputsSpec(StageSpec):
             names += ["start", "stop", "augment", "pad"]
         elif "crop" not in self.augment:
             names += ["pad"]
-        if self.task == "classification":
-            names += ["held_out", "folds", "min_images", "subjects"]
-        if self.task != "verification":
-            names += ["folds"]
-        if self.task != "identification":
-            names += ["subjects"]
-        return tuple(names)
+        return (*names, *unused_of_split(self.task))
 
     def components(self) -> Versions:
         """How a guide looks at images, what is kept of it, and the protocol that says which images."""
@@ -79,7 +76,7 @@ class OutputsSpec(StageSpec):
         names += [] if self.part == "base" else ["augment"]
         names += ["batches"] if self.part == "epochs" else []
         names += ["batches.balanced"] if self.part == "epochs" and self.images_per_class else []
-        names += [] if self.task == "classification" else [f"protocol.{self.task}"]
+        names += protocol_of(self.task)
         return {name: version_of(name) for name in sorted(names)}
 
     def rows(self, images: int) -> int:
@@ -135,3 +132,6 @@ def run(spec: OutputsSpec, parents: Mapping[str, Artifact], context: Context) ->
     from trainables.training.filling import fill
 
     return (yield from fill(spec, parents, context))
+
+
+ENTRY = stage_entry(OutputsSpec, run)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from trainables.spec.compute import forward_macs
 from trainables.spec.given import PROBED, PROBED_WITH_HEAD, GivenSpec
-from trainables.spec.stages import StageSpec
+from trainables.spec.stages import StageSpec, stage_entry
 from trainables.spec.work import KEPT_BYTES, Sizes, Work
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from trainables.models.network import Network
+
+RANK = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +43,6 @@ def frozen(artifact: Artifact, spec: PretrainedSpec) -> Network:
     from trainables.pretrained.frozen import load_frozen
 
     return load_frozen(artifact, spec)
+
+
+ENTRY = stage_entry(PretrainedSpec, run, frozen=frozen)

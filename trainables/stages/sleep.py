@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from trainables.spec.fields import bounded
-from trainables.spec.stages import StageSpec
+from trainables.spec.stages import StageSpec, stage_entry
 from trainables.spec.work import Sizes, Work
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
+
+RANK = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +49,6 @@ def run(spec: SleepSpec, parents: Mapping[str, Artifact], context: Context) -> G
         context.save(epoch, json.dumps(history).encode())
         yield Progress(epoch, spec.epochs, history[-1]["validation/top1"])
     return Result(metrics={"validation_top1": spec.value, "top1": spec.value, "seed": spec.seed}, history=history)
+
+
+ENTRY = stage_entry(SleepSpec, run)

@@ -6,9 +6,12 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trainables.spec.stages import stage_entry
 from trainables.spec.training import DistillationSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
+
+RANK = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,3 +32,6 @@ def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) ->
 
     start = spec.init_from_assistant
     return (yield from train(spec, context, parents.get("guide"), start_from_guide=start, kept=kept(parents, context)))
+
+
+ENTRY = stage_entry(StudentSpec, run)

@@ -6,9 +6,12 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trainables.spec.stages import stage_entry
 from trainables.spec.training import TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
+
+RANK = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +27,6 @@ def run(spec: TeacherSpec, parents: Mapping[str, Artifact], context: Context) ->
     from trainables.training.loop import train
 
     return (yield from train(spec, context))
+
+
+ENTRY = stage_entry(TeacherSpec, run)

@@ -9,11 +9,13 @@ from typing import ClassVar
 from trainables.spec.components import Versions, version_of
 from trainables.spec.fields import choice
 from trainables.spec.networks import ARCHITECTURES, OUTSIDE
-from trainables.spec.stages import StageSpec
-from trainables.spec.training import OF_TRAINING, TrainingSpec
+from trainables.spec.stages import StageSpec, stage_entry
+from trainables.spec.training import OF_TRAINING, TrainingSpec, protocol_of
 from trainables.spec.work import Sizes, Work
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
+
+RANK = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class UntrainedSpec(TrainingSpec):
 
     kind: ClassVar[str] = "untrained"
     plural: ClassVar[str] = "untrained networks"
-    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE, plugged="network")
+    architecture: str = choice("pixels", (*ARCHITECTURES, "pixels"), prefixes=OUTSIDE, registered="network")
 
     def unused(self) -> tuple[str, ...]:
         """All of training; pixels have no seed either."""
@@ -34,8 +36,7 @@ class UntrainedSpec(TrainingSpec):
     def components(self) -> Versions:
         """The network, and the protocol that says how many classes it has."""
         names = [f"network.{self.architecture}"]
-        if self.task != "classification":
-            names.append(f"protocol.{self.task}")
+        names += protocol_of(self.task)
         return {name: version_of(name) for name in names}
 
     def work(self, sizes: Sizes, guide: StageSpec | None) -> Work:
@@ -65,3 +66,6 @@ def run(spec: UntrainedSpec, parents: Mapping[str, Artifact], context: Context) 
         },
         write=lambda folder: save_file(weights, folder / "weights.safetensors"),
     )
+
+
+ENTRY = stage_entry(UntrainedSpec, run)

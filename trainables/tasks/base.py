@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from trainables.data.protocols import Cut, SplitAsked, counts_of, split_by_class
 from trainables.data.packed import TEST, Packed
+from trainables.data.protocols import Cut, SplitAsked, counts_of, split_by_class
 from trainables.spec import registry
 from trainables.spec.training import TrainingSpec
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 class Task:
     """What a network is for: what it trains on and is tested on, how it is scored, and the words for it.
 
-    A file of this folder makes one and declares it: `TASK = declare(MyTask())`.
+    A file of this folder makes one and declares it: `ENTRY = task_entry(MyTask())`.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1  # Raise when the same spec would now be split or scored otherwise.
-    rank: ClassVar[int] = 100  # Place in lists, the smallest first.
     metric: ClassVar[str]  # The main number of its evaluation.
     validation_metric: ClassVar[str]  # What selects, as histories name it behind `validation/`.
     unit: ClassVar[str]  # What is tested, plural, for people.
@@ -94,7 +93,6 @@ def only_tested(packed: Packed, classes: np.ndarray, test: np.ndarray, pairs: np
     )
 
 
-def declare(task: Task) -> Task:
-    """Enter a task into the registry, as a built-in part."""
-    registry.declare("task", task.name, task, version=task.version, title=task.unit)
-    return task
+def task_entry(task: Task) -> registry.Entry:
+    """The declaration of a task, which its file calls ENTRY."""
+    return registry.Entry(group="task", name=task.name, implementation=task, version=task.version, title=task.unit)

@@ -10,7 +10,7 @@ from trainables.data.packed import TRAIN, Packed, split_indices
 from trainables.data.protocols import Cut, SplitAsked
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, declare
+from trainables.tasks.base import Task, task_entry
 
 if TYPE_CHECKING:
     from trainables.training.reading import Reader, Reading
@@ -102,4 +102,4 @@ class Classification(Task):
         return Reading(measured, {"label": truth, "prediction": predicted, "correct": pa.array(right)})
 
 
-TASK = declare(Classification())
+ENTRY = task_entry(Classification())

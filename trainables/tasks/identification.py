@@ -11,7 +11,7 @@ from trainables.data.packed import Packed, item_names
 from trainables.data.protocols import Cut, SplitAsked, classes_apart, counts_of, split_by_class, tested_and_rest
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, declare
+from trainables.tasks.base import Task, task_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,4 +112,4 @@ def _subjects(packed: Packed, held: np.ndarray, subjects: int, seed: int) -> np.
     return np.sort(seeded_random(f"subjects/{seed}").permutation(known)[:subjects])
 
 
-TASK = declare(Identification())
+ENTRY = task_entry(Identification())

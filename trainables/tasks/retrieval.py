@@ -9,7 +9,7 @@ import numpy as np
 from trainables.data.packed import Packed
 from trainables.data.protocols import Cut, SplitAsked, classes_apart, tested_and_rest
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, declare
+from trainables.tasks.base import Task, task_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,4 +64,4 @@ class Retrieval(Task):
         return recall_at(embeddings, labels, ks=(1,)).recalls[1]
 
 
-TASK = declare(Retrieval())
+ENTRY = task_entry(Retrieval())

@@ -11,7 +11,7 @@ from trainables.data.packed import Packed
 from trainables.data.protocols import Cut, SplitAsked, classes_apart, counts_of, of_folds, tested_and_rest
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, declare, only_tested
+from trainables.tasks.base import Task, only_tested, task_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,10 @@ class Verification(Task):
         low, high = found.interval()
         least, most = verification.wilson(int(found.correct.sum()), len(same))
         measured = summary(
-            "verification_accuracy", found.accuracy, found.correct, chance=max(float(same.mean()), 1 - float(same.mean()))
+            "verification_accuracy",
+            found.accuracy,
+            found.correct,
+            chance=max(float(same.mean()), 1 - float(same.mean())),
         )
         measured |= {
             "accuracy_std": found.std,
@@ -147,4 +150,4 @@ def _best_threshold(embeddings: Tensor, labels: np.ndarray, seed: int, similarit
     return best_threshold(pair_similarity(embeddings, pairs[:, 1], pairs[:, 2], similarity), pairs[:, 3] == 1)
 
 
-TASK = declare(Verification())
+ENTRY = task_entry(Verification())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +19,7 @@ from trainables.errors import ArtifactError, DrainedError
 from trainables.models.network import fold
 from trainables.pretrained.families import drawn
 from trainables.spec.given import is_given
-from trainables.spec.training import OUTPUTS, ReadsTraining, TrainingSpec
+from trainables.spec.training import OUTPUTS, TrainingSpec
 from trainables.stages.base import Context, Progress, Result, attempt
 from trainables.store.artifacts import Artifact
 from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard, blocks, damaged
@@ -28,27 +28,8 @@ from trainables.training.loop import Guide, Splits, autocast, class_sums, make_n
 STEPS = 20  # How often a shard says how far it is.
 
 
-class Shards(ReadsTraining, Protocol):
-    """The spec of what is filled: `part` of the outputs for training images, from `start` to before `stop`."""
-
-    @property
-    def part(self) -> str: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
-    @property
-    def augment(self) -> str: ...
-    @property
-    def pad(self) -> int: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def precision(self) -> str: ...
-
-
-def fill(spec: Shards, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
-    """One shard of `parents["guide"]`'s outputs, as residuals from `parents["base"]`; or that base.
+def fill(spec: Any, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
+    """For an `OutputsSpec`, one shard of `parents["guide"]`'s outputs, as residuals from `parents["base"]`; or that base.
 
     Raises:
         DrainedError: If a stop was asked; a shard is begun anew then.
@@ -81,14 +62,14 @@ def fill(spec: Shards, parents: Mapping[str, Artifact], context: Context) -> Gen
     )
 
 
-def _views(spec: Shards, splits: Splits) -> Generator[tuple[Tensor, int, Tensor], None, None]:
+def _views(spec: Any, splits: Splits) -> Generator[tuple[Tensor, int, Tensor], None, None]:
     for block in blocks(len(splits.train_labels)):
         images = splits.train_images[block]
         for number in range(spec.start, spec.stop):
             yield torch.arange(block.start, block.stop), number, view(images, spec.augment, spec.pad, number)
 
 
-def _epochs(spec: Shards, splits: Splits) -> Generator[tuple[Tensor, int, Tensor], None, None]:
+def _epochs(spec: Any, splits: Splits) -> Generator[tuple[Tensor, int, Tensor], None, None]:
     """The batches of training, image by image and view by view."""
     labels = splits.train_labels.cpu()
     for epoch in range(spec.start, spec.stop):

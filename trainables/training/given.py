@@ -18,6 +18,7 @@ from trainables.models.macs import count_macs
 from trainables.models.network import Network
 from trainables.pretrained.frozen import open_from_store, write_artifact
 from trainables.spec.given import PROBED, PROBED_WITH_HEAD, GivenSpec, classes_differ
+from trainables.spec.training import task_of
 from trainables.stages.base import Context, Progress, Result
 from trainables.training.loop import View, prepare
 
@@ -73,7 +74,7 @@ def try_on_data(spec: GivenSpec, context: Context) -> Generator[Progress, None, 
 
 def _items(spec: GivenSpec, cut: Cut, most: int) -> np.ndarray:
     """Some images, evenly over the validation split; over the training split where that has none of the logits' classes."""
-    some = cut.validation if spec.task == "classification" and len(cut.validation) else cut.train
+    some = cut.validation if task_of(spec.task).known_classes and len(cut.validation) else cut.train
     return some[np.linspace(0, len(some) - 1, min(most, len(some))).astype(np.int64)]
 
 
@@ -129,6 +130,6 @@ def _judge(
             "Leave teacher.head=none."
         )
     top1 = right / count
-    if spec.task != "classification":
+    if not task_of(spec.task).known_classes:
         return {"train_top1": top1}
     return {"validation_top1": top1, "validation_score": top1, "validation_images": count}
