@@ -24,6 +24,7 @@ from trainables.recipes import Recipe
 from trainables.recipes.step import shown_role
 from trainables.spec import KeyTemplate, StageSpec, TrainingSpec, registry
 from trainables.spec.compute import equal_compute_epochs
+from trainables.spec.networks import with_stem
 from trainables.store.artifacts import Store
 
 # What makes an arm what its title says; no word of the command line for all arms changes that.
@@ -700,9 +701,9 @@ def mistakes_of(resolved: Resolved, data: dict[str, Any], planner: Planner | Non
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
             weight_files.check(role, spec, resolved.starts, data, mistakes)
-            if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
+            if spec.stem == "large" and spec.architecture not in (*with_stem("large"), "pixels"):
                 mistakes[
-                    f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."
+                    f"stem=large is for {', '.join(with_stem('large'))}, got {spec.architecture} for the {role}."
                 ] = f"its {role}, {spec.architecture}, takes no stem=large"
             if getattr(spec, "init_from_assistant", False):
                 _check_start(role, spec, made, parents[role], mistakes)

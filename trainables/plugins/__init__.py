@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 from system.regular_files import read_bytes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
-from trainables.spec import compute, registry
+from trainables.spec import networks, registry
 from trainables.spec.registry import Entry, Origin
 
 __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
@@ -122,15 +122,15 @@ def _taken_networks() -> dict[str, str]:
     return {
         **dict.fromkeys(("auto", "none"), "a word with a meaning of its own"),
         **_in_keys("network"),
-        **dict.fromkeys(specs.FAMILIES, "a family of weights from files"),
-        **dict.fromkeys(compute.OF_FILES, "an architecture of weights from files"),
+        **dict.fromkeys(networks.families(), "a family of weights from files"),
+        **dict.fromkeys(networks.of_files(), "an architecture of weights from files"),
         **dict.fromkeys((*specs.ARCHITECTURES, "pixels"), "an architecture"),
     }
 
 
 def _in_keys(kind: str) -> dict[str, str]:
     """Names of our own components of a kind: a plug-in's version would stand in keys that it has no part in."""
-    found = (component.partition(".") for component in specs.COMPONENTS)
+    found = (component.partition(".") for component in specs.built_in())
     return {name: f"{kind}.{name} in keys" for of, _, name in found if of == kind}
 
 
@@ -153,21 +153,13 @@ def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
     return offer
 
 
-@dataclass(frozen=True)
-class _Size:
-    macs: float  # Of one forward pass at 32 x 32 and width 1.
-    layers: int  # Convolutions and linear layers.
-    parameters: int
-    embedding: int  # Width.
-
-
-def _size(name: str, least: int) -> _Size:
+def _size(name: str, least: int) -> networks.Size:
     from trainables.models.registry import measure
 
     sides = dict.fromkeys((max(32, least), least))  # At 32 as our own, unless it reads its one size only.
     for side in sides:
         try:
-            return _Size(*measure(name, side=side))
+            return networks.Size(*measure(name, side=side))
         except SweepsError:
             raise
         except Exception as error:

@@ -19,7 +19,8 @@ from trainables.models.inception_resnet import InceptionResnetV1
 from trainables.models.iresnet import DEPTHS, IResNet
 from trainables.models.network import Network, widened
 from trainables.models.outside import Outside, first_convolution, is_outside, outside, require_readable
-from trainables.spec import ARCHITECTURES, LARGE_STEMS, OF_FAMILIES, GivenSpec
+from trainables.spec import ARCHITECTURES, GivenSpec, registry
+from trainables.spec.networks import family_of, with_stem
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -164,7 +165,7 @@ def _recognise(shapes: Shapes, asked: GivenSpec, name: str, pickled: bool) -> tu
     """Family and architecture, as asked or else by the names."""
     family, architecture = asked.family, asked.architecture
     if family == "auto" and architecture != "auto":
-        family = next((f for f, names in OF_FAMILIES.items() if architecture in names), "plain")
+        family = family_of(architecture) or "plain"
     guessed, guess = _guess(shapes, pickled, asked.width)
     if family == "auto":
         if not guessed:
@@ -183,10 +184,9 @@ def _recognise(shapes: Shapes, asked: GivenSpec, name: str, pickled: bool) -> tu
                 + ("Name the network with teacher.architecture=NAME." if family == "plain" else "Use another family.")
             )
         architecture = guess
-    known = OF_FAMILIES.get(family, ())
-    if (family == "plain") == any(architecture in names for names in OF_FAMILIES.values()) or (
-        known and architecture not in known
-    ):
+    entry = registry.find("network_family", family)
+    known = tuple(entry.facts["sizes"]) if entry is not None else ()
+    if (family == "plain") == bool(family_of(architecture)) or (known and architecture not in known):
         what = ", ".join(known) if known else f"{', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME"
         raise UsageError(f"teacher.family={family} has the architectures {what}, but got {architecture}.")
     return family, architecture
@@ -227,7 +227,7 @@ def _own(shapes: Shapes, width: float) -> str:
     """Which of our own networks has these names, and shapes if any has them; or nothing."""
     alike = []
     for name in ARCHITECTURES:
-        if _stem(shapes) == "large" and name not in LARGE_STEMS:
+        if _stem(shapes) == "large" and name not in with_stem("large"):
             continue
         _, names, fits = _structure(shapes, name, width)
         if fits:

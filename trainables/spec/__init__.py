@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainables.spec import registry
-from trainables.spec.components import COMPONENTS, Versions, version_of
+from trainables.spec.components import COMPONENTS, Versions, built_in, version_of
 from trainables.spec.fields import (
     MOST_FLOAT,
     MOST_WHOLE,
@@ -54,7 +54,7 @@ from trainables.spec.losses import (
     orders_of,
     reads_maps,
 )
-from trainables.spec.networks import ARCHITECTURES, FAMILIES, LARGE_STEMS, OF_FAMILIES, OUTSIDE, STEMS
+from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
 from trainables.spec.stages import StageSpec, spec_classes, spec_from, stage_entry
 from trainables.spec.training import (
     AUGMENTATIONS,
@@ -76,15 +76,12 @@ __all__ = [
     "ARCHITECTURES",
     "AUGMENTATIONS",
     "COMPONENTS",
-    "FAMILIES",
     "FILTERS",
     "GIVEN",
-    "LARGE_STEMS",
     "METHODS",
     "MOST_FLOAT",
     "MOST_VIEWS",
     "MOST_WHOLE",
-    "OF_FAMILIES",
     "ON_MAPS",
     "ORDERS",
     "ORDER_LOSS",
@@ -115,6 +112,7 @@ __all__ = [
     "TripletSpec",
     "Versions",
     "bounded",
+    "built_in",
     "canonical_json",
     "canonical_method",
     "canonical_orders",

@@ -7,7 +7,7 @@ from trainables.spec.networks import OUTSIDE
 
 # Raise a number when the same spec would now give other numbers; it enters the key of every stage that uses the
 # component and earns a line under "Changed results" in the changelog.
-COMPONENTS: dict[str, int] = {
+COMPONENTS: dict[str, int | str] = {
     "degrade": 1,
     "augment": 1,
     "batches": 1,
@@ -20,16 +20,6 @@ COMPONENTS: dict[str, int] = {
     "loss.pair": 2,
     "loss.angle": 2,
     "loss.center": 2,
-    "network.resnet18": 2,
-    "network.resnet34": 2,
-    "network.resnet50": 2,
-    "network.resnet34_thin": 2,
-    "network.resnet_thin": 2,
-    "network.vgg11": 2,
-    "network.pixels": 1,
-    "network.iresnet": 1,
-    "network.vggface2": 1,
-    "network.facenet": 1,
     "pretrained": 1,  # How files are read as weights, and images made what their networks want.
     "loss.kd": 1,
     "loss.fitnet": 1,
@@ -41,10 +31,6 @@ COMPONENTS: dict[str, int] = {
     "loss.mkd": 2,
     "loss.crd": 1,
     "loss.triplet": 2,
-    "protocol.classification": 1,
-    "protocol.verification": 1,
-    "protocol.identification": 1,
-    "protocol.retrieval": 1,
 }
 
 # A component of a plug-in has no number but the beginning of its file's digest: each edit makes other keys.
@@ -56,3 +42,19 @@ def version_of(component: str) -> int | str:
     if component.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
         return 1  # The library's own version stands in the manifest.
     return registry.version(component) or COMPONENTS[component]
+
+
+_IN_KEYS = (
+    "loss",
+    "label_loss",
+    "network",
+    "network_family",
+    "floor",
+    "task",
+)  # Groups whose built-in parts stand in keys.
+
+
+def built_in() -> Versions:
+    """The versions of all components of ours: what is listed here, and what is declared."""
+    declared = [entry for group in _IN_KEYS for entry in registry.entries(group) if entry.origin is None]
+    return COMPONENTS | {name: version for entry in declared for name, version in entry.components.items()}

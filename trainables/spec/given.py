@@ -7,7 +7,7 @@ from typing import ClassVar, TypeGuard
 
 from trainables.spec.components import Versions, version_of
 from trainables.spec.fields import bounded, choice
-from trainables.spec.networks import ARCHITECTURES, FAMILIES, OF_FAMILIES, OUTSIDE
+from trainables.spec.networks import ARCHITECTURES, OUTSIDE, families, family_of, of_files
 from trainables.spec.stages import StageSpec
 from trainables.spec.training import OF_TRAINING, TrainingSpec, protocol_of
 
@@ -28,10 +28,8 @@ class GivenSpec(TrainingSpec):
     is_given: ClassVar[bool] = True
     drawn_once: ClassVar[bool] = True
     weights: str = ""  # First 16 hex digits of the file's SHA-256; the command line takes the path.
-    family: str = choice("auto", ("auto", *FAMILIES))  # Layout of the file; auto: as recognised.
-    architecture: str = choice(
-        "auto", ("auto", *ARCHITECTURES, *(name for names in OF_FAMILIES.values() for name in names)), prefixes=OUTSIDE
-    )
+    family: str = choice("auto", ("auto", *families()))  # Layout of the file; auto: as recognised.
+    architecture: str = choice("auto", ("auto", *ARCHITECTURES, *of_files()), prefixes=OUTSIDE)
     head: str = choice("none", ("none", "keep"))  # keep: its logits, where they are of the data's own classes.
     # What images it wants; each family has its own, which plain files may be given.
     order: str = choice("auto", ("auto", "rgb", "bgr"))
@@ -45,8 +43,7 @@ class GivenSpec(TrainingSpec):
 
     def components(self) -> Versions:
         """How files are read, the data path, the network, and the protocol that splits the classes."""
-        of = {name: family for family, names in OF_FAMILIES.items() for name in names}
-        names = ["degrade", "pretrained", f"network.{of.get(self.architecture, self.architecture)}"]
+        names = ["degrade", "pretrained", f"network.{family_of(self.architecture) or self.architecture}"]
         names += protocol_of(self.task)
         return {name: version_of(name) for name in sorted(names) if name != "network.auto"}
 

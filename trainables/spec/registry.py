@@ -21,7 +21,8 @@ from trainables.errors import UsageError
 GROUPS = ("loss", "network", "dataset", "stage", "recipe", "study", "task", "label_loss")
 # Folders in which each file is one part, which it declares as ENTRY; listed when somebody first asks for the group.
 FOLDERS = {"stage": "trainables.stages", "recipe": "trainables.recipes", "task": "trainables.tasks"}
-IN_KEYS = {"task": "protocol", "label_loss": "loss"}  # Groups that keys call otherwise.
+# Groups that keys call otherwise.
+IN_KEYS = {"floor": "network", "network_family": "network", "task": "protocol", "label_loss": "loss"}
 _OF_KEYS = {"protocol": "task"}
 
 

@@ -29,7 +29,7 @@ from trainables.spec.losses import (
     orders_of,
     reads_maps,
 )
-from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
+from trainables.spec.networks import OUTSIDE, STEMS
 from trainables.spec.stages import StageSpec
 from trainables.spec.work import FILL_BATCH, KEPT_BYTES, Sizes, Work
 
@@ -119,7 +119,7 @@ class TrainingSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
     blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
     # Network.
-    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE, registered="network")
+    architecture: str = choice("resnet18", (), prefixes=OUTSIDE, registered="network")
     width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
     embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
     # Optimisation.

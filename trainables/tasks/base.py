@@ -75,8 +75,11 @@ class Task:
             embeddings: Float [N, D].
             labels: Whole numbers [N]; any numbering will do.
             seed: Of what is drawn; with it equal, networks meet the same.
+
+        Raises:
+            ValueError: If the task validates on the classes that are trained on, by the network's logits.
         """
-        raise NotImplementedError
+        raise ValueError(f"{self.name} validates on the classes that it trains on, by a network's logits.")
 
 
 def only_tested(packed: Packed, classes: np.ndarray, test: np.ndarray, pairs: np.ndarray | None = None) -> Cut:
