@@ -18,8 +18,8 @@ from trainables.errors import SweepsError
 from trainables.losses.terms import Batch, Known
 from trainables.models.macs import count_macs
 from trainables.models.network import Outputs, fold
-from trainables.models.registry import BUILDERS, build
-from trainables.spec import registry
+from trainables.models.registry import build
+from trainables.spec import ARCHITECTURES, registry
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # Of student [B, D], teacher [B, D] and labels [B].
 
@@ -215,15 +215,14 @@ def loss_of(offer: registry.Entry) -> Loss:
 def _network(name: str, *, seed: int = 0, **choices: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(name, **{"channels": 3, "classes": 7, "width": THIN if name in BUILDERS else 1.0, **choices})
+        return build(name, **{"channels": 3, "classes": 7, "width": THIN if name in ARCHITECTURES else 1.0, **choices})
 
 
 THIN = 0.05  # Of our own networks: thin ones behave as the others and take no time.
 
 
 def _sides(name: str) -> tuple[int, ...]:
-    offer = registry.plugin("network", name)
-    least = int(offer.facts["least"]) if offer is not None else 4
+    least = int(registry.get("network", name).facts["least"])
     return (least, least + 1, 2 * least, 4 * least + 1)
 
 
@@ -346,7 +345,7 @@ def guides_its_like(name: str) -> None:
         packed.mkdir()
         data = write_packed(packed, "drawn", items).fingerprint
         fields: dict[str, Any] = {"data": data, "architecture": name, "epochs": 1, "batch_size": 6}
-        fields["width"] = THIN if name in BUILDERS else 1.0
+        fields["width"] = THIN if name in ARCHITECTURES else 1.0
         method = "horkd+kd+at" if _network(name).map_widths else "horkd+kd"
         teacher = specs.TeacherSpec(**fields)
         student = specs.StudentSpec(**fields, method=method, init_from_assistant=True)

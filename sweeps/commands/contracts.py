@@ -27,7 +27,7 @@ from trainables.contracts import (
 )
 from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_mean
 from trainables.recipes import Recipe
-from trainables.spec import SPECS, registry, stage_key, to_plain
+from trainables.spec import registry, spec_classes, stage_key, to_plain
 from trainables.spec.registry import Entry
 from trainables.stages.base import Context, attempt
 from trainables.store.artifacts import Store
@@ -95,13 +95,8 @@ def baseline_is_a_cell(study: Study) -> None:
 
 
 def roles_can_be_reported(study: Study) -> None:
-    """The last stage of the recipe is an evaluation, and roles have the names that records know."""
-    from sweeps.runs.record_writer import IN_RECORDS
-
+    """The last stage of the recipe is an evaluation."""
     roles = study.recipe.roles
-    unknown = [role for role in roles if role not in IN_RECORDS]
-    if unknown:
-        broken(f"reports leave out the stages {', '.join(unknown)}: they know the roles {', '.join(IN_RECORDS)}")
     if roles[-1] != "evaluation":
         broken(f"the last stage must have the role evaluation, but has {roles[-1]}")
 
@@ -199,7 +194,7 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
     place = Place(runs=folder / "runs", store=folder / "store")
     place.prepare()
     for study in studies:
-        if study.sampled or not any(step.spec is SPECS[kind] for step in study.recipe.steps):
+        if study.sampled or not any(step.spec is spec_classes()[kind] for step in study.recipe.steps):
             continue
         request = execute.Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
         ready = execute.prepare(request, place, silent)
@@ -211,7 +206,7 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
 
     store = Store(place.store)
     info = catalog.pack(catalog.locate("digits", data_root=None), store.root / "data")
-    spec = SPECS[kind](data=info.fingerprint)
+    spec = spec_classes()[kind](data=info.fingerprint)
     return [StageNode(stage_key(spec, {}), kind, spec, 0, {}, [])], store
 
 

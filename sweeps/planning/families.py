@@ -12,7 +12,7 @@ from typing import Any
 
 from search_spaces.study import ARM, TUNING
 from sweeps.planning.plan import Cell, Planner, Resolved
-from trainables.spec import TrainingSpec
+from trainables.spec import has_network
 
 UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
 DISTILLED = ("method", "ours")
@@ -108,7 +108,7 @@ def _elsewhere(values: Mapping[str, Any], members: Mapping[str, Cell], planner: 
 def _side(cell: Cell, planner: Planner, side: int) -> int:
     made = planner.specs(cell)
     read = made[planner.recipe.measured(made)]
-    return (read.resolution or side) if isinstance(read, TrainingSpec) else side
+    return (read.resolution or side) if has_network(read) else side
 
 
 def _hang_apart(resolved: Resolved, arm: str, cell: Cell, reference: str, base: Cell, planner: Planner) -> bool:

@@ -20,9 +20,11 @@ from trainables import spec as specs
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for, whole
 from trainables.errors import UsageError, did_you_mean
-from trainables.recipes import OUTPUTS, Recipe, shown_role
-from trainables.spec import DistillationSpec, KeyTemplate, StageSpec, TrainingSpec, registry
+from trainables.recipes import Recipe
+from trainables.recipes.step import shown_role
+from trainables.spec import KeyTemplate, StageSpec, TrainingSpec, registry
 from trainables.spec.compute import equal_compute_epochs
+from trainables.spec.networks import with_stem
 from trainables.store.artifacts import Store
 
 # What makes an arm what its title says; no word of the command line for all arms changes that.
@@ -148,7 +150,7 @@ class Resolved:
         role, their_role = recipe.measured(ours), recipe.measured(theirs)
         parents = next(placed.parents for placed in recipe.steps_of(other) if placed.role == their_role)
         guide = next((theirs[parent] for parent in parents.values()), None)
-        assert isinstance(ours[role], TrainingSpec)
+        assert specs.has_network(ours[role])
         epochs = equal_compute_epochs(ours[role], theirs[their_role], guide, self.side)  # type: ignore[arg-type]
         return role, epochs
 
@@ -531,9 +533,6 @@ class Planner:
             yield StageNode(keys[step.role], shown_role(step.role), made[step.role], seed, parents, [cell.id])
 
 
-PLURALS = {"untrained": "untrained networks", OUTPUTS: "shards of kept outputs"}
-
-
 @dataclass
 class Survey:
     """What a plan amounts to, without its graph."""
@@ -555,7 +554,8 @@ class Survey:
 
     def sentence(self) -> str:
         """`5 teachers, 80 assistants, 80 evaluations; 3 already in the store`."""
-        parts = [f"{n:,} {PLURALS.get(role, role + 's') if n != 1 else role}" for role, n in self.distinct.items()]
+        plurals = {shown_role(role): spec.plural for role, spec in self.examples.items()}
+        parts = [f"{n:,} {plurals.get(role) or role + 's' if n != 1 else role}" for role, n in self.distinct.items()]
         present = sum(self.present.values())
         return ", ".join(parts) + (f"; {present:,} already in the store" if present else "")
 
@@ -591,7 +591,7 @@ def survey(
                 most = result.examples.setdefault(step.role, spec)
                 if spec.threads > most.threads:
                     result.examples[step.role] = spec
-                if isinstance(spec, specs.DistillationSpec) and spec.distils:
+                if specs.distils(spec):
                     result.ways.add(spec.teacher_outputs)
         for seed in seeds:
             keys = planner.keys(cell, seed)
@@ -600,9 +600,7 @@ def survey(
             for role, key in keys.items():
                 spec = made[role]
                 own = 1 if others.get(role) == key else alike
-                times = own * (
-                    resolved.trials if drawn and not isinstance(spec, (specs.TeacherSpec, specs.PretrainedSpec)) else 1
-                )
+                times = own * (resolved.trials if drawn and not spec.drawn_once else 1)
                 result.asked += alike * (resolved.trials if drawn else 1)
                 if key in seen:
                     continue
@@ -616,7 +614,7 @@ def survey(
                 result.gpu_seconds += price.gpu_seconds * times
                 result.known += times if price.known else 0
                 result.bytes += price.bytes * times
-    result.bytes += cost.working_bytes(price.spec for price in prices.values()) if result.missing else 0
+    result.bytes += cost.working_bytes(price.checkpoint_bytes for price in prices.values()) if result.missing else 0
     return result
 
 
@@ -627,19 +625,21 @@ class _Price:
     gpu_seconds: float
     known: bool
     bytes: float
+    checkpoint_bytes: float
 
 
 def _price(
     spec: StageSpec, guide: StageSpec | None, counts: cost.Counts, rates: dict[tuple[Any, ...], float]
 ) -> _Price:
-    training = guide if isinstance(guide, TrainingSpec) else None
     known = cost.known_seconds(spec, rates) if rates else None
+    work = spec.work(counts, guide if specs.has_network(guide) else None)
     return _Price(
         spec,
-        known if known is not None else cost.seconds_of(spec, counts, training),
-        cost.seconds_of(spec, counts, training, gpu=True),
+        known if known is not None else work.time(),
+        work.time(gpu=True),
         known is not None,
-        cost.bytes_of(spec, counts, training),
+        work.bytes,
+        work.checkpoint_bytes,
     )
 
 
@@ -690,9 +690,9 @@ def mistakes_of(resolved: Resolved, data: dict[str, Any], planner: Planner | Non
         # Equal stages may be read by others, and read others, in each cell.
         weight_files.check_chain(made, parents, resolved.teachers, data, mistakes)
         for role, spec in made.items():
-            if isinstance(spec, DistillationSpec) and spec.distils and not parents[role]:
+            if specs.distils(spec) and not parents[role]:
                 mistakes[f"method={spec.method} needs a guide for the {role}: route=direct, or method=none."] = None
-            if id(spec) in checked or not isinstance(spec, TrainingSpec):
+            if id(spec) in checked or not specs.has_network(spec):
                 continue
             checked[id(spec)] = spec
             resolution = spec.resolution or side
@@ -701,9 +701,9 @@ def mistakes_of(resolved: Resolved, data: dict[str, Any], planner: Planner | Non
                     f"resolution must be at most {side}, the size of {data['name']}, got {resolution} for the {role}."
                 ] = None
             weight_files.check(role, spec, resolved.starts, data, mistakes)
-            if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
+            if spec.stem == "large" and spec.architecture not in (*with_stem("large"), "pixels"):
                 mistakes[
-                    f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."
+                    f"stem=large is for {', '.join(with_stem('large'))}, got {spec.architecture} for the {role}."
                 ] = f"its {role}, {spec.architecture}, takes no stem=large"
             if getattr(spec, "init_from_assistant", False):
                 _check_start(role, spec, made, parents[role], mistakes)
@@ -739,7 +739,7 @@ def _check_start(
 ) -> None:
     """A network can begin with another one's weights only if both are built alike."""
     guide = next((made[parent] for parent in parents.values()), None)
-    if not isinstance(guide, TrainingSpec):
+    if not specs.has_network(guide):
         mistakes[f"init_from_assistant=true needs a guide for the {role}, but its route has none."] = None
         return
     for name in ("architecture", "width", "embedding", "stem"):
@@ -768,13 +768,13 @@ def check_splits(resolved: Resolved, packed: Packed, planner: Planner, tested: P
     for cell in examples(resolved):
         made_of = planner.specs(cell)
         read = made_of[planner.recipe.measured(made_of)]
-        if isinstance(read, TrainingSpec) and (read.resolution or resolved.side) > side:
+        if specs.has_network(read) and (read.resolution or resolved.side) > side:
             raise UsageError(
                 f"Test images must have the {read.resolution or resolved.side} pixels a side that the network reads, but "
                 f"those of {tested.info.name if tested else 'the data'} have {side}. Lower its resolution."
             )
         for spec in made_of.values():
-            if not isinstance(spec, TrainingSpec):
+            if not specs.has_network(spec):
                 continue
             mark = tuple(getattr(spec, name) for name in names)
             if mark in seen:

@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any
 from trainables import spec as specs
 from trainables.data.protocols import cut_for
 from trainables.errors import UsageError
-from trainables.recipes import GIVEN
-from trainables.spec import DistillationSpec, EvaluationSpec, PretrainedSpec, StageSpec, TrainingSpec, registry
+from trainables.spec import (
+    GIVEN,
+    GivenSpec,
+    StageSpec,
+    TrainingSpec,
+    distils,
+    has_network,
+    is_given,
+    registry,
+)
 from trainables.spec.compute import embedding_width
+from trainables.spec.given import classes_differ
 
 if TYPE_CHECKING:
     from search_spaces.study import Study
@@ -62,8 +71,8 @@ def settle_words(
             continue
         for name in [n for n in parameters if n.startswith(f"{role}.") and sources.get(n) != "--set"]:
             del parameters[name]
-        taken = {f"{role}.{path}" for path in specs.field_paths(PretrainedSpec)}
-        spec = PretrainedSpec()
+        taken = {f"{role}.{path}" for path in specs.field_paths(GivenSpec)}
+        spec = GivenSpec()
         idle = set(spec.unused())
         told = [f"{role}.{name}" for name in TOLD]
         mistakes += [f"{name} is what the file of {role}.weights says. Leave it out." for name in given if name in told]
@@ -80,7 +89,7 @@ def settle_words(
     return mistakes
 
 
-OWN = tuple(name for name in specs.field_paths(PretrainedSpec) if name not in specs.field_paths(TrainingSpec))
+OWN = tuple(name for name in specs.field_paths(GivenSpec) if name not in specs.field_paths(TrainingSpec))
 
 
 def named(resolved: Resolved) -> bool:
@@ -129,10 +138,10 @@ def _with_digits(setting: str, digits: Mapping[str, str]) -> str:
     return f"{name.strip()}={','.join(digits.get(part.strip(), part.strip()) for part in value.split(','))}"
 
 
-def asked(parameters: Mapping[str, Any], role: str) -> PretrainedSpec:
+def asked(parameters: Mapping[str, Any], role: str) -> GivenSpec:
     """What the parameters say of a given stage."""
     names = ("family", "architecture", "head", "order", "mean", "std", "side", "width")
-    return PretrainedSpec(**{n: parameters[f"{role}.{n}"] for n in names if f"{role}.{n}" in parameters})
+    return GivenSpec(**{n: parameters[f"{role}.{n}"] for n in names if f"{role}.{n}" in parameters})
 
 
 def described(parameters: Mapping[str, Any], teachers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -153,7 +162,7 @@ def check(
     mistakes: Mistakes,
 ) -> None:
     """What can be said of a stage alone when names and sizes of the data are known; adds mistakes."""
-    if spec.architecture.startswith(specs.OUTSIDE) and not isinstance(spec, PretrainedSpec):
+    if spec.architecture.startswith(specs.OUTSIDE) and not spec.is_given:
         if spec.width != 1.0:
             mistakes[f"width is of our own networks; for {spec.architecture} it must be 1, got {spec.width:g}."] = None
         else:
@@ -188,8 +197,8 @@ def check_chain(
     """
     for role, spec in made.items():
         read = [(other, made[other]) for other in parents.get(role, {}).values()]
-        guides = [(other, guide) for other, guide in read if isinstance(guide, TrainingSpec)]
-        if isinstance(spec, DistillationSpec) and spec.distils:
+        guides = [(other, guide) for other, guide in read if has_network(guide)]
+        if distils(spec):
             on_maps = spec.losses_that_read("maps")
             for other in (spec, *(guide for _, guide in guides)):
                 if on_maps and not _has_maps(other, data):
@@ -211,13 +220,13 @@ def check_chain(
                         f"method={spec.method} reads the {other_role}'s logits, but {other_role}.head=none leaves it none. "
                         f"Set {other_role}.head=keep if its classes are those of {data['name']}, or use another method."
                     ] = f"reads the {other_role}'s logits, of which {other_role}.head=none leaves none"
-        elif isinstance(spec, EvaluationSpec) and spec.protocol == "classification" and spec.reader == "logits":
+        elif spec.reads_logits:
             for other_role in _without_logits(guides):
                 mistakes[
                     f"The {other_role} alone is classified by its logits, but {other_role}.head=none leaves it none. "
                     f"Set {other_role}.head=keep, or reader=nearest."
                 ] = f"is classified by its logits, of which {other_role}.head=none leaves none"
-        elif isinstance(spec, PretrainedSpec):
+        elif is_given(spec):
             about = teachers.get(spec.weights, {})
             channels = int(about.get("preprocessing", {}).get("channels", 3))
             if int(data.get("channels", channels)) not in (1, channels):
@@ -227,7 +236,7 @@ def check_chain(
 
 
 def _without_logits(read: list[tuple[str, TrainingSpec]]) -> list[str]:
-    return [role for role, spec in read if isinstance(spec, PretrainedSpec) and spec.head != "keep"]
+    return [role for role, spec in read if not spec.has_logits]
 
 
 def _has_maps(spec: TrainingSpec, data: Mapping[str, Any]) -> bool:
@@ -238,7 +247,7 @@ def _has_maps(spec: TrainingSpec, data: Mapping[str, Any]) -> bool:
 
 def _embedding_width(spec: TrainingSpec, data: Mapping[str, Any], teachers: Mapping[str, Mapping[str, Any]]) -> int:
     """Width of a stage's embedding; 0 where the network cannot be had, which is another mistake."""
-    if isinstance(spec, PretrainedSpec):
+    if is_given(spec):
         return int(teachers.get(spec.weights, {}).get("embedding_width", 0))
     if registry.plugin("network", spec.architecture) is None and not spec.architecture.startswith(specs.OUTSIDE):
         return embedding_width(spec)
@@ -316,19 +325,17 @@ def check_with_data(resolved: Resolved, packed: Packed, planner: Planner) -> Non
     for spec in _given(resolved, planner):
         about = resolved.teachers.get(spec.weights, {})
         if spec.head == "keep" and about.get("classes") != len(cut_for(packed, spec).classes):
-            from trainables.stages.pretrained import classes_differ
-
             raise UsageError(
                 classes_differ(int(about.get("classes", 0)), len(cut_for(packed, spec).classes), packed.info.name)
             )
 
 
-def _given(resolved: Resolved, planner: Planner) -> Iterator[PretrainedSpec]:
+def _given(resolved: Resolved, planner: Planner) -> Iterator[GivenSpec]:
     from sweeps.planning.plan import examples
 
     seen = set()
     for cell in examples(resolved):
         for spec in planner.specs(cell).values():
-            if isinstance(spec, PretrainedSpec) and id(spec) not in seen:
+            if is_given(spec) and id(spec) not in seen:
                 seen.add(id(spec))
                 yield spec

@@ -146,7 +146,7 @@ class Prepared:
         what = (self.resolved, self.data["fingerprint"], self.data, packed)
         if not measure or packed is None:
             return forecast.forecasts(*what)
-        from trainables.stages.outputs import forward_seconds
+        from trainables.training.filling import forward_seconds
 
         jobs = min(cores.available(), sum(self.survey.distinct.values()), forecast.MOST_BUSY + 1)
         with contextlib.ExitStack() as stack:

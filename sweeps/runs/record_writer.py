@@ -20,11 +20,9 @@ from sweeps.runs.folder import RunFolder
 from trainables import spec as specs
 from trainables.store.artifacts import Artifact, Store
 from trainables.errors import ArtifactError
-from trainables.recipes import OUTPUTS
 from system.writable_files import set_aside
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
-IN_RECORDS = ("teacher", "assistant", "student", "untrained", OUTPUTS, "evaluation")
 
 NUMBERS = (
     "top1",
@@ -54,7 +52,7 @@ class Projector:
         Raises:
             ArtifactError: If its artifact is damaged, or holds what no record can.
         """
-        if node.role not in IN_RECORDS or node.state not in STATUS:
+        if node.state not in STATUS:
             return
         artifact = self.store.get(node.key) if node.state == "done" else None
         try:
@@ -92,8 +90,6 @@ class Projector:
             listed = set()
         written = 0
         for node in self.graph.in_state(*STATUS):
-            if node.role not in IN_RECORDS:
-                continue
             try:
                 if self.path(node).name in listed and node.state == "done":
                     wrong = record_checks.wrong(self.path(node), self.store.get(node.key))

@@ -15,7 +15,8 @@ from sweeps.runs import whereabouts
 from sweeps.runs.folder import RunFolder
 from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 from trainables.errors import ArtifactError
-from trainables.recipes import OUTPUTS, shown_role
+from trainables.recipes.step import shown_role
+from trainables.spec import OUTPUTS
 from trainables.stages.base import verdict
 
 MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}

@@ -12,7 +12,7 @@ from search_spaces.study import KINDS
 from sweeps.planning.plan import Cell, Planner, Resolved, build_graph, check_against_data, resolve, survey
 from sweeps.runs.execute import Request, stand_in
 from trainables.errors import UsageError
-from trainables.recipes import DISTILLATION, ROUTES
+from trainables.recipes.distillation import DISTILLATION, ROUTES
 from trainables.spec import StudentSpec, TeacherSpec, TrainingSpec
 from trainables.spec.compute import equal_compute_epochs, forward_macs, training_macs
 from trainables.store.artifacts import Store

@@ -25,7 +25,7 @@ from sweeps.engine.sampling import GridCells, SampledCells, open_study
 from sweeps.planning.graph import StageGraph
 from sweeps.planning.plan import Cell, Resolved, Trial, build_graph, resolve
 from sweeps.runs.folder import RunFolder
-from trainables.recipes import SLEEP
+from trainables.recipes.sleep import SLEEP
 from trainables.store.artifacts import Store
 
 NAME = "made-up-study-0123abcd"

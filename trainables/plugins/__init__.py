@@ -32,14 +32,12 @@ from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
 from system.regular_files import read_bytes
-from trainables import recipes
 from trainables import spec as specs
 from trainables.errors import ArtifactError, SweepsError, UsageError, did_you_mean
-from trainables.spec import compute, registry
+from trainables.spec import networks, registry
 from trainables.spec.fields import made_of
 from trainables.spec.losses import KNOWN, loss_facts
 from trainables.spec.registry import Entry, Origin
-from trainables.stages import STAGES
 
 __all__ = ["dataset", "load", "loss", "network", "recipe", "recipe_of", "stage"]
 
@@ -109,7 +107,7 @@ def loss(
 
 def _taken_losses() -> dict[str, str]:
     """Names that no loss may have -> what has them: they are methods, parameters, parts of keys, columns of histories."""
-    fields = {path.partition(".")[0] for spec in specs.SPECS.values() for path in specs.field_paths(spec)}
+    fields = {path.partition(".")[0] for spec in specs.spec_classes().values() for path in specs.field_paths(spec)}
     losses = [entry for entry in registry.entries("loss") if entry.origin is None]
     terms = {
         term: f"a term of {entry.name}{f', loss.{term} in keys' if term in entry.parts else ''}"
@@ -131,8 +129,8 @@ def _taken_networks() -> dict[str, str]:
     return {
         **dict.fromkeys(("auto", "none"), "a word with a meaning of its own"),
         **_in_keys("network"),
-        **dict.fromkeys(specs.FAMILIES, "a family of weights from files"),
-        **dict.fromkeys(compute.OF_FILES, "an architecture of weights from files"),
+        **dict.fromkeys(networks.families(), "a family of weights from files"),
+        **dict.fromkeys(networks.of_files(), "an architecture of weights from files"),
         **dict.fromkeys((*specs.ARCHITECTURES, "pixels"), "an architecture"),
     }
 
@@ -162,21 +160,13 @@ def network(name: str, *, least: int = 8) -> Callable[[Thing], Thing]:
     return offer
 
 
-@dataclass(frozen=True)
-class _Size:
-    macs: float  # Of one forward pass at 32 x 32 and width 1.
-    layers: int  # Convolutions and linear layers.
-    parameters: int
-    embedding: int  # Width.
-
-
-def _size(name: str, least: int) -> _Size:
+def _size(name: str, least: int) -> networks.Size:
     from trainables.models.registry import measure
 
     sides = dict.fromkeys((max(32, least), least))  # At 32 as our own, unless it reads its one size only.
     for side in sides:
         try:
-            return _Size(*measure(name, side=side))
+            return networks.Size(*measure(name, side=side))
         except SweepsError:
             raise
         except Exception as error:
@@ -238,47 +228,39 @@ def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
     if not (isinstance(spec, type) and issubclass(spec, specs.StageSpec)):
         raise UsageError(f"A stage needs a subclass of StageSpec, but got {spec!r}.")
     name = spec.kind
-    taken = (known for known in specs.SPECS if registry.plugin("stage", known) is None)
+    taken = (known for known in registry.names("stage") if registry.plugin("stage", known) is None)
     _check_name("stage", name, dict.fromkeys(taken, "a kind of stage"))
     if not inspect.isgeneratorfunction(run):
         raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
-    _add("stage", name, run, spec=spec)
+    _add("stage", name, run, spec=spec, frozen=None)
     own = spec.components
 
     def components(self: specs.StageSpec) -> specs.Versions:
         return dict(sorted((own(self) | {f"stage.{name}": specs.version_of(f"stage.{name}")}).items()))
 
     spec.components = components  # type: ignore[method-assign]
-    specs.SPECS[name], STAGES[name] = spec, run
 
 
-BUILT_IN_RECIPES = {
-    "horkd": recipes.HORKD_ASSISTANT,
-    "distillation": recipes.DISTILLATION,
-    "sleep": recipes.SLEEP,
-}
-
-
-def recipe(made: recipes.Recipe) -> recipes.Recipe:
+def recipe(made: Thing) -> Thing:
     """Offer a recipe, for studies in other files."""
-    _check_name("recipe", made.name, dict.fromkeys(BUILT_IN_RECIPES, "a recipe"))
-    _add("recipe", made.name, made)
+    taken = (known for known in registry.names("recipe") if registry.plugin("recipe", known) is None)
+    name: Any = getattr(made, "name", None)
+    _check_name("recipe", name, dict.fromkeys(taken, "a recipe"))
+    _add("recipe", name, made)
     return made
 
 
-def recipe_of(name: str) -> recipes.Recipe:
+def recipe_of(name: str) -> Any:
     """The recipe of that name, built in or of a plug-in loaded before.
 
     Raises:
         UsageError: If there is none.
     """
-    offer = registry.plugin("recipe", name)
-    if offer is not None:
-        return offer.load()
-    known = (*BUILT_IN_RECIPES, *registry.plugin_names("recipe"))
-    if name not in BUILT_IN_RECIPES:
+    entry = registry.find("recipe", name)
+    if entry is None:
+        known = registry.names("recipe")
         raise UsageError(f"There is no recipe '{name}'.{did_you_mean(name, known)} There are {', '.join(known)}.")
-    return BUILT_IN_RECIPES[name]
+    return entry.load()
 
 
 def _add(kind: str, name: str, thing: Any, options: Any = None, **facts: Any) -> None:
@@ -687,11 +669,7 @@ def _take_back(origin: Origin) -> None:
     for offer in registry.plugins(origin=origin):
         if offer.group == "dataset":
             datasets.DATASETS.pop(offer.name, None)
-        elif offer.group == "stage":
-            specs.SPECS.pop(offer.name, None)
-            STAGES.pop(offer.name, None)
         registry.remove(offer)
-    recipes.forget()
 
 
 def forget() -> None:

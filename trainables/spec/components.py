@@ -16,27 +16,15 @@ COMPONENTS: dict[str, int | str] = {
     "loop": 1,
     "guide": 3,  # The images it sees, as its own training normalised them, and its network; 1 was counted in `loop`.
     "outputs": 1,
-    "network.resnet18": 2,
-    "network.resnet34": 2,
-    "network.resnet50": 2,
-    "network.resnet34_thin": 2,
-    "network.resnet_thin": 2,
-    "network.vgg11": 2,
-    "network.pixels": 1,
-    "network.iresnet": 1,
-    "network.vggface2": 1,
-    "network.facenet": 1,
     "pretrained": 1,  # How files are read as weights, and images made what their networks want.
-    "protocol.classification": 1,
-    "protocol.verification": 1,
-    "protocol.identification": 1,
-    "protocol.retrieval": 1,
 }
 
-_IN_KEYS = ("loss", "label_loss", "network", "task")  # Groups whose built-in parts stand in keys by themselves.
+# Groups whose built-in parts stand in keys by themselves.
+_IN_KEYS = ("loss", "label_loss", "network", "network_family", "floor", "task")
 
 # A component of a plug-in has no number but the beginning of its file's digest: each edit makes other keys.
 Versions = dict[str, int | str]
+_OUTSIDE = tuple(f"network.{library}" for library in OUTSIDE)
 
 
 def version_of(component: str) -> int | str:
@@ -44,7 +32,7 @@ def version_of(component: str) -> int | str:
     declared = registry.version(component)
     if declared is not None:
         return declared
-    if component.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
+    if component.startswith(_OUTSIDE):
         return 1  # The library's own version stands in the manifest.
     return COMPONENTS[component]
 

@@ -141,6 +141,11 @@ class HorkdSpec(Fields):
             names += ["pair_distance"]
         return tuple(names)
 
+    @property
+    def passes_over_training(self) -> int:
+        """How often all training images are looked at before the first epoch: once for exact class centres."""
+        return int("C" in orders_of(self.orders))
+
     def parts(self) -> tuple[str, ...]:
         """Its components that are on: one for each order, because each has a version of its own."""
         return tuple(ORDER_TERMS[order] for order in orders_of(self.orders))

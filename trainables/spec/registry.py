@@ -19,7 +19,11 @@ from trainables.errors import UsageError
 
 # In the order in which lists show them. A label loss reads labels alone; a "loss" is one that reads a frozen teacher.
 GROUPS = ("loss", "network", "dataset", "stage", "recipe", "study", "task", "label_loss")
-IN_KEYS = {"task": "protocol", "label_loss": "loss"}  # Groups that keys call otherwise.
+# Folders in which each file is one part, which it declares as ENTRY; listed when somebody first asks for the group.
+FOLDERS = {"stage": "trainables.stages", "recipe": "trainables.recipes", "task": "trainables.tasks"}
+# Groups that keys call otherwise.
+IN_KEYS = {"floor": "network", "network_family": "network", "task": "protocol", "label_loss": "loss"}
+_OF_KEYS = {"protocol": "task"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,7 @@ class Entry:
 _entries: dict[tuple[str, str], Entry] = {}  # In the order of declaration.
 _versions: dict[str, int | str] = {}  # Component -> version.
 _changes = 0
+_listed: set[str] = set()  # Groups whose folders were listed.
 
 
 def generation() -> int:
@@ -121,16 +126,20 @@ def plugin_names(group: str) -> tuple[str, ...]:
 
 def find(group: str, name: str) -> Entry | None:
     """What is declared under a name."""
+    _list(group)
     return _entries.get((group, name))
 
 
 def get(group: str, name: str) -> Entry:
     """The same, of a name that is known to be there."""
+    _list(group)
     return _entries[group, name]
 
 
 def entries(group: str | None = None) -> list[Entry]:
     """All that is declared, or that of one group, in the order of declaration."""
+    for folder in FOLDERS if group is None else (group,):
+        _list(folder)
     return [entry for entry in _entries.values() if group in (None, entry.group)]
 
 
@@ -142,7 +151,7 @@ def plugin(group: str, name: str) -> Entry | None:
 
 def plugins(group: str | None = None, *, origin: Origin | None = None) -> list[Entry]:
     """All that plug-ins have declared, or that of one group, or of one file, in the order of declaration."""
-    found = [entry for entry in entries(group) if entry.origin is not None]
+    found = [e for e in _entries.values() if e.origin is not None and group in (None, e.group)]
     return [entry for entry in found if origin is None or entry.source.mark == origin.mark]
 
 
@@ -154,6 +163,8 @@ def plugin_of(component: str) -> Entry | None:
 
 def version(component: str) -> int | str | None:
     """The version of a component that an entry stands for, or None."""
+    prefix = component.partition(".")[0]
+    _list(_OF_KEYS.get(prefix, prefix))
     return _versions.get(component)
 
 
@@ -199,6 +210,18 @@ def list_modules(package: str) -> list[ModuleType]:
     found = [name for _, name, _ in pkgutil.iter_modules(parent.__path__) if not name.startswith("_")]
     modules = [importlib.import_module(f"{package}.{name}") for name in found]
     return sorted(modules, key=lambda module: (getattr(module, "RANK", 100), module.__name__))
+
+
+def _list(group: str) -> None:
+    """Enter what the folder of a group holds, once."""
+    if group in _listed or group not in FOLDERS:
+        return
+    # Another thread may be doing the same, and must not find half of it.
+    for module in list_modules(FOLDERS[group]):
+        entry = getattr(module, "ENTRY", None)
+        if entry is not None and (group, entry.name) not in _entries:
+            add(entry)
+    _listed.add(group)
 
 
 def described(components: Iterable[str]) -> list[dict[str, str]]:

@@ -607,7 +607,7 @@ def test_untrained_networks_refuse_no_study_that_begins_with_weights(tmp_path: P
 def test_studies_without_files_never_look_at_torch() -> None:
     code = f"""
 import sys, search_spaces
-from sweeps import plan, teachers
+from sweeps.planning import plan, weight_files
 resolved = plan.resolve(search_spaces.load({STUDY!r}), preset="tiny")
 resolved.side = 64
 plan.check_against_data(resolved, {FACES!r})
@@ -618,8 +618,8 @@ sys.exit("torch" in sys.modules)
 
 
 def test_outputs_of_a_teacher_without_logits_are_kept_and_read(place: Store, colours: Any, tmp_path: Path) -> None:
-    from trainables.recipes import outputs_role
-    from trainables.spec import outputs_specs
+    from trainables.recipes.step import outputs_role
+    from trainables.stages.outputs import outputs_specs
 
     spec = admitted(saved(linear_resnet(), tmp_path / "teacher.safetensors"), place, colours.fingerprint)
     teacher = published(place, spec)
