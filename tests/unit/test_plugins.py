@@ -936,7 +936,7 @@ def test_a_copy_that_appears_late_is_waited_for(desk: Any, store: Store, monkeyp
     plugins.forget()
     path = Path(carried[0]["path"])
     path.unlink()
-    monkeypatch.setattr("trainables.plugins.time.sleep", lambda seconds: path.write_text(STAGE))
+    monkeypatch.setattr("trainables.plugins.loading.time.sleep", lambda seconds: path.write_text(STAGE))
     context = Context(store=store, key=mark, core_locks=False, patience=60.0, plugins=tuple(carried))
     assert list(attempt("count", plain, {}, context))[-1]["outcome"] == "done"
 
