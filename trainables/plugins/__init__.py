@@ -203,7 +203,6 @@ def dataset(
         root = "root" in inspect.signature(thing).parameters  # type: ignore[arg-type]
         info = datasets.of_plugin(name, summary, terms, dict(facts), root=root)
         _add("dataset", name, thing, info=info, root=root, watch=patterns)
-        datasets.DATASETS[name] = info
         return thing
 
     from trainables.data import datasets
@@ -657,11 +656,7 @@ def _take_study(module: ModuleType) -> None:
 
 
 def _take_back(origin: Origin) -> None:
-    from trainables.data import datasets
-
     for offer in registry.plugins(origin=origin):
-        if offer.group == "dataset":
-            datasets.DATASETS.pop(offer.name, None)
         registry.remove(offer)
 
 

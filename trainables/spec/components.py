@@ -35,11 +35,12 @@ COMPONENTS: dict[str, int | str] = {
 
 # A component of a plug-in has no number but the beginning of its file's digest: each edit makes other keys.
 Versions = dict[str, int | str]
+_OUTSIDE = tuple(f"network.{library}" for library in OUTSIDE)
 
 
 def version_of(component: str) -> int | str:
     """The version of a component, built in or of a plug-in; networks of other libraries are all at 1."""
-    if component.startswith(tuple(f"network.{library}" for library in OUTSIDE)):
+    if component.startswith(_OUTSIDE):
         return 1  # The library's own version stands in the manifest.
     return registry.version(component) or COMPONENTS[component]
 
