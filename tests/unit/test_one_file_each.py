@@ -65,6 +65,7 @@ SHRINKING = Recipe(
     ),
     routes=("small", "whole"),
     result=("miniature", "origin"),
+    teacher="origin",
 )
 ENTRY = recipe_entry(SHRINKING)
 '''
@@ -143,7 +144,7 @@ STUDY = '''
 from search_spaces.study import Preset, Study
 from trainables.recipes.shrinking import SHRINKING
 
-SMALL = {"architecture": "speck", "epochs": 2, "train_images": 100}
+SMALL = {"architecture": "speck", "epochs": 2, "train_images": 60}
 STUDY = Study(
     name="shrinking",
     title="Shrinking",
@@ -201,7 +202,7 @@ def test_it_is_listed_and_shown_with_its_roles_and_its_work(house: Path) -> None
     shown = sweeps(house, "show", "shrinking", "--preset", "tiny")
     assert shown["stages"]["distinct"] == {"origin": 3, "miniature": 6, "evaluation": 6}
     assert "6 shrunk ones" in sweeps(house, "show", "shrinking", "--preset", "tiny", json_answer=False)
-    assert 12 * 3600 <= shown["estimate"]["seconds"] < 13 * 3600
+    assert 12 <= shown["core_hours"] < 12.1
 
 
 def test_a_run_records_every_role_and_reports(house: Path) -> None:
@@ -213,3 +214,5 @@ def test_a_run_records_every_role_and_reports(house: Path) -> None:
     assert sorted(records["stage"]) == ["evaluation", "evaluation", "miniature", "miniature", "origin"]
     assert set(records.filter(pl.col("stage") == "evaluation")["metric"]) == {"paired"}
     assert set(records["task"]) == {"pairing"}
+    (origin,) = records.filter(pl.col("stage") == "origin")["key"]
+    assert set(records["teacher"]) == {origin}
