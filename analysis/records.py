@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
-# "untrained" is a network as it was drawn, or raw pixels: a floor for the trained ones; "outputs" are those kept of a guide.
+# The place of stages in tables; those that recipes call otherwise come behind them. "untrained" is a network as it was
+# drawn, or raw pixels: a floor for the trained ones; "outputs" are those kept of a guide.
 STAGES = ("teacher", "untrained", "assistant", "outputs", "student", "evaluation")
 STATUSES = ("completed", "failed", "pruned", "unrunnable")
 ORDER_TERMS = ("point", "pair", "angle", "center")  # HORKD's orders 1, 2, 3 and C, as `history` spells them.
@@ -135,9 +136,8 @@ def write_record(path: Path, row: Mapping[str, Any]) -> None:
     filled = {"schema": SCHEMA_VERSION, **row}
     if missing := [item.name for item in COLUMNS if item.required and filled.get(item.name) is None]:
         raise ValueError(f"A record needs a value for {', '.join(map(repr, missing))}, but got none.")
-    for column, allowed in (("stage", STAGES), ("status", STATUSES)):
-        if filled[column] not in allowed:
-            raise ValueError(f"`{column}` must be one of {', '.join(allowed)}, but got {filled[column]!r}.")
+    if filled["status"] not in STATUSES:
+        raise ValueError(f"`status` must be one of {', '.join(STATUSES)}, but got {filled['status']!r}.")
     table = pa.Table.from_pylist([{name: filled.get(name) for name in names}], schema=schema())
     target = io.BytesIO()
     pq.write_table(table, target)

@@ -119,7 +119,7 @@ def _hang_apart(resolved: Resolved, arm: str, cell: Cell, reference: str, base: 
 
 
 def _teacher(cell: Cell, planner: Planner) -> str | None:
-    return planner.keys(cell, 0).get("teacher")
+    return planner.keys(cell, 0).get(planner.recipe.teacher)
 
 
 def _last(name: str) -> str:

@@ -22,7 +22,7 @@ from trainables.data.protocols import cut_for, whole
 from trainables.errors import UsageError, did_you_mean
 from trainables.recipes import Recipe
 from trainables.recipes.step import shown_role
-from trainables.spec import KeyTemplate, StageSpec, TrainingSpec, registry
+from trainables.spec import KeyTemplate, StageSpec, TrainingSpec, registry, task_of
 from trainables.spec.compute import equal_compute_epochs
 from trainables.spec.networks import with_stem
 from trainables.store.artifacts import Store
@@ -337,7 +337,7 @@ def resolve(
         )
     recipe = study.recipe
     parameters = {recipe.canonical(k): recipe.coerce(k, v) for k, v in chosen.parameters.items()}
-    if study.task != "classification":
+    if study.task != TrainingSpec.task:
         parameters.setdefault("task", study.task)
     sources = dict.fromkeys(parameters, f"preset {preset}")
     if elsewhere:
@@ -408,8 +408,9 @@ def resolve(
             parameters[full] = values[0]
             sources[full] = "--set"
     mistakes += weight_files.settle_words(study, parameters, sources, axes, given)
-    if elsewhere and parameters.get("task", "classification") == "classification":
-        mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about classification.")
+    task = str(parameters.get("task", TrainingSpec.task))
+    if elsewhere and task_of(task).known_classes:
+        mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about {task}.")
     if elsewhere and "held_out" in given:
         mistakes.append("held_out means nothing with --test-data: all of that data set is tested.")
     try:
@@ -713,7 +714,7 @@ def mistakes_of(resolved: Resolved, data: dict[str, Any], planner: Planner | Non
                 mistakes[
                     f"upsample_to must be at least the resolution, {resolution}, got {spec.upsample_to} for the {role}."
                 ] = None
-            if spec.task != "classification":
+            if not task_of(spec.task).known_classes:
                 continue  # What is left to train on depends on the classes; `check_splits` asks the data itself.
             least = int(data.get("classes", 1))
             left = _left_by_validation(data["train_images"], spec.validation_fraction, least)

@@ -39,15 +39,9 @@ from trainables.data import catalog
 from trainables.data.packed import Packed, open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.spec.registry import Origin
-from trainables.spec import TrainingSpec
+from trainables.spec import TrainingSpec, task_of
 from trainables.stages.base import is_mendable, verdict
 
-METRICS = {
-    "classification": "top1",
-    "verification": "verification_accuracy",
-    "identification": "top1",
-    "retrieval": "recall_at_1",
-}  # What `score` means in each task.
 LEAST_FREE_BYTES = 200e6  # Ray's session and logs.
 
 Say = Callable[[str], None]
@@ -522,7 +516,7 @@ def _conduct(
     graph = StageGraph()
     listener: GridCells | SampledCells
     if study.sampled:
-        projector = Projector(run, study.name, data["name"], store, graph)
+        projector = Projector(run, study.name, data["name"], store, graph, teacher=study.recipe.teacher)
 
         def on_cells(cells: list[plan.Cell], trials: list[plan.Trial]) -> None:
             content["cells"] = [_cell(cell, None) for cell in cells]
@@ -548,7 +542,7 @@ def _conduct(
         )
     else:
         graph, trials, cells = _write_grid(ready, run, content, before, retry_failed=retry_failed)
-        projector = Projector(run, study.name, data["name"], store, graph)
+        projector = Projector(run, study.name, data["name"], store, graph, teacher=study.recipe.teacher)
         record = _recording(projector)
         listener = GridCells(resolved, cells, trials, graph, store, run.journal, run.id, record, say=say)
     known_failures(graph, store)
@@ -765,7 +759,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "baseline": None,
         "factors": list(study.factors) or None,
         "task": resolved.task,
-        "metric": METRICS[resolved.task],
+        "metric": task_of(resolved.task).metric,
         "sampled": study.sampled,
         "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,

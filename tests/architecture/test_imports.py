@@ -84,10 +84,11 @@ NO_TORCH = (
     "trainables/stages/__init__.py",
     "trainables/stages/base.py",
     "trainables/stages/sleep.py",
+    "trainables/data/sets/*",
     *(
         f"trainables/data/{name}.py"
         for name in (
-            *("__init__", "archives", "block_digests", "blocks", "catalog", "checks", "datasets", "draws"),
+            *("__init__", "archives", "block_digests", "blocks", "catalog", "checks", "cifar", "datasets", "draws"),
             *(
                 "fine_grained",
                 "folder",

@@ -258,12 +258,8 @@ def _take_study(module: ModuleType) -> None:
 
 
 def _take_back(origin: Origin) -> None:
-    from trainables.data import datasets
-
-    for offer in registry.plugins(origin=origin):
-        if offer.group == "dataset":
-            datasets.DATASETS.pop(offer.name, None)
-        registry.remove(offer)
+    for entry in registry.plugins(origin=origin):
+        registry.remove(entry)
 
 
 def forget() -> None:

@@ -161,7 +161,6 @@ def dataset(
         root = "root" in inspect.signature(thing).parameters  # type: ignore[arg-type]
         info = datasets.of_plugin(name, summary, terms, dict(facts), root=root)
         enter("dataset", name, thing, info=info, root=root, watch=patterns)
-        datasets.DATASETS[name] = info
         return thing
 
     from trainables.data import datasets

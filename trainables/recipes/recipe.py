@@ -28,6 +28,7 @@ class Recipe:
     routes: tuple[str, ...] = ()  # The default first; none given means those of the steps, as they come.
     result: tuple[str, ...] = ()  # Roles, of which the first that a cell has is what its result is about; none given
     # means the last one before the evaluation.
+    teacher: str = "teacher"  # The role all that learns hangs from: what has another one is not compared.
 
     @property
     def roles(self) -> tuple[str, ...]:

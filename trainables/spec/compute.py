@@ -6,6 +6,7 @@ other widths and sides.
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
 from trainables.spec import registry
@@ -41,6 +42,11 @@ BACKWARD = 2.0  # A backward pass takes about twice the forward pass.
 
 def size_of(architecture: str) -> Size:
     """What a network takes at width 1; a plug-in's is counted, one of another library is guessed."""
+    return _size_of(architecture, registry.generation())
+
+
+@functools.cache
+def _size_of(architecture: str, generation: int) -> Size:
     entry = registry.find("network", architecture) or registry.find("floor", architecture)
     if entry is None:
         files = of_files()

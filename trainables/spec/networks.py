@@ -6,6 +6,7 @@ stage really took is counted on its own network and stands in its metrics.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from trainables.spec import registry
@@ -108,6 +109,7 @@ def family_of(architecture: str) -> str:
     return next((e.name for e in registry.entries("network_family") if architecture in e.facts["sizes"]), "")
 
 
+@functools.cache
 def of_files() -> dict[str, Size]:
     """Networks of all families of files."""
     return {name: size for e in registry.entries("network_family") for name, size in e.facts["sizes"].items()}

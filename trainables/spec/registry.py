@@ -20,7 +20,12 @@ from trainables.errors import UsageError
 # In the order in which lists show them. A label loss reads labels alone; a "loss" is one that reads a frozen teacher.
 GROUPS = ("loss", "network", "dataset", "stage", "recipe", "study", "task", "label_loss")
 # Folders in which each file is one part, which it declares as ENTRY; listed when somebody first asks for the group.
-FOLDERS = {"stage": "trainables.stages", "recipe": "trainables.recipes", "task": "trainables.tasks"}
+FOLDERS = {
+    "stage": "trainables.stages",
+    "recipe": "trainables.recipes",
+    "task": "trainables.tasks",
+    "dataset": "trainables.data.sets",
+}
 # Groups that keys call otherwise.
 IN_KEYS = {"floor": "network", "network_family": "network", "task": "protocol", "label_loss": "loss"}
 _OF_KEYS = {"protocol": "task"}

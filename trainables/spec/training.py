@@ -195,7 +195,7 @@ class TrainingSpec(StageSpec):
         asked, computed = 0, []
         if self.distils and has_network(guide):
             asked = self.epochs * (images // batch * batch)
-            if self.runs_guide:
+            if not self.keeps_outputs:
                 step_macs += batch * forward_macs(guide, side)
                 step_calls += layers_of(guide.architecture)
                 computed = [(asked, batch), *((images, FILL_BATCH) for _ in range(self.passes_over_training))]
@@ -211,9 +211,9 @@ class TrainingSpec(StageSpec):
         )
 
     @property
-    def runs_guide(self) -> bool:
-        """Whether it runs its frozen teacher on every batch."""
-        return self.distils
+    def keeps_outputs(self) -> bool:
+        """Whether it reads kept outputs of its frozen teacher, which is not run beside it then."""
+        return False
 
     @property
     def passes_over_training(self) -> int:
@@ -324,11 +324,6 @@ class DistillationSpec(TrainingSpec):
     def label_weight(self) -> float:
         """Weight of cross-entropy."""
         return self.cross_entropy
-
-    @property
-    def runs_guide(self) -> bool:
-        """Not where it reads kept outputs."""
-        return self.distils and not self.keeps_outputs
 
     @property
     def passes_over_training(self) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from trainables.data.protocols import Cut, whole
 from trainables.errors import UsageError
 from trainables.spec.components import Versions, version_of
 from trainables.spec.stages import StageSpec, stage_entry
@@ -20,6 +19,7 @@ from trainables.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     from trainables.data.packed import Packed
+    from trainables.data.protocols import Cut
 
 RANK = 6
 # Own field: field of the network it reads, from which it is taken over.
@@ -138,6 +138,8 @@ def elsewhere(packed: Packed, own: Packed, trained: TrainingSpec) -> Cut:
     Raises:
         UsageError: If the images have another number of channels, or the task cannot be tested there.
     """
+    from trainables.data.protocols import whole
+
     if packed.info.channels != own.info.channels:
         raise UsageError(
             f"Test images must have the {own.info.channels} channels of the training images, but {packed.info.name} has "
