@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,7 @@ def _trial_row(
     row["train_seconds"] = _finite(measured.get("cpu_seconds" if clock == CPU_TIME else "seconds"))
     # By the record's own word: several parts of kept outputs are one kind of stage.
     known_stages = (records[key] for key in stages.values() if key in records)
-    chain = sorted(known_stages, key=lambda row: _PLACE.get(row["stage"], len(_PLACE)))
+    chain = _in_order(known_stages)
     bad = [item for item in chain if item["status"] != "completed"]
     if bad:
         # The last pruned or first failed stage explains the trial; what follows it never started.
@@ -245,9 +245,21 @@ def _trial_row(
     return row
 
 
+def _in_order(rows: Iterable[Row]) -> list[Row]:
+    """Records of one trial's stages, parents first: roles that only a recipe knows stay behind what comes before them."""
+    placed, place = [], 0
+    for row in rows:
+        place = _PLACE.get(row["stage"], place)
+        placed.append((place, row))
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
+
+
 def _measured(stages: Mapping[str, str], evaluation: Row, records: Mapping[str, Row]) -> Row:
     """The record of the network that was evaluated, or of the last one trained; empty if there is none."""
-    trained = [stages[name] for name in reversed(STAGES) if name in stages and name != "evaluation"]
+    # A trial lists its stages parents first.
+    trained = [
+        stages[name] for name in reversed(list(stages)) if name != "evaluation" and not name.startswith("outputs-")
+    ]
     keys = [*(evaluation.get("parents") or ()), *trained]
     return next((records[key] for key in keys if key in records), {})
 

@@ -33,7 +33,7 @@ from trainables.data.degrade import degrade, enlarge
 from trainables.losses import Distiller, triplet_loss
 from trainables.models import build
 from trainables.models.network import Outputs
-from trainables.spec import ARCHITECTURES, FILTERS, METHODS, DistillationSpec, HorkdSpec, StudentSpec
+from trainables.spec import ARCHITECTURES, FILTERS, DistillationSpec, HorkdSpec, StudentSpec, registry
 from trainables.training.loop import Trainer
 
 # Largest difference from the CPU, over the largest entry of what the CPU gives.
@@ -96,7 +96,7 @@ def _compared(what: str, kind: str, ours: Tensor, theirs: Tensor) -> tuple[str, 
 def _losses() -> dict[str, DistillationSpec | None]:
     """Every method, HORKD with each kind of centres and reduction; None stands for the triplet loss."""
     made: dict[str, DistillationSpec | None] = {}
-    for method in METHODS:
+    for method in registry.names("loss"):
         made[method] = DistillationSpec(method=method)
     for centers in ("batch", "running", "epoch"):
         for reduction in ("mean", "sum_over_anchors_mean", "reference"):
@@ -231,7 +231,7 @@ def no_waiting(sizes: Sizes, device: torch.device) -> list[Answer]:
     cases: dict[str, dict[str, Any]] = {
         "labels, KL, HORKD": {},
         "bfloat16": {"precision": "bfloat16"},
-        "every loss": {"method": "+".join(METHODS), "triplet": _triplet()},
+        "every loss": {"method": "+".join(registry.names("loss")), "triplet": _triplet()},
         "clipping, average, blur": {"clip_norm": 1.0, "ema": 0.9, "blur": 1.0},
     }
     if device.type == "cuda":

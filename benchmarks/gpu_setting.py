@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import direct
 from trainables.data.augment import draw_views, take_views, view, view_count
 from trainables.data.batches import epoch_batches
+from trainables.losses import HorkdLoss
 from trainables.models import Network, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
@@ -196,12 +197,13 @@ class PlainLoop:
     """An epoch as public distillation code writes it, less Pillow: live teacher, direct losses, `.item()` in each step."""
 
     def __init__(self, of: Trainer, teacher: Network) -> None:
-        assert of.loss is not None and of.loss.horkd is not None
+        assert of.loss is not None
         self.of, device = of, of.device
         self.teacher = direct.usual_convolutions(copy.deepcopy(teacher)).to(device).eval()
         student = copy.deepcopy(of.network).to(memory_format=torch.contiguous_format)
         self.student = direct.usual_convolutions(student)
-        horkd = of.loss.horkd
+        horkd = of.loss.get_submodule("horkd")
+        assert isinstance(horkd, HorkdLoss)
         self.losses = direct.Losses(of.loss.weights(1.0), horkd.student_centers, horkd.teacher_centers).to(device)
         spec = of.spec
         self.optimizer = torch.optim.SGD(

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from benchmarks import direct, measure
 from benchmarks.measure import Row
-from trainables.losses.distiller import Distiller
+from trainables.losses import Distiller, HorkdLoss
 from trainables.models import Outputs, build
 from trainables.spec import HorkdSpec, StudentSpec
 from trainables.training.loop import make_optimizer
@@ -74,18 +74,19 @@ def case(method: str, orders: str, batch: int, teacher_width: int, classes: int 
         item_labels=labels,
         seed_module=lambda purpose: contextlib.nullcontext(),
     ).train()
-    assert distiller.horkd is not None
+    horkd = distiller.get_submodule("horkd")
+    assert isinstance(horkd, HorkdLoss)
     counts = torch.full((classes,), 5)
     distiller.set_teacher_centers(5 * draw(classes, teacher_width), counts)
-    distiller.horkd.student_centers.copy_(draw(classes, STUDENT_WIDTH))
-    distiller.horkd.student_seen.fill_(True)
+    horkd.student_centers.copy_(draw(classes, STUDENT_WIDTH))
+    horkd.student_seen.fill_(True)
     formulas = direct.Losses(
         distiller.weights(1.0),
-        distiller.horkd.student_centers,
-        distiller.horkd.teacher_centers,
-        temperature=spec.kd.temperature,
+        horkd.student_centers,
+        horkd.teacher_centers,
+        temperature=spec.options_of("kd").temperature,
         momentum=spec.horkd.center_momentum,
-        projector=distiller.horkd.projector,
+        projector=horkd.projector,
     )
     return Case(student, teacher, labels, distiller, formulas)
 

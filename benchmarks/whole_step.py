@@ -29,6 +29,7 @@ from benchmarks import augmentation, direct, direct_images, measure
 from benchmarks.measure import Row
 from trainables.data.augment import view_count
 from trainables.data.batches import epoch_batches, generator
+from trainables.losses import HorkdLoss
 from trainables.models import Network, Outputs, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
@@ -137,10 +138,17 @@ class Problem:
         return Reference(self, trainer)
 
 
+def _horkd(trainer: Trainer) -> HorkdLoss:
+    assert trainer.loss is not None
+    horkd = trainer.loss.get_submodule("horkd")
+    assert isinstance(horkd, HorkdLoss)
+    return horkd
+
+
 def _settle(trainer: Trainer) -> None:
     """Centres as in the middle of a training, when every class has been seen."""
-    assert trainer.loss is not None and trainer.loss.horkd is not None
-    horkd, draws = trainer.loss.horkd, torch.Generator().manual_seed(3)
+    assert trainer.loss is not None
+    horkd, draws = _horkd(trainer), torch.Generator().manual_seed(3)
     trainer.loss.set_teacher_centers(
         torch.randn(horkd.teacher_centers.shape, generator=draws), torch.ones(CLASSES, dtype=torch.int64)
     )
@@ -152,7 +160,7 @@ class Reference:
     """A loop as public distillation code writes it."""
 
     def __init__(self, problem: Problem, trainer: Trainer) -> None:
-        assert trainer.loss is not None and trainer.loss.horkd is not None
+        assert trainer.loss is not None
         spec = trainer.spec
         self.decoded = np.ascontiguousarray(problem.images.transpose(0, 2, 3, 1))
         self.labels, self.batch = problem.labels, problem.batch
@@ -162,8 +170,8 @@ class Reference:
         self.student = direct.usual_convolutions(student)
         self.losses = direct.Losses(
             trainer.loss.weights(1.0),
-            trainer.loss.horkd.student_centers,
-            trainer.loss.horkd.teacher_centers,
+            _horkd(trainer).student_centers,
+            _horkd(trainer).teacher_centers,
         )
         self.optimizer = torch.optim.SGD(
             self.student.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay

@@ -23,12 +23,12 @@ def built_in() -> list[str]:
 
 
 def _all() -> list[str]:
-    own, others = built_in(), registry.names("study")
+    own, others = built_in(), registry.plugin_names("study")
     for name in others:
         if name in own:
             raise UsageError(
                 f"The study '{name}' must come from one place, but is in search_spaces/{name}.py and in "
-                f"{registry.get('study', name).origin.where}. Give yours another name."
+                f"{registry.get('study', name).where}. Give yours another name."
             )
     return [*own, *others]
 
@@ -44,11 +44,12 @@ def load(name: str) -> Study:
         raise UsageError(
             f"There is no study '{name}'.{did_you_mean(name, known)} `python -m sweeps list` shows all {len(known)}."
         )
-    offer = registry.find("study", name)
-    if offer is not None:
-        if not isinstance(offer.thing, Study):
-            raise UsageError(f"STUDY in {offer.origin.where} must be a `search_spaces.study.Study`.")
-        return offer.thing
+    entry = registry.plugin("study", name)
+    if entry is not None:
+        offered = entry.load()
+        if not isinstance(offered, Study):
+            raise UsageError(f"STUDY in {entry.where} must be a `search_spaces.study.Study`.")
+        return offered
     study: Study = importlib.import_module(f"search_spaces.{name}").STUDY
     assert study.name == name, f"search_spaces/{name}.py holds a study named {study.name}"
     return study

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search_spaces.study import Preset, Study
-from trainables.recipes import SLEEP
+from trainables.recipes.sleep import SLEEP
 
 LABELS = tuple(f"s{number:02d}" for number in range(16))
 

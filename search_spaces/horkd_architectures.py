@@ -7,7 +7,7 @@ from dataclasses import replace
 from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Study
-from trainables.recipes import DISTILLATION
+from trainables.recipes.distillation import DISTILLATION
 
 _SHOWN = ("ce", "ce_equal_compute", "horkd")
 _ARMS = pick("teacher", *_SHOWN, "pixels", "random")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Study
-from trainables.recipes import DISTILLATION
+from trainables.recipes.distillation import DISTILLATION
 
 _SHOWN = ("ce", "ce_equal_compute", "ce_equal_compute_direct", "horkd_direct", "horkd", "horkd_init")
 

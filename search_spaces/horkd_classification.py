@@ -5,7 +5,7 @@ from __future__ import annotations
 from search_spaces import own_data, ranges
 from search_spaces.arms import pick
 from search_spaces.study import Claim, Preset, Published, Study
-from trainables.recipes import DISTILLATION
+from trainables.recipes.distillation import DISTILLATION
 
 _CONTROLS = ("ce_equal_compute", "ce_equal_compute_direct")
 _SHOWN = ("teacher", "ce", *_CONTROLS, "kd", "fitnet", "at", "rkd", "horkd", "horkd_cross", "horkd_vgg")

@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces import own_data, ranges
 from search_spaces.study import Preset, Study
-from trainables.recipes import DISTILLATION
+from trainables.recipes.distillation import DISTILLATION
 
 
 def space(trial: Any) -> dict[str, Any]:

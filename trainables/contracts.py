@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import SweepsError
-from trainables.losses.distiller import Batch
-from trainables.losses.from_plugins import PluginTerm
+from trainables.losses.terms import Batch, Known
 from trainables.models.macs import count_macs
 from trainables.models.network import Outputs, fold
-from trainables.models.registry import BUILDERS, build
-from trainables.spec import registry
+from trainables.models.registry import build
+from trainables.spec import ARCHITECTURES, registry
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # Of student [B, D], teacher [B, D] and labels [B].
 
@@ -188,7 +187,7 @@ def as_maps(x: Tensor) -> Tensor:
     return torch.stack([x, x.roll(1, 1)], 1)[:, :, None, :]
 
 
-def loss_of(offer: registry.Offer) -> Loss:
+def loss_of(offer: registry.Entry) -> Loss:
     """A plug-in's loss as training calls it; logits and maps are made of the same numbers as the embedding."""
 
     def loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
@@ -196,14 +195,15 @@ def loss_of(offer: registry.Offer) -> Loss:
             torch.manual_seed(0)
             widths = {"student_width": student.shape[1], "teacher_width": teacher.shape[1]}
             classes = min(widths.values())  # Logits and maps are of one shape whatever the embeddings are.
-            known = {"student_maps": (2, 2), "teacher_maps": (2, 2), "classes": classes}
-            term = PluginTerm(offer, offer.options, **widths, **known)
-            term.to(torch.promote_types(student.dtype, torch.float32))
+            known = Known(**widths, student_maps=(2, 2), teacher_maps=(2, 2), classes=classes, item_labels=labels)
+            term = offer.load()(offer, offer.options(), known)
+            for module in term.modules.values():
+                module.to(torch.promote_types(student.dtype, torch.float32))
             ours, theirs = (
                 Outputs(x, x[:, :classes], (as_maps(x[:, :classes]), as_maps(x[:, :classes].flip(1))))
                 for x in (student, teacher)
             )
-            value: Tensor = term(Batch(ours, theirs, labels, torch.arange(len(labels))))
+            value: Tensor = term.value(offer.name, Batch(ours, theirs, labels, torch.arange(len(labels))))
             return value
 
     return loss
@@ -215,15 +215,14 @@ def loss_of(offer: registry.Offer) -> Loss:
 def _network(name: str, *, seed: int = 0, **choices: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(name, **{"channels": 3, "classes": 7, "width": THIN if name in BUILDERS else 1.0, **choices})
+        return build(name, **{"channels": 3, "classes": 7, "width": THIN if name in ARCHITECTURES else 1.0, **choices})
 
 
 THIN = 0.05  # Of our own networks: thin ones behave as the others and take no time.
 
 
 def _sides(name: str) -> tuple[int, ...]:
-    offer = registry.find("network", name)
-    least = int(offer.facts["least"]) if offer is not None else 4
+    least = int(registry.get("network", name).facts["least"])
     return (least, least + 1, 2 * least, 4 * least + 1)
 
 
@@ -346,7 +345,7 @@ def guides_its_like(name: str) -> None:
         packed.mkdir()
         data = write_packed(packed, "drawn", items).fingerprint
         fields: dict[str, Any] = {"data": data, "architecture": name, "epochs": 1, "batch_size": 6}
-        fields["width"] = THIN if name in BUILDERS else 1.0
+        fields["width"] = THIN if name in ARCHITECTURES else 1.0
         method = "horkd+kd+at" if _network(name).map_widths else "horkd+kd"
         teacher = specs.TeacherSpec(**fields)
         student = specs.StudentSpec(**fields, method=method, init_from_assistant=True)

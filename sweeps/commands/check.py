@@ -27,7 +27,7 @@ def check(paths: tuple[str, ...], data_root: str | None, as_json: bool) -> None:
 
     root = data_root or os.environ.get("SWEEPS_DATA_ROOT")
     wanted = {origin.mark for origin in origins}
-    offers = [offer for offer in contracts.offered() if offer.origin.mark in wanted]
+    offers = [offer for offer in contracts.offered() if offer.source.mark in wanted]
     rows = []
     for one in contracts.check(offers, Path(root).expanduser() if root else None):
         rows.append(one)
@@ -39,7 +39,7 @@ def check(paths: tuple[str, ...], data_root: str | None, as_json: bool) -> None:
     failures, skipped = sum(not one.ok for one in rows), sum(one.skipped for one in rows)
 
     def text() -> None:
-        names = ", ".join(f"{offer.kind} {offer.name}" for offer in offers)
+        names = ", ".join(f"{offer.group} {offer.name}" for offer in offers)
         left = f", {skipped} not checked" if skipped else ""
         click.echo(f"{len(rows) - failures - skipped} of {len(rows)} hold{left}: {names}")
 

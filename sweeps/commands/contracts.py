@@ -28,8 +28,8 @@ from trainables.contracts import (
 )
 from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_mean
 from trainables.recipes import Recipe
-from trainables.spec import SPECS, registry, stage_key, to_plain
-from trainables.spec.registry import Offer
+from trainables.spec import registry, spec_classes, stage_key, to_plain
+from trainables.spec.registry import Entry
 from trainables.stages.base import Context, attempt
 from trainables.store.artifacts import Store
 
@@ -195,7 +195,7 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
     place = Place(runs=folder / "runs", store=folder / "store")
     place.prepare()
     for study in studies:
-        if study.sampled or not any(step.spec is SPECS[kind] for step in study.recipe.steps):
+        if study.sampled or not any(step.spec is spec_classes()[kind] for step in study.recipe.steps):
             continue
         request = Request(study=study.name, preset="tiny" if "tiny" in study.presets else "demo")
         ready = prepare(request, place, silent)
@@ -207,7 +207,7 @@ def nodes_of(kind: str, studies: Sequence[Study], folder: Path) -> tuple[list[St
 
     store = Store(place.store)
     info = catalog.pack(catalog.locate("digits", data_root=None), store.root / "data")
-    spec = SPECS[kind](data=info.fingerprint)
+    spec = spec_classes()[kind](data=info.fingerprint)
     return [StageNode(stage_key(spec, {}), kind, spec, 0, {}, [])], store
 
 
@@ -226,7 +226,7 @@ def _with_ancestors(node: StageNode, nodes: Any) -> list[StageNode]:
 # All of them.
 
 
-def check(offers: Sequence[Offer], data_root: Path | None = None) -> Iterator[Checked]:
+def check(offers: Sequence[Entry], data_root: Path | None = None) -> Iterator[Checked]:
     """Every contract over everything that was offered, a line each.
 
     Args:
@@ -235,29 +235,29 @@ def check(offers: Sequence[Offer], data_root: Path | None = None) -> Iterator[Ch
     """
     studies = [search_spaces.load(offer.name) for offer in offered(("study",))]
     for offer in offers:
-        what = f"{offer.kind} {offer.name}"
-        if offer.kind == "loss":
+        what = f"{offer.group} {offer.name}"
+        if offer.group == "loss":
             loss = loss_of(offer)
             contracts = dict(OF_LOSSES)
             contracts |= {} if offer.facts["same_width"] else OF_LOSSES_OF_ANY_WIDTHS
             contracts |= OF_ZERO_LOSSES if offer.facts["zero"] else {}
             for sentence, contract in contracts.items():
                 yield _one(what, sentence, contract, loss)
-        elif offer.kind == "network":
+        elif offer.group == "network":
             for sentence, of_network in OF_NETWORKS.items():
                 yield _one(what, sentence, of_network, offer.name)
-        elif offer.kind == "dataset":
+        elif offer.group == "dataset":
             for sentence, of_data in OF_DATASETS.items():
                 if offer.facts["root"] and data_root is None:
                     yield Checked(what, sentence, "needs its files: name them with --data-root", skipped=True)
                 else:
                     yield _one(what, sentence, of_data, offer.name, data_root)
-        elif offer.kind == "stage":
+        elif offer.group == "stage":
             yield _one(what, "stopped and continued equals uninterrupted", _stage, offer.name, studies)
-        elif offer.kind == "recipe":
+        elif offer.group == "recipe":
             for sentence, of_recipe in OF_RECIPES.items():
-                yield _one(what, sentence, of_recipe, offer.thing)
-        elif offer.kind == "study":
+                yield _one(what, sentence, of_recipe, offer.load())
+        elif offer.group == "study":
             for sentence, of_study in OF_STUDIES.items():
                 yield _one(what, sentence, of_study, search_spaces.load(offer.name))
 
@@ -291,6 +291,6 @@ def _one(what: str, sentence: str, contract: Callable[..., None], *subject: Any)
     return Checked(what, sentence)
 
 
-def offered(kinds: Sequence[str] = registry.KINDS) -> list[Offer]:
+def offered(kinds: Sequence[str] = registry.GROUPS) -> list[Entry]:
     """All that plug-ins offer, by kind."""
-    return [offer for kind in kinds for offer in registry.offers() if offer.kind == kind]
+    return [offer for kind in kinds for offer in registry.plugins() if offer.group == kind]

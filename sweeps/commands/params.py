@@ -35,14 +35,14 @@ def params(study: str, preset: str | None, as_json: bool, plugins: list[str]) ->
 
 def say(study: str, preset: str, groups: Mapping[str, list[dict[str, Any]]], roles: tuple[str, ...]) -> None:
     """Print the table for people, as wide as their terminal."""
-    from sweeps.planning.parameter_words import TITLES
-    from sweeps.planning.parameters import default_words, range_words
+    from sweeps.planning.parameters import default_words, range_words, titles
 
     top = f"What --set can say of {study}; values are those of preset {preset}. Each also for one stage alone, as in "
     top += f"{roles[0]}.epochs=5; several values make an axis: epochs=5,10."
     click.echo("\n".join(textwrap.wrap(top, width())))
+    named = titles()
     for group, rows in groups.items():
-        click.echo(f"\n{TITLES.get(group, group)}")
+        click.echo(f"\n{named[group]}")
         for row in rows:
             for line in textwrap.wrap(
                 f"{row['name']} = {default_words(row)}", width(), initial_indent="  ", subsequent_indent="      "

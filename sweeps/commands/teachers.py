@@ -27,10 +27,10 @@ def teachers_check(file: Path, family: str | None, architecture: str | None, as_
     """Look a file of weights over: what it is, what it wants to see, how to use it. Keeps nothing, runs nothing of it."""
     from trainables.data.preprocess import Preprocessing
     from trainables.pretrained import shelf
-    from trainables.spec import PretrainedSpec
+    from trainables.spec import GivenSpec
 
     flags = {name: value for name, value in (("family", family), ("architecture", architecture)) if value}
-    wanted = PretrainedSpec(family=family or "auto", architecture=architecture or "auto")
+    wanted = GivenSpec(family=family or "auto", architecture=architecture or "auto")
     weights = shelf.admit(str(file), Path(), wanted, write=False)
     about = weights.about
     words = "".join(f" --set teacher.{name}={value}" for name, value in flags.items())

@@ -14,7 +14,7 @@ from typing import Any
 from sweeps.planning import cost
 from sweeps.planning.graph import OPEN, StageGraph, StageNode
 from trainables.data.packed import Packed
-from trainables.spec import TrainingSpec
+from trainables.spec import has_network
 
 EVIDENCE_SECONDS = 10.0  # Of training seen, before anything is said.
 EVIDENCE_SHARE = 0.02  # Of all the work.
@@ -35,7 +35,7 @@ class StageSeconds:
     def __call__(self, node: StageNode) -> float:
         """Seconds; never 0, so that every stage counts."""
         parents = [self._graph.nodes[key].base for key in node.parents.values() if key in self._graph.nodes]
-        guide = next((base for base in parents if isinstance(base, TrainingSpec)), None)
+        guide = next((base for base in parents if has_network(base)), None)
         mark = (id(node.base), id(guide))
         if mark not in self._known:
             known = cost.known_seconds(node.base, self._rates) if self._rates else None

@@ -9,11 +9,12 @@ from search_spaces.study import TUNING
 from sweeps.planning import network_checks
 from sweeps.planning.network_checks import Mistakes
 from sweeps.planning.planner import Planner
-from trainables import spec as specs
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for, whole
 from trainables.errors import UsageError
-from trainables.spec import DistillationSpec, PretrainedSpec, StageSpec, TrainingSpec
+from trainables.spec import GivenSpec, StageSpec, TrainingSpec, distils, has_network, is_given, task_of
+from trainables.spec.given import classes_differ
+from trainables.spec.networks import with_stem
 
 # What the split of a training rests on.
 SPLIT_FIELDS = (
@@ -44,9 +45,9 @@ def mistakes_of(planner: Planner) -> Mistakes:
         # Equal stages may be read by others, and read others, in each cell.
         network_checks.check_chain(specs_by_role, parents, plan.weights.teachers, plan.data, mistakes)
         for role, spec in specs_by_role.items():
-            if isinstance(spec, DistillationSpec) and spec.distils and not parents[role]:
+            if distils(spec) and not parents[role]:
                 mistakes[f"method={spec.method} needs a guide for the {role}: route=direct, or method=none."] = None
-            if id(spec) in checked or not isinstance(spec, TrainingSpec):
+            if id(spec) in checked or not has_network(spec):
                 continue
             checked[id(spec)] = spec
             side = min(plan.data["height"], plan.data["width"])
@@ -72,15 +73,15 @@ def mistakes_of(planner: Planner) -> Mistakes:
 
 
 def _check_stem(role: str, spec: TrainingSpec, mistakes: Mistakes) -> None:
-    if spec.stem == "large" and spec.architecture not in (*specs.LARGE_STEMS, "pixels"):
-        mistakes[f"stem=large is for {', '.join(specs.LARGE_STEMS)}, got {spec.architecture} for the {role}."] = (
+    if spec.stem == "large" and spec.architecture not in (*with_stem("large"), "pixels"):
+        mistakes[f"stem=large is for {', '.join(with_stem('large'))}, got {spec.architecture} for the {role}."] = (
             f"its {role}, {spec.architecture}, takes no stem=large"
         )
 
 
 def _check_images(role: str, spec: TrainingSpec, data: Mapping[str, Any], mistakes: Mistakes) -> None:
     """Whether a classification has as many training images as it asks for."""
-    if spec.task != "classification":
+    if not task_of(spec.task).known_classes:
         return  # What is left to train on depends on the classes; `check_splits` asks the data itself.
     least = int(data.get("classes", 1))
     left = _left_by_validation(data["train_images"], spec.validation_fraction, least)
@@ -111,7 +112,7 @@ def _check_start(
 ) -> None:
     """A network can begin with another one's weights only if both are built alike."""
     guide = next((specs_by_role[parent] for parent in parents.values()), None)
-    if not isinstance(guide, TrainingSpec):
+    if not has_network(guide):
         mistakes[f"init_from_assistant=true needs a guide for the {role}, but its route has none."] = None
         return
     for name in ("architecture", "width", "embedding", "stem"):
@@ -138,7 +139,7 @@ def check_splits(planner: Planner, packed: Packed, tested: Packed | None = None)
         specs_by_role = planner.specs(cell)
         _check_tested_side(planner, specs_by_role, tested)
         for spec in specs_by_role.values():
-            if not isinstance(spec, TrainingSpec):
+            if not has_network(spec):
                 continue
             mark = tuple(getattr(spec, name) for name in SPLIT_FIELDS)
             if mark not in seen:
@@ -149,7 +150,7 @@ def check_splits(planner: Planner, packed: Packed, tested: Packed | None = None)
 def _check_tested_side(planner: Planner, specs_by_role: Mapping[str, StageSpec], tested: Packed | None) -> None:
     side = min(tested.info.height, tested.info.width) if tested is not None else planner.plan.side
     read = specs_by_role[planner.recipe.measured(specs_by_role)]
-    if isinstance(read, TrainingSpec) and (read.resolution or planner.plan.side) > side:
+    if has_network(read) and (read.resolution or planner.plan.side) > side:
         raise UsageError(
             f"Test images must have the {read.resolution or planner.plan.side} pixels a side that the network reads, but "
             f"those of {tested.info.name if tested else 'the data'} have {side}. Lower its resolution."
@@ -179,15 +180,13 @@ def check_kept_classifiers(planner: Planner, packed: Packed) -> None:
         about = planner.plan.weights.teachers.get(spec.weights, {})
         classes = len(cut_for(packed, spec).classes) if spec.head == "keep" else None
         if classes is not None and about.get("classes") != classes:
-            from trainables.stages.pretrained import classes_differ
-
             raise UsageError(classes_differ(int(about.get("classes", 0)), classes, packed.info.name))
 
 
-def _given(planner: Planner) -> Iterator[PretrainedSpec]:
+def _given(planner: Planner) -> Iterator[GivenSpec]:
     seen = set()
     for cell in planner.plan.examples():
         for spec in planner.specs(cell).values():
-            if isinstance(spec, PretrainedSpec) and id(spec) not in seen:
+            if is_given(spec) and id(spec) not in seen:
                 seen.add(id(spec))
                 yield spec

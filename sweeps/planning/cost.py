@@ -11,48 +11,8 @@ from typing import Any
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError
-from trainables.spec import (
-    DistillationSpec,
-    EvaluationSpec,
-    OutputsSpec,
-    PretrainedSpec,
-    SleepSpec,
-    StageSpec,
-    TrainingSpec,
-    UntrainedSpec,
-    registry,
-    to_plain,
-)
-from trainables.spec.compute import OF_FILES, embedding_width, forward_macs, layers_of
+from trainables.spec import ReadsTraining, StageSpec, to_plain
 from trainables.store.artifacts import Store
-
-PARAMETERS: dict[str, float] = {
-    "resnet18": 11.2e6,
-    "resnet34": 21.3e6,
-    "resnet50": 23.7e6,
-    "resnet34_thin": 8.2e6,
-    "resnet_thin": 0.08e6,
-    "vgg11": 9.3e6,
-    "pixels": 0.0,
-}
-CPU_RATE = 2.5e10  # Multiply-adds a second of one core, small images.
-GPU_RATE = 2e13  # Of one data-centre GPU at the batch sizes of the papers.
-FILL_BATCH = 256  # Images that a frozen network sees at once while its outputs are kept.
-CALL_SECONDS = 4e-4  # One layer of one call on the CPU, whatever its size.
-
-
-def _passes(spec: TrainingSpec, side: int) -> tuple[float, float]:
-    return forward_macs(spec, side), layers_of(spec.architecture) * CALL_SECONDS
-
-
-def parameters_of(architecture: str) -> float:
-    """Weights of a network at width 1; a plug-in's network counts its own, one of another library is guessed."""
-    offer = registry.find("network", architecture)
-    if offer is not None:
-        return float(offer.facts["size"]().parameters)
-    if architecture in OF_FILES:
-        return OF_FILES[architecture][2]
-    return PARAMETERS.get(architecture, PARAMETERS["resnet50"])
 
 
 class Counts:
@@ -67,7 +27,7 @@ class Counts:
         self.data, self.packed = data, packed
         self._cuts: dict[tuple[Any, ...], tuple[int, int]] = {}
 
-    def __call__(self, spec: TrainingSpec | OutputsSpec) -> tuple[int, int]:
+    def __call__(self, spec: ReadsTraining) -> tuple[int, int]:
         """Images and classes that a stage trains on.
 
         Raises:
@@ -86,61 +46,9 @@ class Counts:
         return self._cuts[mark]
 
 
-def seconds_of(spec: StageSpec, counts: Counts, guide: TrainingSpec | None, *, gpu: bool = False) -> float:
+def seconds_of(spec: StageSpec, counts: Counts, guide: StageSpec | None, *, gpu: bool = False) -> float:
     """Estimated seconds of a stage on one core (or GPU); right within a factor of about three."""
-    data = counts.data
-    if isinstance(spec, SleepSpec):
-        return spec.epochs * spec.seconds
-    if isinstance(spec, EvaluationSpec):
-        return 0.2 + data["test_images"] * 2e-4
-    if isinstance(spec, OutputsSpec) and guide is not None:
-        rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
-        macs, call = _passes(guide, data["height"])
-        return rows_of(spec, counts(spec)[0]) * (macs / rate + call * call_share / FILL_BATCH)
-    if not isinstance(spec, TrainingSpec) or isinstance(spec, UntrainedSpec):
-        return 0.1
-    if isinstance(spec, PretrainedSpec):
-        macs, _ = _passes(spec, data["height"])
-        return 1.0 + (1024 if spec.head == "keep" else 256) * macs / (GPU_RATE if gpu else CPU_RATE)
-    images = counts(spec)[0]
-    held = data["train_images"] * spec.validation_fraction
-    batch = max(1, min(spec.batch_size, int(images)))
-    rate, call_share = (GPU_RATE, 0.1) if gpu else (CPU_RATE, 1.0)
-    macs, call = _passes(spec, data["height"])
-    step = 3 * (batch * macs / rate + call * call_share)
-    if isinstance(spec, DistillationSpec) and guide is not None and spec.distils and not spec.keeps_outputs:
-        guide_macs, guide_call = _passes(guide, data["height"])
-        step += batch * guide_macs / rate + guide_call * call_share
-    return spec.epochs * (images / batch * step + held * macs / rate + 0.02)
-
-
-def rows_of(spec: OutputsSpec, images: float) -> float:
-    """Outputs that a stage of kept outputs computes for so many training images."""
-    if spec.part == "base":
-        return images
-    if spec.part == "epochs" and images >= spec.batch_size:
-        images = images // spec.batch_size * spec.batch_size  # The last, partial batch of an epoch is left out.
-    return images * (spec.stop - spec.start)
-
-
-def bytes_of(spec: StageSpec, counts: Counts, guide: TrainingSpec | None = None) -> float:
-    """Estimated bytes a stage leaves in the store."""
-    if isinstance(spec, PretrainedSpec):
-        return 20_000.0  # Its weights are in the store already.
-    if isinstance(spec, OutputsSpec) and guide is not None:
-        return outputs_bytes(spec, guide, *counts(spec))
-    if isinstance(spec, TrainingSpec):
-        return parameters_of(spec.architecture) * spec.width**2 * 4 + 20_000 + spec.epochs * 200
-    return 20_000 + counts.data.get("test_images", 0) * 9
-
-
-def outputs_bytes(spec: OutputsSpec, guide: TrainingSpec, images: float, classes: int) -> float:
-    """Bytes of the arrays of a stage of kept outputs."""
-    width = embedding_width(guide)
-    logits = 0 if isinstance(guide, PretrainedSpec) and guide.head == "none" else classes
-    if spec.part == "base":
-        return 4 * (width + logits) + (4 * width + 8) * classes
-    return 2 * images * (spec.stop - spec.start) * (width + logits)
+    return spec.work(counts, guide).time(gpu=gpu)
 
 
 def packed_bytes(data: dict[str, Any]) -> float:
@@ -149,14 +57,9 @@ def packed_bytes(data: dict[str, Any]) -> float:
     return pixels * (float(data["train_images"]) + float(data["test_images"]))
 
 
-def working_bytes(specs: Iterable[StageSpec]) -> float:
-    """Bytes of checkpoints while the largest two stages train."""
-    sizes = sorted(
-        parameters_of(s.architecture) * s.width**2 * 8
-        for s in specs
-        if isinstance(s, TrainingSpec) and not isinstance(s, PretrainedSpec)
-    )
-    return 3 * sum(sizes[-2:])
+def working_bytes(checkpoints: Iterable[float]) -> float:
+    """Bytes of checkpoints while the largest two stages train, of those of all."""
+    return 3 * sum(sorted(checkpoints)[-2:])
 
 
 def _shape(spec: dict[str, Any], kind: str) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 from search_spaces.study import ARM, TUNING
 from sweeps.planning.cells import Cell
 from sweeps.planning.planner import Planner
-from trainables.spec import TrainingSpec
+from trainables.spec import has_network
 from trainables.spec.parameter import field_of
 
 UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
@@ -109,7 +109,7 @@ def _elsewhere(values: Mapping[str, Any], members: Mapping[str, Cell], planner: 
 def _side(cell: Cell, planner: Planner) -> int:
     specs_by_role = planner.specs(cell)
     read = specs_by_role[planner.recipe.measured(specs_by_role)]
-    return (isinstance(read, TrainingSpec) and read.resolution) or planner.plan.side
+    return (has_network(read) and read.resolution) or planner.plan.side
 
 
 def _hang_apart(arm: str, cell: Cell, reference: str, base: Cell, planner: Planner) -> bool:
@@ -121,4 +121,4 @@ def _hang_apart(arm: str, cell: Cell, reference: str, base: Cell, planner: Plann
 
 
 def _teacher(cell: Cell, planner: Planner) -> str | None:
-    return planner.keys(cell, 0).get("teacher")
+    return planner.keys(cell, 0).get(planner.recipe.teacher)

@@ -14,7 +14,7 @@ from trainables.data import sources
 from trainables.data.packed import Packed
 from trainables.data.protocols import cut
 from trainables.data.survey import stored_side
-from trainables.spec import TrainingSpec
+from trainables.spec import TrainingSpec, task_of
 
 DIGITS = "digits"
 LEAST_PACKED = 8  # Smaller image files are enlarged to it: networks need some pixels to halve.
@@ -84,8 +84,9 @@ def facts_of(data: Mapping[str, Any], packed: Packed | None, resolved: Resolved,
         split = cut(packed, task=resolved.task, train_images=0, **parts)
         images, learned = len(split.train), len(split.classes)
     else:
-        kept = 1.0 if resolved.task == "classification" else 1.0 - parts["held_out"]
-        whole = data["train_images"] + (0 if resolved.task == "classification" else data["test_images"])
+        known = task_of(resolved.task).known_classes
+        kept = 1.0 if known else 1.0 - parts["held_out"]
+        whole = data["train_images"] + (0 if known else data["test_images"])
         images, learned = round(whole * kept * (1 - parts["validation_fraction"])), max(2, round(classes * kept))
     return DataFacts(
         name=data["name"],

@@ -18,15 +18,9 @@ from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Planner
 from trainables.data.packed import Packed
 from trainables.errors import MachineError
-from trainables.spec import (
-    MOST_VIEWS,
-    TEACHER_OUTPUTS,
-    DistillationSpec,
-    OutputsSpec,
-    TrainingSpec,
-    methods_of,
-    orders_of,
-)
+from trainables.spec import MOST_VIEWS, TEACHER_OUTPUTS, StageSpec, TrainingSpec, distils, has_network
+from trainables.spec.compute import forward_macs, layers_of
+from trainables.spec.work import CALL_SECONDS, CORE_RATE
 
 MOST_TRIALS = 20_000  # Beyond, only what was asked for is counted.
 READ_SECONDS = 2e-6  # Of one kept output, mapped and warm.
@@ -142,8 +136,7 @@ def best(found: list[Forecast]) -> Forecast:
 
 
 def _estimate(spec: TrainingSpec, side: int, batch: int) -> float:
-    macs, call = cost._passes(spec, side)
-    return macs / cost.CPU_RATE + call / batch
+    return forward_macs(spec, side) / CORE_RATE + layers_of(spec.architecture) * CALL_SECONDS / batch
 
 
 class _Counter:
@@ -171,39 +164,26 @@ class _Counter:
                         continue
                     seen.add(key)
                     guide = next((made[role] for role in step.parents.values()), None)
-                    if isinstance(guide, TrainingSpec):
-                        if isinstance(spec, OutputsSpec):
-                            self._add_filling(result, spec, guide)
-                        elif isinstance(spec, DistillationSpec) and spec.distils:
-                            self._add_reading(result, spec, guide, times)
+                    if has_network(guide):
+                        self._add(result, spec, guide, times)
         return result
 
-    def _add_filling(self, result: Forecast, spec: OutputsSpec, guide: TrainingSpec) -> None:
-        images, classes = self.counts(spec)
-        rows = int(cost.rows_of(spec, images))
-        result.computed += rows
-        result.unbounded |= result.way == "cached" and spec.part == "epochs"
-        result.bytes += cost.outputs_bytes(spec, guide, images, classes)
-        result.seconds += rows * self._seconds(guide, spec.batch_size if spec.part == "epochs" else cost.FILL_BATCH)
-
-    def _add_reading(self, result: Forecast, spec: DistillationSpec, guide: TrainingSpec, times: int) -> None:
-        images, _ = self.counts(spec)
-        batch = min(spec.batch_size, images)
-        asked = times * spec.epochs * (images // batch * batch)
-        if spec.teacher_outputs != "live":
-            result.asked += asked
-            result.seconds += asked * READ_SECONDS
-            return
-        result.asked += asked
-        result.computed += asked
-        if result.way != "live":
-            result.live_anyway += asked
-        seconds = asked * self._seconds(guide, batch)
-        if "horkd" in methods_of(spec.method) and "C" in orders_of(spec.horkd.orders):
-            # Exact class centres: one more pass over the images as they are.
+    def _add(self, result: Forecast, spec: StageSpec, guide: TrainingSpec, times: int) -> None:
+        """What a stage asks of its frozen network, or computes of it for others to read."""
+        work = spec.work(self.counts, guide)
+        if not work.asked:
+            # What is kept is kept once, however many trials read it.
+            times = 1
+            result.bytes += work.bytes if work.computed else 0.0
+        elif not work.computed:
+            result.seconds += times * work.asked * READ_SECONDS
+        elif result.way != "live":
+            result.live_anyway += times * work.asked
+        result.asked += times * work.asked
+        for images, batch in work.computed:
             result.computed += times * images
-            seconds += times * images * self._seconds(guide, cost.FILL_BATCH)
-        result.seconds += seconds
+            result.seconds += times * images * self._seconds(guide, batch)
+        result.unbounded |= result.way == "cached" and distils(spec) and spec.keeps_epochs
 
     def _seconds(self, guide: TrainingSpec, batch: int) -> float:
         mark = (

@@ -43,14 +43,14 @@ def plugins(planner: Planner) -> dict[str, Any]:
     every choice, and, because a space may ask further, all that files which somebody named offer to stages.
     """
     versions: dict[str, Any] = {}
-    if not registry.offers():
+    if not registry.plugins():
         return versions
     plan = planner.plan
     sampled = plan.resolved.space is not None
     for cell in plan.every_choice() if sampled else plan.examples():
         for spec in planner.specs(cell).values():
-            versions |= {n: v for n, v in spec.components().items() if registry.version(n) is not None}
+            versions |= {n: v for n, v in spec.components().items() if registry.plugin_of(n) is not None}
     if sampled:
-        named = (o for o in registry.offers() if o.kind in ("loss", "network", "stage") and not o.origin.entry)
-        versions |= {offer.component: offer.origin.version for offer in named}
+        named = (o for o in registry.plugins() if o.group in ("loss", "network", "stage") and not o.source.entry)
+        versions |= {offer.component: offer.version for offer in named}
     return versions

@@ -12,7 +12,7 @@ from typing import Any
 from sweeps.planning.weight_files import START
 from trainables import spec as specs
 from trainables.errors import UsageError
-from trainables.spec import DistillationSpec, EvaluationSpec, PretrainedSpec, StageSpec, TrainingSpec, registry
+from trainables.spec import StageSpec, TrainingSpec, distils, has_network, is_given, registry
 from trainables.spec.compute import embedding_width
 
 # Sentence -> in a few words what an arm cannot be for, where that follows from what the arm is; else None.
@@ -28,7 +28,7 @@ def check(
     mistakes: Mistakes,
 ) -> None:
     """What can be said of a stage alone when names and sizes of the data are known; adds mistakes."""
-    if spec.architecture.startswith(specs.OUTSIDE) and not isinstance(spec, PretrainedSpec):
+    if spec.architecture.startswith(specs.OUTSIDE) and not spec.is_given:
         if spec.width != 1.0:
             mistakes[f"width is of our own networks; for {spec.architecture} it must be 1, got {spec.width:g}."] = None
         else:
@@ -63,16 +63,15 @@ def check_chain(
     """
     for role, spec in specs_by_role.items():
         read = [(other, specs_by_role[other]) for other in parents.get(role, {}).values()]
-        guides = [(other, guide) for other, guide in read if isinstance(guide, TrainingSpec)]
-        if isinstance(spec, DistillationSpec) and spec.distils:
-            methods = specs.methods_of(spec.method)
-            on_maps = any(_reads_maps(spec, method) for method in methods)
+        guides = [(other, guide) for other, guide in read if has_network(guide)]
+        if distils(spec):
+            on_maps = spec.losses_that_read("maps")
             for other in (spec, *(guide for _, guide in guides)):
                 if on_maps and not _has_maps(other, data):
                     mistakes[f"method={spec.method} needs feature maps, but {other.architecture} gives none."] = (
                         f"needs feature maps of {other.architecture}, which gives none"
                     )
-            for method in (name for name in methods if _of_one_width(spec, name)):
+            for method in (loss.name for loss in spec.losses_that_read("same_width")):
                 ours = _embedding_width(spec, data, teachers)
                 for other_role, guide in guides:
                     theirs = _embedding_width(guide, data, teachers)
@@ -82,18 +81,18 @@ def check_chain(
                             f"{other_role}'s {theirs}. Set `embedding` of one to the other's, or choose networks of equal widths."
                         ] = f"needs embeddings of one width, got {ours} and {theirs}"
             for other_role in _without_logits(guides):
-                if any(map(_reads_logits, methods)):
+                if spec.losses_that_read("logits"):
                     mistakes[
                         f"method={spec.method} reads the {other_role}'s logits, but {other_role}.head=none leaves it none. "
                         f"Set {other_role}.head=keep if its classes are those of {data['name']}, or use another method."
                     ] = f"reads the {other_role}'s logits, of which {other_role}.head=none leaves none"
-        elif isinstance(spec, EvaluationSpec) and spec.protocol == "classification" and spec.reader == "logits":
+        elif spec.reads_logits:
             for other_role in _without_logits(guides):
                 mistakes[
                     f"The {other_role} alone is classified by its logits, but {other_role}.head=none leaves it none. "
                     f"Set {other_role}.head=keep, or reader=nearest."
                 ] = f"is classified by its logits, of which {other_role}.head=none leaves none"
-        elif isinstance(spec, PretrainedSpec):
+        elif is_given(spec):
             about = teachers.get(spec.weights, {})
             channels = int(about.get("preprocessing", {}).get("channels", 3))
             if int(data.get("channels", channels)) not in (1, channels):
@@ -103,35 +102,20 @@ def check_chain(
 
 
 def _without_logits(read: list[tuple[str, TrainingSpec]]) -> list[str]:
-    return [role for role, spec in read if isinstance(spec, PretrainedSpec) and spec.head != "keep"]
-
-
-def _reads_logits(method: str) -> bool:
-    offer = registry.find("loss", method)
-    return method == "kd" or (offer is not None and bool(offer.facts["logits"]))
-
-
-def _of_one_width(spec: DistillationSpec, method: str) -> bool:
-    offer = registry.find("loss", method)
-    return offer is not None and bool(offer.facts["same_width"]) and spec.plugin.of_loss(method)["weight"] > 0
-
-
-def _reads_maps(spec: DistillationSpec, method: str) -> bool:
-    on = registry.find("loss", method) is None or spec.plugin.of_loss(method)["weight"] > 0
-    return specs.reads_maps(method) and on
+    return [role for role, spec in read if not spec.has_logits]
 
 
 def _has_maps(spec: TrainingSpec, data: Mapping[str, Any]) -> bool:
-    if registry.find("network", spec.architecture) is not None:
+    if registry.plugin("network", spec.architecture) is not None:
         return _measures(spec, data)[1]
     return not spec.architecture.startswith(specs.OUTSIDE) or spec.architecture.startswith(OTHERS_WITH_MAPS)
 
 
 def _embedding_width(spec: TrainingSpec, data: Mapping[str, Any], teachers: Mapping[str, Mapping[str, Any]]) -> int:
     """Width of a stage's embedding; 0 where the network cannot be had, which is another mistake."""
-    if isinstance(spec, PretrainedSpec):
+    if is_given(spec):
         return int(teachers.get(spec.weights, {}).get("embedding_width", 0))
-    if registry.find("network", spec.architecture) is None and not spec.architecture.startswith(specs.OUTSIDE):
+    if registry.plugin("network", spec.architecture) is None and not spec.architecture.startswith(specs.OUTSIDE):
         return embedding_width(spec)
     return _measures(spec, data)[0]
 

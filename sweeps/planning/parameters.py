@@ -14,7 +14,7 @@ from sweeps.planning.request import Setting
 from sweeps.planning.resolve import Resolved, resolve
 from trainables.errors import UsageError
 from trainables.recipes import Recipe
-from trainables.spec import registry
+from trainables.spec import options_of, registry
 from trainables.spec.parameter import Parameter, field_of
 
 
@@ -72,7 +72,7 @@ def described(study: Study, preset: str) -> dict[str, list[dict[str, Any]]]:
     if study.arms:
         rows = [row for row in rows if row["name"] not in ("route", "method")]  # What arms decide.
         rows[:0] = _of_study(resolved)
-    place = {group: number for number, group in enumerate(dict.fromkeys(group for group, *_ in WORDS.values()))}
+    place = {group: number for number, group in enumerate(titles())}
     order = {path: number for number, path in enumerate(WORDS)}
     rows.sort(key=lambda row: (place.get(row["group"], len(place)), order.get(row["path"], len(order))))
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -110,11 +110,9 @@ def _of_study(resolved: Resolved) -> Iterator[dict[str, Any]]:
 def _row(resolved: Resolved, parameter: Parameter) -> dict[str, Any]:
     recipe, name, path = resolved.study.recipe, parameter.name, parameter.path
     kind, declared = recipe.parameters[name]
-    group, unit, text = WORDS.get(path) or (_group(parameter), "", _of_plugin(parameter))
+    group, unit, text = WORDS.get(path) or _of_loss(parameter, declared) or ("other", "", "")
     stages = [role for role in recipe.roles if parameter.of_stage(role).name in recipe.parameters]
-    options = declared.metadata.get("options")
-    if options and "plugged" in declared.metadata:
-        options = (*options, *registry.names(declared.metadata["plugged"]))
+    options = options_of(declared.metadata)
     of_stages = {stage: parameter.of_stage(stage).name for stage in stages} if not parameter.role else {}
     only = {stage: resolved.parameters[full] for stage, full in of_stages.items() if full in resolved.parameters}
     meant_by = {name, *(parameter.of_stage(role).name for role in recipe.roles)}
@@ -139,13 +137,23 @@ def _row(resolved: Resolved, parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _group(parameter: Parameter) -> str:
-    return parameter.head if parameter.head in TITLES else "other"
+def titles() -> dict[str, str]:
+    """Group of parameters -> what lists call it, in their order; losses stand behind what belongs to all of them."""
+    losses = {entry.name: entry.title for entry in registry.entries("loss") if entry.origin is None}
+    found: dict[str, str] = {}
+    for group, title in TITLES.items():
+        found |= {group: title} | (losses if group == "distillation" else {})
+    return found
 
 
-def _of_plugin(parameter: Parameter) -> str:
-    offer = registry.find("loss", parameter.head)
-    return f"Of the loss in {offer.origin.where}." if offer is not None else ""
+def _of_loss(parameter: Parameter, declared: Any) -> tuple[str, str, str] | None:
+    """Group, unit and words of an option of a loss."""
+    entry = registry.find("loss", parameter.head)
+    if entry is None:
+        return None
+    if entry.origin is not None:
+        return "other", "", f"Of the loss in {entry.where}."
+    return entry.name, declared.metadata.get("unit", ""), declared.metadata.get("text", "")
 
 
 def type_words(kind: Any, options: Sequence[str] | None) -> str:

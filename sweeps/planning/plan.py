@@ -12,7 +12,6 @@ from sweeps.planning.cells import Cell, Pinned, Probe
 from sweeps.planning.resolve import Resolved
 from sweeps.planning.weight_files import WeightFiles
 from trainables import spec as specs
-from trainables.spec import TrainingSpec
 from trainables.spec.compute import equal_compute_epochs
 from trainables.spec.parameter import Parameter
 
@@ -117,7 +116,7 @@ class Plan:
         role, their_role = recipe.measured(ours), recipe.measured(theirs)
         parents = next(placed.parents for placed in recipe.steps_of(other) if placed.role == their_role)
         guide = next((theirs[parent] for parent in parents.values()), None)
-        assert isinstance(ours[role], TrainingSpec)
+        assert specs.has_network(ours[role])
         epochs = equal_compute_epochs(ours[role], theirs[their_role], guide, self.side)  # type: ignore[arg-type]
         return role, epochs
 

@@ -9,7 +9,7 @@ from sweeps.planning.cells import Cell
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.plan import Plan
 from trainables import spec as specs
-from trainables.recipes import shown_role
+from trainables.recipes.step import shown_role
 from trainables.spec import KeyTemplate, StageSpec
 from trainables.store.artifacts import Store
 

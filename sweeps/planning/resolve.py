@@ -16,6 +16,7 @@ from sweeps.planning.request import Setting
 from sweeps.planning.seeds import parse_seeds
 from trainables.errors import UsageError, did_you_mean
 from trainables.recipes import Recipe
+from trainables.spec import TrainingSpec, task_of
 from trainables.spec.parameter import Parameter, field_of
 
 MOST_CELLS = 1_000_000
@@ -128,7 +129,7 @@ class _Words:
         self.study, self.recipe, self.preset, self.elsewhere = study, recipe, preset, elsewhere
         self.mistakes: list[str] = []
         self.parameters = {recipe.canonical(k): recipe.coerce(k, v) for k, v in preset.parameters.items()}
-        if study.task != "classification":
+        if study.task != TrainingSpec.task:
             self.parameters.setdefault("task", study.task)
         self.sources = dict.fromkeys(self.parameters, f"preset {preset_name}")
         if elsewhere:
@@ -193,8 +194,9 @@ class _Words:
             self._outrank(full)
             self._lay(full, values)
         self.mistakes += weight_files.settle_words(study, self.parameters, self.sources, self.axes, said)
-        if self.elsewhere and self.parameters.get("task", "classification") == "classification":
-            self.mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about classification.")
+        task = str(self.parameters.get("task", TrainingSpec.task))
+        if self.elsewhere and task_of(task).known_classes:
+            self.mistakes.append(f"--test-data is for tasks that compare images; {study.name} is about {task}.")
         if self.elsewhere and "held_out" in said:
             self.mistakes.append("held_out means nothing with --test-data: all of that data set is tested.")
 

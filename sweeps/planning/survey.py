@@ -14,11 +14,9 @@ from sweeps.planning.cells import Cell
 from sweeps.planning.planner import Planner
 from trainables import spec as specs
 from trainables.data.packed import Packed
-from trainables.recipes import OUTPUTS, shown_role
-from trainables.spec import StageSpec, TrainingSpec
+from trainables.recipes.step import shown_role
+from trainables.spec import StageSpec
 from trainables.store.artifacts import Store
-
-PLURALS = {"untrained": "untrained networks", OUTPUTS: "shards of kept outputs"}
 
 
 @dataclass
@@ -42,7 +40,8 @@ class Survey:
 
     def sentence(self) -> str:
         """`5 teachers, 80 assistants, 80 evaluations; 3 already in the store`."""
-        parts = [f"{n:,} {PLURALS.get(role, role + 's') if n != 1 else role}" for role, n in self.distinct.items()]
+        plurals = {shown_role(role): spec.plural for role, spec in self.examples.items()}
+        parts = [f"{n:,} {plurals.get(role) or role + 's' if n != 1 else role}" for role, n in self.distinct.items()]
         present = sum(self.present.values())
         return ", ".join(parts) + (f"; {present:,} already in the store" if present else "")
 
@@ -56,7 +55,9 @@ def survey(planner: Planner, store: Store, packed: Packed | None = None) -> Surv
     for cell in planner.plan.examples():
         counting.add(cell)
     result = counting.result
-    result.bytes += cost.working_bytes(price.spec for price in counting.prices.values()) if result.missing else 0
+    result.bytes += (
+        cost.working_bytes(price.checkpoint_bytes for price in counting.prices.values()) if result.missing else 0
+    )
     return result
 
 
@@ -67,6 +68,7 @@ class _Price:
     gpu_seconds: float
     known: bool
     bytes: float
+    checkpoint_bytes: float
 
 
 class _Counting:
@@ -108,12 +110,12 @@ class _Counting:
         most = self.result.examples.setdefault(role, spec)
         if spec.threads > most.threads:
             self.result.examples[role] = spec
-        if isinstance(spec, specs.DistillationSpec) and spec.distils:
+        if specs.distils(spec):
             self.result.ways.add(spec.teacher_outputs)
 
     def _add_stage(self, role: str, key: str, spec: StageSpec, seeds: int) -> None:
         # Cells that are drawn differ in what comes after the teacher.
-        times = seeds * (1 if isinstance(spec, (specs.TeacherSpec, specs.PretrainedSpec)) else self._drawn)
+        times = seeds * (1 if spec.drawn_once else self._drawn)
         result, price = self.result, self.prices[id(spec)]
         result.distinct[shown_role(role)] += times
         if key in self._present:
@@ -128,12 +130,13 @@ class _Counting:
 def _price(
     spec: StageSpec, guide: StageSpec | None, counts: cost.Counts, rates: dict[tuple[Any, ...], float]
 ) -> _Price:
-    training = guide if isinstance(guide, TrainingSpec) else None
     known = cost.known_seconds(spec, rates) if rates else None
+    work = spec.work(counts, guide if specs.has_network(guide) else None)
     return _Price(
         spec,
-        known if known is not None else cost.seconds_of(spec, counts, training),
-        cost.seconds_of(spec, counts, training, gpu=True),
+        known if known is not None else work.time(),
+        work.time(gpu=True),
         known is not None,
-        cost.bytes_of(spec, counts, training),
+        work.bytes,
+        work.checkpoint_bytes,
     )

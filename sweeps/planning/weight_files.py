@@ -15,15 +15,14 @@ from typing import Any
 from search_spaces.study import Study
 from sweeps.planning.request import Setting
 from trainables import spec as specs
-from trainables.recipes import GIVEN
-from trainables.spec import PretrainedSpec, TrainingSpec
+from trainables.spec import GIVEN, GivenSpec, TrainingSpec
 from trainables.spec.parameter import Parameter, field_of
 
 WEIGHTS = "weights"  # Of a stage that is given instead of trained.
 START = "start_weights"  # Of a stage that is trained, and so of any.
 FOUND = ("family", "architecture", "width", "embedding", "stem")  # What a file says, unless the command line does.
 TOLD = ("embedding", "stem")  # What it says alone.
-OF_FILES_ALONE = tuple(n for n in specs.field_paths(PretrainedSpec) if n not in specs.field_paths(TrainingSpec))
+OF_FILES_ALONE = tuple(n for n in specs.field_paths(GivenSpec) if n not in specs.field_paths(TrainingSpec))
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def settle_words(
         for name in [word.name for word in _of_role(role, parameters, roles)]:
             if sources.get(name) != "--set":
                 del parameters[name]
-        idle = set(PretrainedSpec().unused())
-        taken = specs.field_paths(PretrainedSpec)
+        idle = set(GivenSpec().unused())
+        taken = specs.field_paths(GivenSpec)
         mistakes += [
             f"{word.name} is what the file of {role}.weights says. Leave it out." for word in words if word.path in TOLD
         ]
@@ -179,8 +178,8 @@ def _with_digits(text: str, digits: Mapping[str, str]) -> str:
     return f"{setting.name}={','.join(digits.get(value, value) for value in setting.values)}"
 
 
-def asked(parameters: Mapping[str, Any], role: str) -> PretrainedSpec:
+def asked(parameters: Mapping[str, Any], role: str) -> GivenSpec:
     """What the parameters say of a given stage."""
     names = ("family", "architecture", "head", "order", "mean", "std", "side", "width")
     full = {name: Parameter(role, name).name for name in names}
-    return PretrainedSpec(**{name: parameters[full[name]] for name in names if full[name] in parameters})
+    return GivenSpec(**{name: parameters[full[name]] for name in names if full[name] in parameters})

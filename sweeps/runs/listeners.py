@@ -56,7 +56,9 @@ def _begin_grid(
     ready: Prepared, run: RunFolder, content: dict[str, Any], before: dict[str, Any], say: Say, retry_failed: bool
 ) -> Begun:
     graph, trials, cells = write_grid(ready, run, content, before, retry_failed=retry_failed)
-    records = RecordWriter(run, ready.study.name, ready.data["name"], ready.store, graph)
+    records = RecordWriter(
+        run, ready.study.name, ready.data["name"], ready.store, graph, teacher=ready.study.recipe.teacher
+    )
     listener = GridCells(
         ready.resolved, cells, trials, graph, ready.store, run.journal, run.id, _recording(records), say=say
     )
@@ -67,7 +69,7 @@ def _begin_sampled(
     ready: Prepared, run: RunFolder, content: dict[str, Any], before: dict[str, Any], say: Say, retry_failed: bool
 ) -> Begun:
     graph, store = StageGraph(), ready.store
-    records = RecordWriter(run, ready.study.name, ready.data["name"], store, graph)
+    records = RecordWriter(run, ready.study.name, ready.data["name"], store, graph, teacher=ready.study.recipe.teacher)
 
     def on_cells(cells: list[Cell], trials: list[Trial]) -> None:
         content["cells"] = [cell_row(cell, None) for cell in cells]

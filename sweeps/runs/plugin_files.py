@@ -74,9 +74,9 @@ def used(study: str, data: Sequence[str | None], components: Iterable[str]) -> l
     wanted = {("study", study), *(("dataset", name) for name in data if name)}
     wanted |= {(kind, name) for kind, _, name in (component.partition(".") for component in components)}
     asked = {
-        offer.origin.mark
-        for offer in registry.offers()
-        if (offer.kind, offer.name) in wanted or (offer.kind == "recipe" and offer.thing is recipe)
+        offer.source.mark
+        for offer in registry.plugins()
+        if (offer.group, offer.name) in wanted or (offer.group == "recipe" and offer.implementation is recipe)
     }
     return [origin for origin in plugins.loaded() if not origin.entry or origin.mark in asked]
 
@@ -91,7 +91,7 @@ def rows(origins: Sequence[Origin], before: Mapping[str, Any]) -> list[dict[str,
             "where": told.get(origin.mark, origin.where),  # Not the copy that a later command read.
             "entry": origin.entry or None,
             "copy": None if origin.entry else f"{FOLDER}/{origin.version}_{origin.file}",
-            "offers": [f"{offer.kind} {offer.name}" for offer in registry.offers(origin)],
+            "offers": [f"{offer.group} {offer.name}" for offer in registry.plugins(origin=origin)],
         }
         for origin in origins
     ]
@@ -125,8 +125,8 @@ def part_for(rows: Sequence[Mapping[str, str]], components: Iterable[str]) -> li
 
     Files before one that is used come along, because it may rest on them. What no stage uses can fail no stage.
     """
-    offers = (registry.find(*component.split(".", 1)) for component in components if "." in component)
-    wanted = {offer.origin.mark for offer in offers if offer is not None}
+    offers = map(registry.plugin_of, components)
+    wanted = {offer.source.mark for offer in offers if offer is not None}
     used = [(row["sha256"], row.get("entry", "")) in wanted for row in rows]
     last = max((place for place, row in enumerate(rows) if used[place] and not row.get("entry")), default=-1)
     return [row for place, row in enumerate(rows) if used[place] or (place <= last and not row.get("entry"))]
@@ -174,6 +174,6 @@ def _rests_on_copies(run: RunFolder, error: SweepsError) -> UsageError:
 def described() -> list[dict[str, Any]]:
     """All that plug-ins offer, for lists."""
     return [
-        {"kind": offer.kind, "name": offer.name, "from": offer.origin.where, "sha256": offer.origin.sha256}
-        for offer in registry.offers()
+        {"kind": offer.group, "name": offer.name, "from": offer.where, "sha256": offer.source.sha256}
+        for offer in registry.plugins()
     ]

@@ -83,7 +83,7 @@ class Prepared:
         packed = open_packed(self.info.path) if self.info is not None else None
         if not measure or packed is None:
             return forecast.forecasts(self.plan, packed)
-        from trainables.stages.outputs import forward_seconds
+        from trainables.training.filling import forward_seconds
 
         jobs = min(cores.available(), sum(self.survey.distinct.values()), forecast.MOST_BUSY + 1)
         with contextlib.ExitStack() as stack:

@@ -40,7 +40,11 @@ OF_THE_NETWORK = ("validation_top1", "parameters_count", "macs")  # An evaluatio
 class RecordWriter:
     """Writes the records of one run."""
 
-    def __init__(self, run: RunFolder, study: str, data_name: str, store: Store, graph: StageGraph) -> None:
+    def __init__(
+        self, run: RunFolder, study: str, data_name: str, store: Store, graph: StageGraph, *, teacher: str = "teacher"
+    ) -> None:
+        """Args: the run, its study and data by name, store and graph; the role that its recipe calls the teacher."""
+        self.teacher = teacher
         self.run, self.study, self.data_name = run, study, data_name
         self.store, self.graph = store, graph
         self.made_again: dict[str, str] = {}  # Key -> what was wrong with the record that was there.
@@ -184,6 +188,6 @@ class RecordWriter:
 
     def _teacher(self, node: StageNode) -> str | None:
         at: StageNode | None = node
-        while at is not None and at.role != "teacher":
+        while at is not None and at.role != self.teacher:
             at = next((self.graph.nodes[k] for k in at.parents.values() if k in self.graph.nodes), None)
         return at.key if at is not None else None

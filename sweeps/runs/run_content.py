@@ -17,15 +17,9 @@ from sweeps.runs.datasets import tested_data
 from sweeps.runs.folder import RUN_SCHEMA, RunFolder, Say, now
 from sweeps.runs.prepare import Prepared
 from system import writable_files
+from trainables.spec import task_of
 from trainables.spec.registry import Origin
 from trainables.store.artifacts import Store, make_folder, write_atomically
-
-METRICS = {
-    "classification": "top1",
-    "verification": "verification_accuracy",
-    "identification": "top1",
-    "retrieval": "recall_at_1",
-}  # What `score` means in each task.
 
 
 def plugins_of(ready: Prepared) -> list[Origin]:
@@ -109,7 +103,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "baseline": None,
         "factors": list(study.factors) or None,
         "task": resolved.task,
-        "metric": METRICS[resolved.task],
+        "metric": task_of(resolved.task).metric,
         "sampled": study.sampled,
         "objectives": list(resolved.objectives) if len(resolved.objectives) > 1 else None,
         "report": study.report,

@@ -14,7 +14,8 @@ from sweeps.engine.journal_trials import pruned_cells
 from sweeps.runs import whereabouts
 from sweeps.runs.folder import RunFolder
 from trainables.errors import ArtifactError
-from trainables.recipes import OUTPUTS, shown_role
+from trainables.recipes.step import shown_role
+from trainables.spec import OUTPUTS
 from trainables.stages.base import verdict
 from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
 

@@ -19,7 +19,8 @@ from sweeps.planning import parameter_words, parameters
 from sweeps.planning.request import Request
 from sweeps.planning.resolve import resolve
 from trainables.errors import UsageError
-from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
+from trainables.recipes import HORKD_ASSISTANT
+from trainables.recipes.distillation import DISTILLATION
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFICATION = "horkd_classification"
@@ -226,7 +227,9 @@ def test_every_parameter_is_described(name: str) -> None:
     common = {n for n in study.recipe.parameters if n.split(".")[0] not in study.recipe.roles}
     decided = {"route", "method"} if study.arms else set()
     assert common - decided <= set(rows)
-    assert [row["name"] for row in rows.values() if not row["description"]] == [], "say it in sweeps/planning/parameter_words.py"
+    assert [row["name"] for row in rows.values() if not row["description"]] == [], (
+        "say it in sweeps/planning/parameter_words.py"
+    )
     assert "other" not in groups
     assert all(group in parameter_words.TITLES for group in groups)
 

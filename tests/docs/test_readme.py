@@ -18,8 +18,10 @@ from desks import README, ROOT, Desk, own_study, sh_lines
 
 import search_spaces
 from sweeps.commands.app import EXIT_CODES, cli
-from trainables import errors, recipes
+from trainables import errors
 from trainables.losses import horkd
+from trainables.recipes import HORKD_ASSISTANT
+from trainables.recipes.distillation import DISTILLATION
 from trainables.spec import SPECS
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -192,7 +194,7 @@ def test_the_table_of_studies_is_complete() -> None:
 def test_the_glossary_has_the_words_of_the_code() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     entries = set(re.findall(r"^\| \*\*([\w ]+)\*\*", text, re.MULTILINE)) | {"test"}
-    roles = {role for recipe in (recipes.DISTILLATION, recipes.HORKD_ASSISTANT) for role in recipe.roles}
+    roles = {role for recipe in (DISTILLATION, HORKD_ASSISTANT) for role in recipe.roles}
     assert roles | (set(SPECS) - {"sleep"}) <= entries
     assert {
         "study",

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from trainables.errors import UsageError
-from trainables.spec import SPECS, canonical_json, field_paths, identity, spec_from, stage_key, to_plain
+from trainables.spec import SPECS, canonical_json, field_paths, identity, options_of, spec_from, stage_key, to_plain
 
 FILE = "stage_keys"
 PARENTS = {"network": "f" * 16}
@@ -55,7 +55,7 @@ OTHERS = {"upsample_to": 48, "test_resolution": 12, "resolution": 16, "images_pe
 def other_values(name: str, kind: Any, declared: Any) -> Iterator[Any]:
     """Values of a field besides its default: every option there is, else one."""
     leaf, default = name.rpartition(".")[2], declared.default
-    options = declared.metadata.get("options")
+    options = options_of(declared.metadata)
     if options:
         yield from (option for option in options if option != default)
     elif leaf in OTHERS:

@@ -18,7 +18,7 @@ from sweeps.planning.resolve import resolve
 from sweeps.planning.survey import survey
 from sweeps.runs.datasets import stand_in
 from trainables.errors import UsageError
-from trainables.recipes import DISTILLATION, ROUTES
+from trainables.recipes.distillation import DISTILLATION, ROUTES
 from trainables.spec import StudentSpec, TeacherSpec, TrainingSpec
 from trainables.spec.compute import equal_compute_epochs, forward_macs, training_macs
 from trainables.store.artifacts import Store

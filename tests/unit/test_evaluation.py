@@ -30,9 +30,9 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages import evaluation
 from trainables.stages.base import Context, attempt, runner
 from trainables.store.artifacts import Artifact, Store
+from trainables.tasks import retrieval
 from trainables.training.loop import View, load_network
 
 DRAWN: dict[str, Any] = {"architecture": "resnet_thin", "width": 0.25, "train_images": 60, "embedding": 6}
@@ -316,7 +316,7 @@ def test_retrieval_is_what_its_rows_say(
 def test_many_images_are_asked_for_more_answers(
     network: Callable[..., Artifact], evaluate: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "MANY", 100)
+    monkeypatch.setattr(retrieval, "MANY", 100)
     found = evaluate(network("retrieval")).metrics
     recalls = [found[f"recall_at_{k}"] for k in (1, 2, 4, 8, 10, 100, 1000)]
     assert recalls == sorted(recalls)

@@ -26,8 +26,7 @@ from sweeps.planning.resolve import Resolved, resolve
 from sweeps.planning.survey import Survey, survey
 from trainables.data.packed import open_packed
 from trainables.errors import MachineError
-from trainables.recipes import OUTPUTS
-from trainables.spec import TrainingSpec, stage_key, to_plain
+from trainables.spec import OUTPUTS, TrainingSpec, stage_key, to_plain
 from trainables.stages.base import Context, attempt
 from trainables.store.artifacts import Store
 
@@ -229,7 +228,9 @@ def test_cores_that_cannot_be_kept_busy_are_told(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_cores_are_free_again_when_who_kept_them_busy_was_killed() -> None:
-    program = "from sweeps.planning.forecast import busy; import time\nwith busy(1): print('in', flush=True); time.sleep(60)"
+    program = (
+        "from sweeps.planning.forecast import busy; import time\nwith busy(1): print('in', flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as asking:
         assert asking.stdout is not None and asking.stdout.readline() == "in\n"
         (worker,) = children(asking.pid)

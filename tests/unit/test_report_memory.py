@@ -27,7 +27,9 @@ def test_the_command_prints_seconds_and_memory_of_a_report(tmp_path: Path, capsy
     report_memory.main(["--quick", "--folder", str(tmp_path), "--json", str(told)])
     (row,) = json.loads(told.read_text())
     assert (row["trials"], row["records"]) == (100, 205) and row["cpu_seconds"] > 0
-    assert row["peak_mb"] > 50  # Polars alone takes 45; how much more is for the benchmark to say on a machine of its own.
+    assert (
+        row["peak_mb"] > 50
+    )  # Polars alone takes 45; how much more is for the benchmark to say on a machine of its own.
     assert f"peak {row['peak_mb']:.0f} MB" in capsys.readouterr().out
     assert (tmp_path / "runs" / "grid-100" / "report" / "index.html").exists()
 

@@ -32,7 +32,7 @@ from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Trial, build_graph
 from sweeps.planning.resolve import resolve
 from sweeps.runs.folder import RunFolder
-from trainables.recipes import SLEEP
+from trainables.recipes.sleep import SLEEP
 from trainables.store.artifacts import Store
 
 DATA = {"fingerprint": "d", "height": 8}

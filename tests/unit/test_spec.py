@@ -30,6 +30,7 @@ from trainables.spec import (
     TeacherSpec,
     TripletSpec,
     UntrainedSpec,
+    built_in,
     canonical_json,
     canonical_orders,
     coerce,
@@ -37,11 +38,15 @@ from trainables.spec import (
     flatten,
     from_plain,
     later,
+    options_of,
+    registry,
     spec_from,
     stage_key,
     to_plain,
+    version_of,
 )
 
+OF_FAMILIES = {entry.name: tuple(entry.facts["sizes"]) for entry in registry.entries("network_family")}
 PARENT, OTHER = "0" * 15 + "a", "0" * 15 + "b"
 DATA = "5d41402abc4b2a76"
 
@@ -263,7 +268,7 @@ GOLDEN: dict[str, tuple[StageSpec, Mapping[str, str], str]] = {
         "b413e942b9f5603b",
     ),
     "student by every loss": (
-        StudentSpec(data=DATA, method="+".join(sp.METHODS)),
+        StudentSpec(data=DATA, method="+".join(registry.names("loss"))),
         {"guide": PARENT},
         "d33635b38c3be494",
     ),
@@ -357,7 +362,7 @@ def _other_values(group: Any, name: str, declared: Any) -> list[Any]:
         return [4]  # 1 would be no group.
     if name == "method":
         return [method for method in ("none", "horkd", "kd", "at+mkd") if method != value]
-    if options := metadata.get("options"):
+    if options := options_of(metadata):
         return [option for option in options if option != value]
     if isinstance(value, bool):
         return [not value]
@@ -391,7 +396,7 @@ def test_the_version_of_a_spec_is_part_of_the_key(monkeypatch: pytest.MonkeyPatc
     assert stage_key(TeacherSpec(), {}) != before
 
 
-@pytest.mark.parametrize("component", sorted(COMPONENTS))
+@pytest.mark.parametrize("component", sorted(built_in()))
 def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
     component: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,10 +408,10 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         StudentSpec(architecture="resnet_thin"),
         *(TeacherSpec(architecture=name) for name in sp.ARCHITECTURES),
         UntrainedSpec(),
-        *(sp.PretrainedSpec(family=family, architecture=names[0]) for family, names in sp.OF_FAMILIES.items()),
+        *(sp.PretrainedSpec(family=family, architecture=names[0]) for family, names in OF_FAMILIES.items()),
         *(TeacherSpec(task=task) for task in sp.TASKS),
         TeacherSpec(triplet=TripletSpec(weight=1)),
-        *(StudentSpec(method=method) for method in sp.METHODS),
+        *(StudentSpec(method=method) for method in registry.names("loss")),
         *(EvaluationSpec(protocol=task) for task in sp.TASKS),
         OutputsSpec(part="epochs", stop=2),
         OutputsSpec(part="epochs", stop=2, images_per_class=4),
@@ -414,7 +419,8 @@ def test_a_raised_component_changes_the_keys_that_rest_on_it_and_no_other(
         SleepSpec(),
     ]
     before = [stage_key(spec, {}) for spec in every]
-    monkeypatch.setitem(COMPONENTS, component, COMPONENTS[component] + 1)
+    table = COMPONENTS if component in COMPONENTS else registry._versions
+    monkeypatch.setitem(table, component, version_of(component) + 1)  # type: ignore[operator]
     for spec, key in zip(every, before, strict=True):
         assert (stage_key(spec, {}) != key) == (component in spec.components()), spec
     assert any(component in spec.components() for spec in every)
@@ -483,7 +489,7 @@ def test_a_key_does_not_depend_on_the_order_of_fields() -> None:
 def test_a_key_does_not_depend_on_locale_hash_seed_or_process() -> None:
     code = (
         "import locale, sys; locale.setlocale(locale.LC_ALL, '')\n"
-        "from trainables.spec import *\n"
+        "from trainables.spec import SleepSpec, TeacherSpec, stage_key\n"
         "print(stage_key(SleepSpec(label='\\u00f6', seed=1), {}), stage_key(TeacherSpec(learning_rate='0.1'), {}))"
     )
     answers = set()
@@ -517,7 +523,7 @@ FLOATS = ["9" * 5000, "1e400", "-1e400", "1e300", "nan", "-inf"]
     ],
 )
 def test_a_number_beyond_what_a_key_or_a_tensor_holds_is_refused_in_words(name: str, word: str) -> None:
-    from trainables.recipes import DISTILLATION
+    from trainables.recipes.distillation import DISTILLATION
 
     with pytest.raises(UsageError, match=f"{name} must be"):
         DISTILLATION.coerce(name, word)

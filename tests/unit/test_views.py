@@ -22,14 +22,14 @@ from trainables.spec import (
     StageSpec,
     StudentSpec,
     TeacherSpec,
-    outputs_specs,
     stage_key,
     to_plain,
 )
 from trainables.stages.base import Context, attempt
-from trainables.stages.outputs import kept
+from trainables.stages.outputs import outputs_specs
 from trainables.store.artifacts import Artifact, Store, sha256_of
 from trainables.training.cached_outputs import KeptOutputs, Shard, copied, node_folder
+from trainables.training.filling import kept
 from trainables.training.loop import Guide, Splits
 
 TINY: dict[str, Any] = {

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainables.data.packed import Packed, open_packed
 from trainables.errors import UsageError
-from trainables.spec import OutputsSpec, TrainingSpec
+from trainables.spec import ReadsTraining
 
 _BLOCK = 256  # Images summed at once, which bounds the memory.
 _REMEMBERED = 32  # Splits whose statistics a process keeps; one bit for each item of the data, and a few numbers.
@@ -102,7 +102,7 @@ def balanced_batches(
     return batches[:-1] if drop_last and len(batches) > 1 and 2 * len(batches[-1]) < batch_size else batches
 
 
-def batches_of(spec: TrainingSpec | OutputsSpec, labels: Tensor, epoch: int) -> list[Tensor]:
+def batches_of(spec: ReadsTraining, labels: Tensor, epoch: int) -> list[Tensor]:
     """The batches of an epoch as a spec asks for them; `labels` [N] on the CPU.
 
     A training set smaller than `batch_size` is one batch; else what is left of the last one is not trained on.

@@ -24,8 +24,7 @@ from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, proto
 from trainables.data.images import Progress, read_images
 from trainables.data.packed import Items, PackedInfo, doubt_of, open_packed, read_info, write_packed
 from trainables.data.passed import sentences
-from trainables.data.readers import CIFAR, read_cifar, read_digits
-from trainables.data.sources import Source, listing_of, locate, unknown
+from trainables.data.sources import FOLDER, Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
 from trainables.spec import registry
@@ -161,7 +160,7 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
         assert source.path is not None and source.size is not None
         found, side = survey(listing), source.size
         usual = stored_side(listing) or side
-        if source.kind != "folder":
+        if source.kind != FOLDER:
             # A named set is not enlarged: pixels that are not there teach nothing and cost room.
             side = min(side, usual)
         # Once as blocks, once as the packed file; what an earlier packing left of the blocks is there already.
@@ -183,14 +182,11 @@ def _read(source: Source, folder: Path, work: Path, progress: Progress | None) -
             )
         return items, notes
     _check_room(source, folder, source.bytes or 0)
-    if registry.find("dataset", source.kind) is not None:
+    if registry.plugin("dataset", source.kind) is not None:
         items = from_plugins.read(source.kind, source.path)
         _check_room(source, folder, items.images.nbytes)
-    elif source.kind == "digits":
-        items = read_digits()
     else:
-        assert source.path is not None
-        items = read_cifar(source.kind, source.path)
+        items = registry.get("dataset", source.kind).load().read(source)
     if progress is not None:
         progress(len(items.labels), len(items.labels))
     return items, [row.text for row in dark(items.images)]
@@ -267,14 +263,16 @@ def download(name: str, data_root: Path) -> Source:
         UsageError: If nothing can be fetched under that name.
         MachineError: If torchvision or the network is missing.
     """
-    if name not in CIFAR:
-        if name == "digits":
-            raise UsageError(f"`{name}` needs no download: {DATASETS[name].layout}.")
-        if name in DATASETS:
-            raise UsageError(
-                f"`{name}` cannot be fetched for you ({DATASETS[name].terms}). Put it as {DATASETS[name].layout}."
-            )
+    entry = registry.find("dataset", name)
+    if entry is None:
         raise unknown(name)
+    made = entry.load() if entry.origin is None else None
+    if made is None or not made.fetched:
+        if made is not None and made.info.fixed:
+            raise UsageError(f"`{name}` needs no download: {made.info.layout}.")
+        raise UsageError(
+            f"`{name}` cannot be fetched for you ({DATASETS[name].terms}). Put it as {DATASETS[name].layout}."
+        )
     try:
         from torchvision import datasets  # type: ignore[import-untyped,unused-ignore,import-not-found]
     except ImportError as error:
@@ -283,7 +281,7 @@ def download(name: str, data_root: Path) -> Source:
             f"unpack the archive yourself as {DATASETS[name].layout}."
         ) from error
     root = Path(data_root).expanduser()
-    fetch = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    fetch = getattr(datasets, made.fetched)
     try:
         root.mkdir(parents=True, exist_ok=True)
         for train in (True, False):

@@ -29,12 +29,12 @@ def facts_of(name: str, data_root: Path | None, size: int | None) -> tuple[Path 
     offer = registry.get("dataset", name)
     if size is not None and size != offer.facts["info"].side:
         raise UsageError(
-            f"`{name}` comes at its own size, which {offer.origin.file} decides, but size {size} was asked."
+            f"`{name}` comes at its own size, which {offer.source.file} decides, but size {size} was asked."
         )
     if not offer.facts["root"]:
-        return None, [offer.origin.sha256]
+        return None, [offer.source.sha256]
     if data_root is None:
-        raise DataError(f"`{name}` ({offer.origin.where}) reads from a data root. Name the folder with --data-root.")
+        raise DataError(f"`{name}` ({offer.where}) reads from a data root. Name the folder with --data-root.")
     root = Path(data_root).expanduser().resolve()
     if not root.is_dir():
         raise DataError(f"`{name}` reads from a data root, but {root} is no folder. Name another with --data-root.")
@@ -51,7 +51,7 @@ def facts_of(name: str, data_root: Path | None, size: int | None) -> tuple[Path 
                 raise UsageError(
                     f"`watch` of `{name}` must name fewer files than {_MOST_WATCHED:,}: {pattern} has more."
                 )
-    return root, [offer.origin.sha256, os.fsencode(root).hex(), watched]
+    return root, [offer.source.sha256, os.fsencode(root).hex(), watched]
 
 
 def read(name: str, root: Path | None) -> Items:
@@ -62,11 +62,11 @@ def read(name: str, root: Path | None) -> Items:
     """
     offer = registry.get("dataset", name)
     try:
-        given = offer.thing(root=root) if offer.facts["root"] else offer.thing()
+        given = offer.load()(root=root) if offer.facts["root"] else offer.load()()
     except SweepsError:
         raise
     except Exception as error:
-        raise DataError(f"`{name}` ({offer.origin.where}) cannot be read: {type(error).__name__}: {error}") from error
+        raise DataError(f"`{name}` ({offer.where}) cannot be read: {type(error).__name__}: {error}") from error
     return given if isinstance(given, Items) else arranged(name, given)
 
 

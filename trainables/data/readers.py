@@ -73,33 +73,12 @@ class CifarLayout:
         return (*self.train, *self.test, self.meta)
 
 
-CIFAR = {
-    "cifar10": CifarLayout(
-        folder="cifar-10-batches-py",
-        train=tuple(f"data_batch_{number}" for number in range(1, 6)),
-        test=("test_batch",),
-        meta="batches.meta",
-        labels=b"labels",
-        class_names=b"label_names",
-    ),
-    "cifar100": CifarLayout(
-        folder="cifar-100-python",
-        train=("train",),
-        test=("test",),
-        meta="meta",
-        labels=b"fine_labels",
-        class_names=b"fine_label_names",
-    ),
-}
-
-
-def read_cifar(name: str, path: Path) -> Items:
+def read_cifar(layout: CifarLayout, path: Path) -> Items:
     """CIFAR-10 or CIFAR-100 from the folder of the original archive, any number of rows; RGB 32x32.
 
     Raises:
         DataError: If a file is damaged, holds something foreign or does not fit the others.
     """
-    layout = CIFAR[name]
     meta = path / layout.meta
     classes = tuple(_name(meta, entry) for entry in _field(meta, load_pickle(meta), layout.class_names, list))
     if len(set(classes)) < len(classes) or not classes:

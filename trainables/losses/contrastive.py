@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from trainables.errors import UsageError
 from trainables.losses import checks, geometry
 from trainables.losses.processes import joined
+from trainables.losses.terms import Batch, Known, Term
 
 if TYPE_CHECKING:
     from trainables.spec import CrdSpec
@@ -168,6 +169,27 @@ class CrdLoss(nn.Module):
         for bank, rows in ((self.student_bank, ours), (self.teacher_bank, theirs)):
             moved = self.spec.momentum * bank[indices] + (1 - self.spec.momentum) * rows
             bank.index_copy_(0, indices, geometry.unit(moved).to(bank.dtype))
+
+
+class CrdTerm(Term):
+    """The heads and banks of `CrdLoss`, and its value."""
+
+    def build(self, known: Known) -> None:
+        self.loss = CrdLoss(
+            self.options,
+            student_width=known.student_width,
+            teacher_width=known.teacher_width,
+            items=len(known.item_labels),
+            classes_of_items=known.item_labels,
+        )
+        self.modules = {"crd": self.loss}
+
+    def begin_epoch(self, generator: torch.Generator) -> None:
+        self.loss.begin_epoch(generator)
+
+    def value(self, name: str, batch: Batch) -> Tensor:
+        value: Tensor = self.loss(batch.student.embedding, batch.teacher.embedding, batch.labels, batch.indices)
+        return value
 
 
 def _embedded(head: nn.Linear, x: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from itertools import permutations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.losses import checks, geometry
-from trainables.losses.horkd import point_loss
+from trainables.losses.horkd import normalise_features, point_loss
+from trainables.losses.terms import Batch, Known, Term
 
 DARKRANK_KINDS = ("hard", "soft")
 FORMS = ("mean", "reference")
@@ -45,7 +46,7 @@ def darkrank_loss(
 
     Returns:
         Scalar [], the mean over B; zero with the graph if no row has a neighbour. Distances count as they are: the
-        published scale and power are made for rows of length 1, which `Distiller` passes.
+        published scale and power are made for rows of length 1, which `DarkrankTerm` passes.
 
     Raises:
         UsageError: If the batches differ or the kind is unknown.
@@ -74,6 +75,18 @@ def _log_probability(scores: Tensor) -> Tensor:
     """Log of the probability [...] of drawing items in the order of their scores [..., L]."""
     rest = [scores[..., place:].logsumexp(-1) for place in range(scores.shape[-1])]
     return (scores - torch.stack(rest, -1)).sum(-1)
+
+
+class DarkrankTerm(Term):
+    """The teacher's order of neighbours."""
+
+    def value(self, name: str, batch: Batch) -> Tensor:
+        chosen = self.options
+        # The published scale and power are those of normalised embeddings; raw ones give losses in the thousands.
+        ours, theirs = (normalise_features(x.embedding, "l2") for x in (batch.student, batch.teacher))
+        return darkrank_loss(
+            ours, theirs, kind=chosen.kind, scale=chosen.scale, power=chosen.power, length=chosen.length
+        )
 
 
 def mkd_absolute_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -111,6 +124,25 @@ def mkd_relative_loss(student: Tensor, teacher: Tensor, *, form: str = "mean") -
         if form == "reference":
             return geometry.narrow(geometry.safe_sqrt(gaps.square().sum(), gaps.new_zeros(())), student)
         return geometry.narrow(gaps.abs().sum() / (batch * (batch - 1)), student)
+
+
+class MkdTerm(Term):
+    """Embeddings, by a linear map where their widths differ, and distances."""
+
+    def build(self, known: Known) -> None:
+        self.projector: nn.Linear | None = None
+        if "mkd_absolute" in self.names and known.student_width != known.teacher_width:
+            self.projector = nn.Linear(known.student_width, known.teacher_width, bias=False)
+            self.modules = {"mkd_projector": self.projector}
+
+    def value(self, name: str, batch: Batch) -> Tensor:
+        ours, theirs = batch.student.embedding, batch.teacher.embedding
+        if name == "mkd_relative":
+            return mkd_relative_loss(ours, theirs, form=self.options.form)
+        if self.projector is not None:
+            with geometry.full_precision(ours):
+                ours = self.projector(ours.to(self.projector.weight.dtype))
+        return mkd_absolute_loss(ours, theirs)
 
 
 def triplet_loss(embedding: Tensor, labels: Tensor, *, margin: float = 0.2, mining: str = "hard") -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -13,13 +12,8 @@ from trainables.errors import UsageError, did_you_mean
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Pixels
 from trainables.models.outside import is_outside, outside
-from trainables.models.resnet import resnet18, resnet34, resnet34_thin, resnet50, resnet_thin
-from trainables.models.vgg import vgg11
-from trainables.spec import LARGE_STEMS, registry
-
-BUILDERS: dict[str, Callable[..., Network]] = {
-    builder.__name__: builder for builder in (resnet18, resnet34, resnet50, resnet34_thin, resnet_thin, vgg11)
-}
+from trainables.spec import registry
+from trainables.spec.networks import with_stem
 
 
 def build(
@@ -49,9 +43,9 @@ def build(
                 f"and {stem}. Narrower networks have names of their own there."
             )
         return outside(name, channels=channels, classes=classes, embedding=embedding)
-    offer = registry.find("network", name)
-    if offer is None and name not in BUILDERS:
-        known = (*BUILDERS, *registry.names("network"))
+    entry = registry.find("network", name)
+    if entry is None:
+        known = registry.names("network")
         raise UsageError(
             f"No architecture named '{name}'.{did_you_mean(name, known)}\nKnown are {', '.join(known)}, "
             "and with torchvision:NAME or timm:NAME those of these libraries."
@@ -65,35 +59,36 @@ def build(
             raise UsageError(f"`{what}` must be at least {least}, but got {value}.")
     if not width > 0:
         raise UsageError(f"`width` must be above 0, but got {width}.\nIt multiplies channel counts; 1 leaves them.")
-    if offer is not None:
+    if entry.origin is not None:
         if stem != "small":
-            raise UsageError(f"`stem` must be small for {name}, which {offer.origin.file} brings, but got {stem!r}.")
-        return _of_plugin(offer, channels=channels, classes=classes, width=width, embedding=embedding)
-    if stem == "small":
-        return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding)
-    if stem != "large" or name not in LARGE_STEMS:
-        raise UsageError(f"`stem` must be small, or large for {', '.join(LARGE_STEMS)}, but got {stem!r} for {name}.")
-    return BUILDERS[name](channels=channels, classes=classes, width=width, embedding=embedding, stem=stem)
+            raise UsageError(f"`stem` must be small for {name}, which {entry.source.file} brings, but got {stem!r}.")
+        return _of_plugin(entry, channels=channels, classes=classes, width=width, embedding=embedding)
+    if stem not in entry.facts["stems"]:
+        able = ", ".join(with_stem("large"))
+        raise UsageError(f"`stem` must be small, or large for {able}, but got {stem!r} for {name}.")
+    chosen = {} if stem == "small" else {"stem": stem}
+    made: Network = entry.load()(channels=channels, classes=classes, width=width, embedding=embedding, **chosen)
+    return made
 
 
 _NEUTRAL = {"width": 1.0, "embedding": 0}  # What a plug-in's builder need not understand.
 
 
-def _of_plugin(offer: registry.Offer, **asked: Any) -> Network:
+def _of_plugin(offer: registry.Entry, **asked: Any) -> Network:
     """The network that a plug-in's function builds.
 
     Raises:
         UsageError: If it fails, does not take what is asked, or gives something that is no network.
     """
-    where = f"The network '{offer.name}' of {offer.origin.where}"
-    taken = inspect.signature(offer.thing).parameters
+    where = f"The network '{offer.name}' of {offer.where}"
+    taken = inspect.signature(offer.load()).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         for name, neutral in _NEUTRAL.items():
             if name not in taken and asked[name] != neutral:
                 raise UsageError(f"{where} takes no `{name}`, so that must be {neutral}, but got {asked[name]}.")
         asked = {name: value for name, value in asked.items() if name in taken}
     try:
-        made = offer.thing(**asked)
+        made = offer.load()(**asked)
     except UsageError:
         raise
     except Exception as error:

@@ -19,7 +19,8 @@ from trainables.models.inception_resnet import InceptionResnetV1
 from trainables.models.iresnet import DEPTHS, IResNet
 from trainables.models.network import Network, widened
 from trainables.models.outside import Outside, first_convolution, is_outside, outside, require_readable
-from trainables.spec import ARCHITECTURES, LARGE_STEMS, OF_FAMILIES, PretrainedSpec
+from trainables.spec import ARCHITECTURES, GivenSpec, registry
+from trainables.spec.networks import family_of, with_stem
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -64,12 +65,12 @@ class Found:
     left_out: tuple[str, ...]  # Names in the file that are not used.
 
     def parameters_of_spec(self) -> dict[str, Any]:
-        """Fields of `PretrainedSpec` that say the same."""
+        """Fields of `GivenSpec` that say the same."""
         names = ("family", "architecture", "width", "embedding", "stem")
         return {name: getattr(self, name) for name in names}
 
 
-def identify(shapes: Shapes, asked: PretrainedSpec, *, name: str, pickled: bool = False) -> Found:
+def identify(shapes: Shapes, asked: GivenSpec, *, name: str, pickled: bool = False) -> Found:
     """What the file is; every name and shape is compared with the network's.
 
     Args:
@@ -135,7 +136,7 @@ def assemble(tensors: Mapping[str, Tensor], found: Found, *, keep_head: bool) ->
     return network.eval().requires_grad_(False)
 
 
-def drawn(spec: PretrainedSpec, channels: int) -> tuple[Network, int, int]:
+def drawn(spec: GivenSpec, channels: int) -> tuple[Network, int, int]:
     """A network like the one of a spec with weights as they are drawn, and the channels and side of what it reads.
 
     Side 0 stands for that of the data. It takes the time that the one from the file takes.
@@ -160,11 +161,11 @@ def drawn(spec: PretrainedSpec, channels: int) -> tuple[Network, int, int]:
     return InceptionResnetV1(), own.channels, own.read_side(0)
 
 
-def _recognise(shapes: Shapes, asked: PretrainedSpec, name: str, pickled: bool) -> tuple[str, str]:
+def _recognise(shapes: Shapes, asked: GivenSpec, name: str, pickled: bool) -> tuple[str, str]:
     """Family and architecture, as asked or else by the names."""
     family, architecture = asked.family, asked.architecture
     if family == "auto" and architecture != "auto":
-        family = next((f for f, names in OF_FAMILIES.items() if architecture in names), "plain")
+        family = family_of(architecture) or "plain"
     guessed, guess = _guess(shapes, pickled, asked.width)
     if family == "auto":
         if not guessed:
@@ -183,10 +184,9 @@ def _recognise(shapes: Shapes, asked: PretrainedSpec, name: str, pickled: bool) 
                 + ("Name the network with teacher.architecture=NAME." if family == "plain" else "Use another family.")
             )
         architecture = guess
-    known = OF_FAMILIES.get(family, ())
-    if (family == "plain") == any(architecture in names for names in OF_FAMILIES.values()) or (
-        known and architecture not in known
-    ):
+    entry = registry.find("network_family", family)
+    known = tuple(entry.facts["sizes"]) if entry is not None else ()
+    if (family == "plain") == bool(family_of(architecture)) or (known and architecture not in known):
         what = ", ".join(known) if known else f"{', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME"
         raise UsageError(f"teacher.family={family} has the architectures {what}, but got {architecture}.")
     return family, architecture
@@ -227,7 +227,7 @@ def _own(shapes: Shapes, width: float) -> str:
     """Which of our own networks has these names, and shapes if any has them; or nothing."""
     alike = []
     for name in ARCHITECTURES:
-        if _stem(shapes) == "large" and name not in LARGE_STEMS:
+        if _stem(shapes) == "large" and name not in with_stem("large"):
             continue
         _, names, fits = _structure(shapes, name, width)
         if fits:
@@ -400,9 +400,7 @@ def _side_of(name: str, shapes: Shapes, architecture: str) -> str:
     return f", which says images of {16 * pixels} x {16 * pixels} where {architecture} reads 112 x 112"
 
 
-def _preprocessing(
-    family: str, architecture: str, network: Network, asked: PretrainedSpec, channels: int
-) -> Preprocessing:
+def _preprocessing(family: str, architecture: str, network: Network, asked: GivenSpec, channels: int) -> Preprocessing:
     given = {n: getattr(asked, n) for n in ("order", "mean", "std", "side") if getattr(asked, n) not in ("auto", (), 0)}
     if family != "plain":
         own = PREPROCESSING[family]

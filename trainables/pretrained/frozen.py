@@ -16,13 +16,13 @@ from trainables.errors import ArtifactError, UsageError
 from trainables.models.network import Network
 from trainables.pretrained.families import Found, assemble, identify
 from trainables.pretrained.shelf import described, require, verified
-from trainables.spec import PretrainedSpec
+from trainables.spec import GivenSpec
 from trainables.store.artifacts import Artifact
 
 WEIGHTS, ABOUT = "weights.safetensors", "teacher.json"
 
 
-def open_weights(path: Path, spec: PretrainedSpec, *, name: str) -> tuple[Network, Found]:
+def open_weights(path: Path, spec: GivenSpec, *, name: str) -> tuple[Network, Found]:
     """The network of a safetensors file with its weights, frozen; `network.preprocessing` is what it wants to see.
 
     Raises:
@@ -40,7 +40,7 @@ def open_weights(path: Path, spec: PretrainedSpec, *, name: str) -> tuple[Networ
     return network, found
 
 
-def load_frozen(artifact: Artifact, spec: PretrainedSpec) -> Network:
+def load_frozen(artifact: Artifact, spec: GivenSpec) -> Network:
     """The network of a `pretrained` artifact.
 
     Raises:
@@ -56,7 +56,7 @@ def load_frozen(artifact: Artifact, spec: PretrainedSpec) -> Network:
     return network
 
 
-def open_from_store(root: Path, spec: PretrainedSpec) -> tuple[Network, Found, Path, dict[str, Any]]:
+def open_from_store(root: Path, spec: GivenSpec) -> tuple[Network, Found, Path, dict[str, Any]]:
     """The network that a spec names, from the store's weights: with their path, and what is known of them.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from system.regular_files import opened
 from trainables.errors import ArtifactError, UsageError
-from trainables.spec import PretrainedSpec
+from trainables.spec import GivenSpec
 from trainables.store.artifacts import (
     explained,
     make_folder,
@@ -83,7 +83,7 @@ def require(root: Path, digits: str) -> dict[str, Any]:
     return content
 
 
-def admit(words: str, root: Path, asked: PretrainedSpec | None, *, write: bool = True) -> Admitted:
+def admit(words: str, root: Path, asked: GivenSpec | None, *, write: bool = True) -> Admitted:
     """Read and check a file of weights, and keep it in the store; nothing is kept of a file that does not fit.
 
     Args:
@@ -177,7 +177,7 @@ def verified(root: Path, digits: str) -> Path:
     return weights
 
 
-def _from_store(digits: str, root: Path, asked: PretrainedSpec | None) -> Admitted:
+def _from_store(digits: str, root: Path, asked: GivenSpec | None) -> Admitted:
     from trainables.pretrained.families import identify
 
     about, weights = require(root, digits), verified(root, digits)

@@ -7,44 +7,16 @@ once. What does not change the numbers (device, workers, paths, verbosity) is no
 
 from __future__ import annotations
 
-from trainables.spec.components import COMPONENTS, Versions, version_of
-from trainables.spec.fields import (
-    MOST_FLOAT,
-    MOST_WHOLE,
-    Fields,
-    PluginOptions,
-    bounded,
-    check,
-    choice,
-    coerce,
-    field_paths,
-    flatten,
-    from_plain,
-    later,
-    to_plain,
-    variant,
-)
+from typing import Any
+
+from trainables.spec import registry
+from trainables.spec.components import COMPONENTS, Versions, built_in, version_of
+from trainables.spec.fields import Fields, OpenFields, field_paths, flatten, from_plain, to_plain, variant
+from trainables.spec.given import GIVEN, GivenSpec, is_given
 from trainables.spec.keys import SEED_MARK, KeyTemplate, canonical_json, identity, short_hash, stage_key
-from trainables.spec.kinds import (
-    SPECS,
-    AssistantSpec,
-    EvaluationSpec,
-    OutputsSpec,
-    PretrainedSpec,
-    SleepSpec,
-    StudentSpec,
-    TeacherSpec,
-    UntrainedSpec,
-    outputs_specs,
-    spec_from,
-    view_count,
-)
 from trainables.spec.losses import (
-    METHODS,
-    ON_MAPS,
-    ORDER_LOSS,
+    ORDER_TERMS,
     ORDERS,
-    TERMS,
     AtSpec,
     CrdSpec,
     DarkrankSpec,
@@ -56,95 +28,118 @@ from trainables.spec.losses import (
     RkdSpec,
     SpSpec,
     TripletSpec,
-    canonical_method,
     canonical_orders,
-    methods,
-    methods_of,
     orders_of,
-    reads_maps,
 )
-from trainables.spec.networks import ARCHITECTURES, FAMILIES, LARGE_STEMS, OF_FAMILIES, OUTSIDE, STEMS
-from trainables.spec.stages import StageSpec
+from trainables.spec.methods import LossOptions, canonical_method, methods_of
+from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
+from trainables.spec.stages import StageSpec, spec_classes, spec_from, stage_entry
 from trainables.spec.training import (
     AUGMENTATIONS,
     FILTERS,
     MOST_VIEWS,
-    TASKS,
+    OUTPUTS,
     TEACHER_OUTPUTS,
     DistillationSpec,
+    ReadsTraining,
     TrainingSpec,
+    distils,
+    has_network,
+    learns,
+    task_of,
+    view_count,
+)
+from trainables.spec.values import (
+    MOST_FLOAT,
+    MOST_WHOLE,
+    anything,
+    bounded,
+    check,
+    choice,
+    coerce,
+    later,
+    options_of,
 )
 
 __all__ = [
     "ARCHITECTURES",
     "AUGMENTATIONS",
     "COMPONENTS",
-    "FAMILIES",
     "FILTERS",
-    "LARGE_STEMS",
-    "METHODS",
+    "GIVEN",
     "MOST_FLOAT",
     "MOST_VIEWS",
     "MOST_WHOLE",
-    "OF_FAMILIES",
-    "ON_MAPS",
     "ORDERS",
-    "ORDER_LOSS",
+    "ORDER_TERMS",
+    "OUTPUTS",
     "OUTSIDE",
     "SEED_MARK",
-    "SPECS",
     "STEMS",
-    "TASKS",
     "TEACHER_OUTPUTS",
-    "TERMS",
-    "AssistantSpec",
     "AtSpec",
     "CrdSpec",
     "DarkrankSpec",
     "DistillationSpec",
-    "EvaluationSpec",
     "Fields",
     "FitnetSpec",
+    "GivenSpec",
     "HorkdSpec",
     "KdSpec",
     "KeyTemplate",
+    "LossOptions",
     "MkdSpec",
-    "OutputsSpec",
+    "OpenFields",
     "PktSpec",
-    "PluginOptions",
-    "PretrainedSpec",
+    "ReadsTraining",
     "RkdSpec",
-    "SleepSpec",
     "SpSpec",
     "StageSpec",
-    "StudentSpec",
-    "TeacherSpec",
     "TrainingSpec",
     "TripletSpec",
-    "UntrainedSpec",
     "Versions",
+    "anything",
     "bounded",
+    "built_in",
     "canonical_json",
     "canonical_method",
     "canonical_orders",
     "check",
     "choice",
     "coerce",
+    "distils",
     "field_paths",
     "flatten",
     "from_plain",
+    "has_network",
     "identity",
+    "is_given",
     "later",
-    "methods",
+    "learns",
     "methods_of",
+    "options_of",
     "orders_of",
-    "outputs_specs",
-    "reads_maps",
     "short_hash",
+    "spec_classes",
     "spec_from",
+    "stage_entry",
     "stage_key",
+    "task_of",
     "to_plain",
     "variant",
     "version_of",
     "view_count",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The specs of stage kinds live with their stages; they are found, and loaded, when somebody asks for one here.
+    if name == "SPECS":
+        return spec_classes()
+    if name == "TASKS":
+        return registry.names("task")
+    if name.endswith("Spec"):
+        for spec in spec_classes().values():
+            if spec.__name__ == name:
+                return spec
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

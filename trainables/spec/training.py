@@ -3,42 +3,80 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeGuard, TypeVar
 
 from trainables.errors import UsageError
+from trainables.spec import registry
 from trainables.spec.components import Versions, version_of
-from trainables.spec.fields import PluginOptions, bounded, choice, later
-from trainables.spec.losses import (
-    METHODS,
-    ORDER_LOSS,
-    AtSpec,
-    CrdSpec,
-    DarkrankSpec,
-    FitnetSpec,
-    HorkdSpec,
-    KdSpec,
-    MkdSpec,
-    PktSpec,
-    RkdSpec,
-    SpSpec,
-    TripletSpec,
-    canonical_method,
-    methods_of,
-    orders_of,
-    reads_maps,
-)
-from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
+from trainables.spec.compute import forward_macs, layers_of, parameters_of
+from trainables.spec.fields import Fields
+from trainables.spec.losses import HorkdSpec, TripletSpec
+from trainables.spec.methods import LossOptions, canonical_method, methods_of, parts_of, reads, weights_of
+from trainables.spec.networks import OUTSIDE, STEMS
+from trainables.spec.registry import Entry
 from trainables.spec.stages import StageSpec
+from trainables.spec.values import bounded, choice, later
+from trainables.spec.work import FILL_BATCH, KEPT_BYTES, Sizes, Work
 
 FILTERS = ("bicubic", "area", "bilinear")
 AUGMENTATIONS = ("none", "flip", "crop", "crop_flip")
 
 
-TASKS = ("classification", "verification", "identification", "retrieval")
-
-
 TEACHER_OUTPUTS = ("live", "cached", "cached_epochs")
 MOST_VIEWS = 1000  # An augmentation with more views counts as unbounded: nobody could keep its outputs.
+OUTPUTS = "outputs"  # Kind of the stages that keep outputs, and how their roles begin.
+
+
+def view_count(augment: str, pad: int) -> int:
+    """Number of distinct views of one image: (2 pad + 1)^2 crops, times 2 with flips (pad 4: 162)."""
+    return ((2 * pad + 1) ** 2 if "crop" in augment else 1) * (2 if "flip" in augment else 1)
+
+
+OF_SPLITS = ("held_out", "folds", "min_images", "subjects")  # Fields that count for some tasks alone.
+
+
+def task_of(name: str) -> Any:
+    """The task of that name: see `trainables.tasks.base.Task`."""
+    return registry.get("task", name).load()
+
+
+def unused_of_split(task: str) -> list[str]:
+    """Fields of a split that a task does not read."""
+    return [name for name in OF_SPLITS if name not in task_of(task).split_fields]
+
+
+def protocol_of(task: str) -> list[str]:
+    """The component that says how a task splits the classes; none where the data's own split says it."""
+    return [] if task_of(task).known_classes else [f"protocol.{task}"]
+
+
+class ReadsTraining(Protocol):
+    """The spec of a stage that reads training images: which, and in which batches."""
+
+    @property
+    def data(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def validation_fraction(self) -> float: ...
+    @property
+    def split_seed(self) -> int: ...
+    @property
+    def train_images(self) -> int: ...
+    @property
+    def held_out(self) -> float: ...
+    @property
+    def folds(self) -> tuple[int, ...]: ...
+    @property
+    def min_images(self) -> int: ...
+    @property
+    def subjects(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def images_per_class(self) -> int: ...
 
 
 def check_groups(spec: Any) -> None:
@@ -54,6 +92,7 @@ def check_groups(spec: Any) -> None:
 class TrainingSpec(StageSpec):
     """A stage that trains a network: data, network, optimiser and schedule."""
 
+    leaves_network: ClassVar[bool] = True
     seed: int = bounded(0, 0, 2**31 - 2)  # Initialisation, order of the data, augmentation.
     # Data. The split is the same for every seed; `train_images` are drawn from what validation leaves.
     validation_fraction: float = bounded(0.1, 0.0, 0.9)
@@ -65,7 +104,7 @@ class TrainingSpec(StageSpec):
     filter: str = choice("bicubic", FILTERS)  # How resolution is lost.
     blur: float = bounded(0.0, 0.0, 16.0)  # Sigma in pixels of the high-resolution image, before decimation.
     # Network.
-    architecture: str = choice("resnet18", ARCHITECTURES, prefixes=OUTSIDE, plugged="network")
+    architecture: str = choice("resnet18", (), prefixes=OUTSIDE, registered="network")
     width: float = bounded(1.0, 0.01, 16.0)  # Multiplies every channel count.
     embedding: int = bounded(0, 0, 8192)  # Width of the embedding layer; 0 means the pooled features.
     # Optimisation.
@@ -85,7 +124,7 @@ class TrainingSpec(StageSpec):
     clip_norm: float = bounded(0.0, 0.0)  # Largest norm of the gradient; 0 means unlimited.
     select: str = choice("last", ("last", "best"))  # Which epoch is kept: the last, or the best on validation.
     # What the network is for. Tasks other than classification train on other classes than they test.
-    task: str = later("classification", options=TASKS)
+    task: str = later("classification", registered="task")
     held_out: float = later(0.5, low=0.0, high=0.95)  # Share of the classes that is tested, where the data names none.
     folds: tuple[int, ...] = later(())  # Verification: tested folds, whose people are not trained on; () means all.
     min_images: int = later(0, low=0)  # Classes with fewer images are not trained on.
@@ -107,19 +146,13 @@ class TrainingSpec(StageSpec):
     def unused(self) -> tuple[str, ...]:
         """Splits of other tasks, and a triplet loss without weight."""
         names = [] if self.triplet.weight > 0 else ["triplet"]
-        if self.task == "classification":
-            names += ["held_out", "folds", "min_images", "subjects"]
-        if self.task != "verification":
-            names += ["folds"]
-        if self.task != "identification":
-            names += ["subjects"]
+        names += unused_of_split(self.task)
         return tuple(names)
 
     def components(self) -> Versions:
         """The loop, the data path, the label losses, the network, and the protocol that splits the classes."""
         names = ["loop", "batches", "degrade", "augment", "loss.cross_entropy", f"network.{self.architecture}"]
-        if self.task != "classification":
-            names.append(f"protocol.{self.task}")
+        names += protocol_of(self.task)
         if self.triplet.weight > 0:
             names.append("loss.triplet")
         if self.start_weights:
@@ -127,6 +160,80 @@ class TrainingSpec(StageSpec):
         if self.images_per_class:
             names.append("batches.balanced")
         return {name: version_of(name) for name in sorted(names)}
+
+    def read_side(self, side: int) -> int:
+        """Side in pixels of what the network reads of images of `side`."""
+        return self.upsample_to or self.resolution or side
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the network has logits of the classes it was trained on."""
+        return True
+
+    @property
+    def label_weight(self) -> float:
+        """Weight of cross-entropy."""
+        return 1.0
+
+    @property
+    def weights_bytes(self) -> float:
+        """Bytes of the network's weights, roughly."""
+        return parameters_of(self.architecture) * self.width**2 * 4
+
+    @property
+    def kept_bytes(self) -> float:
+        """Bytes that it leaves in the store, roughly."""
+        return self.weights_bytes + KEPT_BYTES + self.epochs * 200
+
+    def work(self, sizes: Sizes, guide: StageSpec | None) -> Work:
+        """Forward and backward of every epoch, validation, and the frozen teacher's forward passes where it is run."""
+        images, _ = sizes(self)
+        batch = max(1, min(self.batch_size, int(images)))
+        side = sizes.data["height"]
+        macs, layers = forward_macs(self, side), layers_of(self.architecture)
+        step_macs, step_calls = 3 * batch * macs, 3.0 * layers
+        asked, computed = 0, []
+        if self.distils and has_network(guide):
+            asked = self.epochs * (images // batch * batch)
+            if not self.keeps_outputs:
+                step_macs += batch * forward_macs(guide, side)
+                step_calls += layers_of(guide.architecture)
+                computed = [(asked, batch), *((images, FILL_BATCH) for _ in range(self.passes_over_training))]
+        held = sizes.data["train_images"] * self.validation_fraction
+        return Work(
+            macs=self.epochs * (images / batch * step_macs + held * macs),
+            calls=self.epochs * images / batch * step_calls,
+            seconds=self.epochs * 0.02,
+            bytes=self.kept_bytes,
+            checkpoint_bytes=2 * self.weights_bytes,
+            asked=asked,
+            computed=tuple(computed),
+        )
+
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether it reads kept outputs of its frozen teacher, which is not run beside it then."""
+        return False
+
+    @property
+    def passes_over_training(self) -> int:
+        """How often its frozen teacher reads all training images as they are, besides the batches."""
+        return 0
+
+
+def has_network(spec: StageSpec | None) -> TypeGuard[TrainingSpec]:
+    """Whether a stage leaves a network that others may read."""
+    return spec is not None and spec.leaves_network
+
+
+def learns(spec: StageSpec | None) -> TypeGuard[DistillationSpec]:
+    """Whether a stage can be told to learn from a frozen teacher."""
+    return spec is not None and spec.learns
+
+
+def distils(spec: StageSpec | None) -> TypeGuard[DistillationSpec]:
+    """Whether a stage has a loss that reads a frozen teacher."""
+    return learns(spec) and spec.distils
 
 
 OF_TRAINING = (
@@ -136,31 +243,42 @@ OF_TRAINING = (
 )
 
 
+Spec = TypeVar("Spec", bound=type)
+
+
+def _with_losses(cls: Spec) -> Spec:
+    """Give a class a field for the options of every built-in loss that it does not name, before `plugin`."""
+    names = [entry.name for entry in registry.entries("loss") if entry.origin is None]
+    plugin = cls.__annotations__.pop("plugin")
+    for name in names:
+        if name not in cls.__annotations__:
+            options = registry.get("loss", name).options
+            cls.__annotations__[name] = options
+            setattr(cls, name, later(options()))
+    cls.__annotations__["plugin"] = plugin
+    cls.loss_fields = tuple(names)  # type: ignore[attr-defined]
+    return cls
+
+
 @dataclass(frozen=True, kw_only=True)
+@_with_losses
 class DistillationSpec(TrainingSpec):
     """A network trained on labels and on the knowledge of a frozen guide; `method` says which losses join.
 
-    With the default method it is HORKD's Eq. 8 plus cross-entropy.
+    With the default method it is HORKD's Eq. 8 plus cross-entropy. Every loss of the registry has a field of its name.
     """
 
+    loss_fields: ClassVar[tuple[str, ...]]  # The built-in ones.
+    learns: ClassVar[bool] = True
     cross_entropy: float = bounded(1.0, 0.0)  # Weight of the label term; the paper adds it as it is.
-    horkd: HorkdSpec = HorkdSpec()
+    horkd: HorkdSpec = HorkdSpec()  # Named here, because it stands in every key also where it has its defaults.
     # Whether the guide runs beside the student (live), or its outputs are computed once and kept: for every view of the
     # augmentation (cached), or for those that a seed draws in each epoch (cached_epochs).
     teacher_outputs: str = choice("live", TEACHER_OUTPUTS)
     outputs_per_shard: int = later(9, low=1)  # Views, or epochs, that one stage computes; changes no number.
-    method: str = later("horkd")  # Any of METHODS joined by +; none = labels only.
+    method: str = later("horkd")  # Names of losses joined by +; none = labels only.
     distillation: float = later(1.0, low=0.0)  # Multiplies every distillation term: one knob for all methods.
-    kd: KdSpec = later(KdSpec())
-    fitnet: FitnetSpec = later(FitnetSpec())
-    at: AtSpec = later(AtSpec())
-    rkd: RkdSpec = later(RkdSpec())
-    pkt: PktSpec = later(PktSpec())
-    sp: SpSpec = later(SpSpec())
-    darkrank: DarkrankSpec = later(DarkrankSpec())
-    mkd: MkdSpec = later(MkdSpec())
-    crd: CrdSpec = later(CrdSpec())
-    plugin: PluginOptions = later(PluginOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
+    plugin: LossOptions = later(LossOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", canonical_method(self.method))
@@ -169,26 +287,53 @@ class DistillationSpec(TrainingSpec):
     def validate(self) -> None:
         """Forgets options of plug-ins whose losses are off: who reads the spec later need not have these plug-ins."""
         super().validate()
-        on = methods_of(self.method) if self.plugin.values else ()
-        used = tuple(chosen for chosen in self.plugin.values if chosen[0].partition(".")[0] in on)
-        if used != self.plugin.values:
-            object.__setattr__(self, "plugin", PluginOptions(used))
+        if self.plugin.values:
+            object.__setattr__(self, "plugin", self.plugin.only(methods_of(self.method)))
+
+    def options_of(self, loss: str) -> Any:
+        """What is set of a loss, built in or of a plug-in: its group of fields."""
+        return self.__dict__[loss] if loss in self.loss_fields else self.plugin.of(loss)
+
+    def losses_on(self) -> tuple[tuple[Entry, Fields], ...]:
+        """The losses of `method` with what is set of them."""
+        return tuple((registry.get("loss", name), self.options_of(name)) for name in methods_of(self.method))
+
+    def losses_that_read(self, what: str) -> tuple[Entry, ...]:
+        """The losses with a weight that read what is one of `losses.READS`."""
+        return tuple(entry for entry, options in self.losses_on() if entry.facts[what] and weights_of(entry, options))
 
     @property
     def distils(self) -> bool:
         """Whether any loss reads the guide."""
-        on = methods_of(self.method)
-        return any(method != "horkd" or orders_of(self.horkd.orders) for method in on)
+        return any(parts_of(entry, options) for entry, options in self.losses_on())
 
     @property
     def keeps_outputs(self) -> bool:
         """Whether it reads kept outputs of its guide, which have no feature maps."""
-        return self.teacher_outputs != "live" and self.distils and not any(map(reads_maps, methods_of(self.method)))
+        on = methods_of(self.method)
+        return self.teacher_outputs != "live" and self.distils and not any(reads(method, "maps") for method in on)
+
+    @property
+    def keeps_epochs(self) -> bool:
+        """Whether those are kept as epochs draw them, because that was asked for or there are too many views."""
+        return self.keeps_outputs and (
+            self.teacher_outputs == "cached_epochs" or view_count(self.augment, self.pad) > MOST_VIEWS
+        )
+
+    @property
+    def label_weight(self) -> float:
+        """Weight of cross-entropy."""
+        return self.cross_entropy
+
+    @property
+    def passes_over_training(self) -> int:
+        """As many as the loss that wants most."""
+        return max((getattr(options, "passes_over_training", 0) for _, options in self.losses_on()), default=0)
 
     def unused(self) -> tuple[str, ...]:
         """Groups of the losses that are off, and how outputs are cut into stages."""
         on = methods_of(self.method)
-        names = [method for method in METHODS if method not in on]
+        names = [loss for loss in self.loss_fields if loss not in on]
         names += ["outputs_per_shard"]
         if not on:
             names += ["teacher_outputs"]
@@ -197,9 +342,7 @@ class DistillationSpec(TrainingSpec):
         return (*super().unused(), *names)
 
     def components(self) -> Versions:
-        """Those of training, the guide if it is read, and one for each loss switched on; HORKD counts by order."""
-        names = ["guide"] if self.distils else []
-        names += [f"loss.{method}" for method in methods_of(self.method) if method != "horkd"]
-        if "horkd" in methods_of(self.method):
-            names += [ORDER_LOSS[order] for order in orders_of(self.horkd.orders)]
+        """Those of training, the guide if it is read, and those of each loss switched on."""
+        names = [part for entry, options in self.losses_on() for part in parts_of(entry, options)]
+        names += ["guide"] if names else []
         return dict(sorted((super().components() | {name: version_of(name) for name in names}).items()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gc
-import importlib
 import json
 import os
 import platform
@@ -39,7 +38,6 @@ from trainables.errors import (
     is_disk_full,
 )
 from trainables.spec import registry
-from trainables.stages import STAGES
 from trainables.store.artifacts import Artifact, Lease, Store
 
 # Trying again cannot help against these.
@@ -142,11 +140,8 @@ Runner = Callable[[Any, Mapping[str, Artifact], Context], Generator[Progress, No
 
 def runner(kind: str) -> Runner:
     """The function that runs a stage kind; imports its module."""
-    found = STAGES[kind]
-    if callable(found):
-        return found
-    module, _, name = found.partition(":")
-    return getattr(importlib.import_module(module), name)
+    run: Runner = registry.get("stage", kind).load()
+    return run
 
 
 def signature(failure: Mapping[str, Any]) -> str:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-from trainables.spec import StudentSpec
+from trainables.spec.stages import stage_entry
+from trainables.spec.training import DistillationSpec
 from trainables.stages.base import Context, Progress, Result
-from trainables.stages.outputs import kept
 from trainables.store.artifacts import Artifact
-from trainables.training.loop import train
+
+RANK = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSpec(DistillationSpec):
+    """The low-resolution network guided by the assistant (HORKD, cross-resolution distillation)."""
+
+    kind: ClassVar[str] = "student"
+    init_from_assistant: bool = False  # Not stated in the paper.
 
 
 def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
@@ -16,5 +27,11 @@ def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) ->
 
     Without a guide it is trained on labels alone.
     """
+    from trainables.training.filling import kept
+    from trainables.training.loop import train
+
     start = spec.init_from_assistant
     return (yield from train(spec, context, parents.get("guide"), start_from_guide=start, kept=kept(parents, context)))
+
+
+ENTRY = stage_entry(StudentSpec, run)

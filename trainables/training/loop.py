@@ -39,15 +39,13 @@ from trainables.losses.ranking import triplet_loss
 from trainables.models import build
 from trainables.models.macs import count_macs
 from trainables.models.network import Network, Outputs, Pixels, fold
-from trainables.pretrained.frozen import load_frozen
 from trainables.pretrained.start import begin
-from trainables.spec import DistillationSpec, OutputsSpec, PretrainedSpec, TrainingSpec, registry
+from trainables.spec import ReadsTraining, TrainingSpec, distils, has_network, registry
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
 from trainables.training.cached_outputs import KeptOutputs, blocks
 
 RESIDENT_BYTES = 1 << 30  # Splits up to this size are copied out of the map, or, eight times as large, onto a GPU.
-VALIDATION_SCORES = ("top1", "verification_accuracy", "recall_at_1")  # As a history names them, `validation/` before.
 STRUCTURE = ("architecture", "width", "embedding", "stem")  # Of a spec: what the shapes of its weights rest on.
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -123,11 +121,12 @@ def load_network(artifact: Artifact, packed: Packed) -> tuple[Network | Pixels, 
         ArtifactError: If the weights do not fit the spec.
     """
     spec = specs.spec_from(artifact.kind, artifact.manifest["spec"])
-    if not isinstance(spec, TrainingSpec):
+    if not has_network(spec):
         raise ArtifactError(f"Artifact {artifact.key} is a {artifact.kind}, which has no network.")
     cut = cut_for(packed, spec)
-    if isinstance(spec, PretrainedSpec):
-        return load_frozen(artifact, spec), spec, cut
+    frozen = registry.get("stage", artifact.kind).facts["frozen"]
+    if frozen is not None:
+        return frozen(artifact, spec), spec, cut
     network = make_network(spec, packed.info, len(cut.classes))
     try:
         network.load_state_dict(load_file(artifact.file("weights.safetensors", verify=True)))
@@ -256,7 +255,7 @@ class Splits:
     std: Tensor
 
     @classmethod
-    def open(cls, spec: TrainingSpec | OutputsSpec, context: Context, device: torch.device) -> Splits:
+    def open(cls, spec: ReadsTraining, context: Context, device: torch.device) -> Splits:
         """Training and validation split of the packed data set."""
         packed = open_packed(context.packed_folder / f"{spec.data}.arrow")
         cut = cut_for(packed, spec)
@@ -265,7 +264,7 @@ class Splits:
         validation_images, validation_labels = _resident(packed, cut.validation, device)
         logit_of = torch.from_numpy(cut.label_of).to(device)
         train_labels = logit_of[train_labels]
-        if spec.task == "classification":
+        if specs.task_of(spec.task).known_classes:
             validation_labels = logit_of[validation_labels]  # Else they are classes of their own, without logits.
         return cls(
             packed,
@@ -346,7 +345,7 @@ class Trainer:
         self.view = View(spec, info, splits.mean, splits.std)
         self.macs = count_macs(self.network, channels=info.channels, side=self.view.side)
         self.loss: Distiller | None = None
-        if isinstance(spec, DistillationSpec) and guide is not None and spec.distils:
+        if distils(spec) and guide is not None:
             self.loss = Distiller(
                 spec,
                 student_width=self.network.embedding_width,
@@ -406,11 +405,6 @@ class Trainer:
         begin(self.network, root, self.spec.start_weights)
         if self.average is not None:
             self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
-
-    @property
-    def label_weight(self) -> float:
-        """Weight of cross-entropy."""
-        return self.spec.cross_entropy if isinstance(self.spec, DistillationSpec) else 1.0
 
     def state(self) -> bytes:
         """A checkpoint."""
@@ -497,7 +491,7 @@ class Trainer:
             with autocast(spec, self.device):
                 outputs = self.network(self.view(images), maps=maps)
                 label_loss = F.cross_entropy(outputs.logits.float(), labels, label_smoothing=spec.label_smoothing)
-                total = self.label_weight * label_loss
+                total = spec.label_weight * label_loss
                 terms: dict[str, Tensor] = {}
                 if self.loss is not None and self.guide is not None:
                     theirs = self.guide.on(images, batch.at_outputs, batch.outputs_views, epoch, maps=maps)
@@ -602,7 +596,7 @@ class Trainer:
         if self.average is not None:
             own = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
             self.network.load_state_dict(self.average)
-        found = self._classify() if self.spec.task == "classification" else self._compare()
+        found = self._classify() if specs.task_of(self.spec.task).known_classes else self._compare()
         if own is not None:
             self.network.load_state_dict(own)
         return found
@@ -624,8 +618,9 @@ class Trainer:
         labels = self.splits.validation_labels
         found = predict(self.network, self.view, self.splits.validation_images, labels, 256)
         embeddings = torch.cat([outputs.embedding.float().cpu() for outputs, _ in found])
-        name, value = metrics.validation_score(self.spec.task, embeddings, labels.cpu(), self.spec.split_seed)
-        return {f"validation/{name}": value}
+        task = specs.task_of(self.spec.task)
+        value = task.validation_score(embeddings, labels.cpu(), self.spec.split_seed)
+        return {f"validation/{task.validation_metric}": value}
 
     def finish(self) -> dict[str, Tensor]:
         """The selected weights, on the CPU.
@@ -674,7 +669,8 @@ def predict(
 
 def validation_value(row: Mapping[str, float]) -> float | None:
     """The task's score in a row of the history."""
-    return next((row[f"validation/{name}"] for name in VALIDATION_SCORES if f"validation/{name}" in row), None)
+    scores = dict.fromkeys(entry.load().validation_metric for entry in registry.entries("task"))
+    return next((row[f"validation/{name}"] for name in scores if f"validation/{name}" in row), None)
 
 
 def train(
@@ -702,7 +698,7 @@ def train(
         DataError: If the packed data is missing or damaged.
         DrainedError, LeaseLostError: If the stage must leave.
     """
-    if isinstance(spec, DistillationSpec) and spec.distils and guide is None:
+    if distils(spec) and guide is None:
         raise UsageError(
             f"method={spec.method} distils from a guide, but there is none. Use another route, or method=none."
         )
@@ -712,7 +708,12 @@ def train(
     start = mentor.network if mentor is not None and start_from_guide else None
     trainer = Trainer(spec, splits, device, mentor, start)
     maps = trainer.loss is not None and trainer.loss.needs_maps
-    if mentor is not None and kept is None and not maps and registry.find("network", mentor.spec.architecture) is None:
+    if (
+        mentor is not None
+        and kept is None
+        and not maps
+        and registry.plugin("network", mentor.spec.architecture) is None
+    ):
         fold(mentor.network)  # Not before: its weights may be what the student begins with.
     if spec.start_weights:
         trainer.begin_with_file(context.store.root)

@@ -63,7 +63,9 @@ def _work(run: RunFolder, request: Request, place: Place, slots: int, task: int,
         gpus = f", GPUs {','.join(machine.devices)}" if machine.devices else ""
         left = sum(graph.counts[state] for state in OPEN)
         say(f"Task {task} of {run.id}: {left} of {len(graph.nodes)} stages left, {slots} cores{gpus}.")
-        records = RecordWriter(run, ready.study.name, ready.data["name"], store, graph)
+        records = RecordWriter(
+            run, ready.study.name, ready.data["name"], store, graph, teacher=ready.study.recipe.teacher
+        )
         loop = Task(run, graph, store, records, machine, resources, provenance.revision(), heard, say)
         code = loop.run()
         say(f"Task {task} trained {loop.trained} stages.")

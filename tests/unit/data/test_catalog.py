@@ -16,6 +16,7 @@ from PIL import Image
 from trainables.data import catalog
 from trainables.data.packed import item_names, open_packed
 from trainables.errors import DataError, DiskFullError, MachineError, UsageError
+from trainables.spec import registry
 
 PROJECT = Path(__file__).parents[3]
 
@@ -424,7 +425,8 @@ def test_a_folder_and_its_archives_are_one_packed_file(tmp_path, make_images, ma
 
 def test_check_says_when_a_set_is_whole(tmp_path, make_orl, monkeypatch):
     whole = dataclasses.replace(catalog.DATASETS["orl"], images=33, classes=11)
-    monkeypatch.setitem(catalog.DATASETS, "orl", whole)
+    entry = registry.get("dataset", "orl")
+    monkeypatch.setitem(registry._entries, ("dataset", "orl"), dataclasses.replace(entry, facts={"info": whole}))
     assert "as many images and classes as its authors released" in messages(
         catalog.locate("orl", data_root=make_orl(tmp_path))
     )

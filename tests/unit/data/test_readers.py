@@ -6,7 +6,10 @@ import pytest
 
 from trainables.data.packed import TEST
 from trainables.data.readers import load_pickle, read_cifar, read_digits
+from trainables.data.sets import cifar10, cifar100
 from trainables.errors import DataError
+
+LAYOUTS = {"cifar10": cifar10.LAYOUT, "cifar100": cifar100.LAYOUT}
 
 
 def test_digits_fill_the_whole_range_and_keep_their_split():
@@ -21,7 +24,7 @@ def test_digits_fill_the_whole_range_and_keep_their_split():
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("name, folder", [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_cifar_is_read_from_its_folder(nasty_path, make_cifar, name, folder, protocol):
-    items = read_cifar(name, make_cifar(nasty_path, name, protocol=protocol) / folder)
+    items = read_cifar(LAYOUTS[name], make_cifar(nasty_path, name, protocol=protocol) / folder)
     first = pickle.loads((nasty_path / folder / ("data_batch_1" if name == "cifar10" else "train")).read_bytes())
     np.testing.assert_array_equal(items.images[:20], first[b"data"].reshape(-1, 3, 32, 32))
     assert items.classes == ("a", "b", "c", "d")
@@ -42,7 +45,7 @@ def test_a_poisoned_pickle_runs_nothing(tmp_path, make_cifar, protocol):
     folder = make_cifar(tmp_path) / "cifar-100-python"
     (folder / "train").write_bytes(pickle.dumps({b"data": Poison(tmp_path / "harm")}, protocol=protocol))
     with pytest.raises(DataError, match=r"mkdir, which CIFAR's files do not hold; it was not run"):
-        read_cifar("cifar100", folder)
+        read_cifar(cifar100.LAYOUT, folder)
     assert not (tmp_path / "harm").exists()
 
 
@@ -69,7 +72,7 @@ def test_a_cut_archive_is_told(tmp_path, make_cifar, keep):
     content = (folder / "train").read_bytes()
     (folder / "train").write_bytes(content[:keep])
     with pytest.raises(DataError, match=r"train is damaged .* Unpack the archive again\."):
-        read_cifar("cifar100", folder)
+        read_cifar(cifar100.LAYOUT, folder)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +91,14 @@ def test_content_that_does_not_fit_is_told(tmp_path, make_cifar, content):
     folder = make_cifar(tmp_path) / "cifar-100-python"
     (folder / "train").write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(DataError, match="must hold"):
-        read_cifar("cifar100", folder)
+        read_cifar(cifar100.LAYOUT, folder)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_pickles_of_protocol_5_are_those_of_protocol_2(tmp_path, make_cifar, name):
     folder = "cifar-10-batches-py" if name == "cifar10" else "cifar-100-python"
-    old = read_cifar(name, make_cifar(tmp_path / "2", name, protocol=2) / folder)
-    new = read_cifar(name, make_cifar(tmp_path / "5", name, protocol=5) / folder)
+    old = read_cifar(LAYOUTS[name], make_cifar(tmp_path / "2", name, protocol=2) / folder)
+    new = read_cifar(LAYOUTS[name], make_cifar(tmp_path / "5", name, protocol=5) / folder)
     np.testing.assert_array_equal(new.images, old.images)
     np.testing.assert_array_equal(new.labels, old.labels)
     assert new.names == old.names and new.classes == old.classes
@@ -109,7 +112,7 @@ def test_labels_and_pixels_saved_again_by_other_tools_are_read(tmp_path, make_ci
     pixels = np.asarray(np.random.RandomState(1).randint(0, 256, (20, 3072)).astype(np.uint8), order=order)
     content = {"data": pixels, "fine_labels": np.arange(20).astype(dtype) % np.array(4, dtype)}
     (folder / "train").write_bytes(pickle.dumps(content, protocol=protocol))
-    items = read_cifar("cifar100", folder)
+    items = read_cifar(cifar100.LAYOUT, folder)
     np.testing.assert_array_equal(items.images[:20].reshape(20, -1), pixels)
     assert items.labels[:20].tolist() == [number % 4 for number in range(20)]
 
@@ -125,7 +128,7 @@ def test_an_array_that_is_never_filled_is_told(tmp_path, make_cifar, key, name):
     empty = b"U" + short + key + b"c" + name + b"\n(tR"  # The name, called without arguments.
     (folder / "train").write_bytes(rest[:-1] + empty + b"s.")
     with pytest.raises(DataError, match="an array '.*' that is never filled"):
-        read_cifar("cifar100", folder)
+        read_cifar(cifar100.LAYOUT, folder)
 
 
 @pytest.mark.parametrize("names", [[], [1, 2, 3, 4], [b"a", b"a", b"b", b"c"], [None] * 4, [[b"a"]] * 4])
@@ -133,7 +136,7 @@ def test_class_names_that_are_none_are_told(tmp_path, make_cifar, names):
     folder = make_cifar(tmp_path) / "cifar-100-python"
     (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": names}, protocol=2))
     with pytest.raises(DataError, match="meta must name"):
-        read_cifar("cifar100", folder)
+        read_cifar(cifar100.LAYOUT, folder)
 
 
 def test_a_pickle_that_would_reserve_much_memory_is_told(tmp_path):
@@ -159,6 +162,6 @@ def test_bits_that_flip_in_a_pickle_are_told_or_read(tmp_path, make_cifar):
             harmed[place] ^= 1 << random.randint(8)
             (folder / "train").write_bytes(harmed)
             try:
-                assert len(read_cifar("cifar100", folder).labels) == 40
+                assert len(read_cifar(cifar100.LAYOUT, folder).labels) == 40
             except DataError:
                 pass

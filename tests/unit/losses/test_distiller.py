@@ -14,11 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from trainables.data.batches import generator
 from trainables.errors import UsageError
 from trainables.losses import Distiller, HorkdLoss
-from trainables.losses import distiller as module
 from trainables.models import build
 from trainables.models.network import Outputs
 from trainables.spec import (
-    METHODS,
     AtSpec,
     CrdSpec,
     DarkrankSpec,
@@ -28,8 +26,10 @@ from trainables.spec import (
     KdSpec,
     MkdSpec,
     RkdSpec,
+    registry,
 )
 
+METHODS = registry.names("loss")
 CLASSES, ITEMS, BATCH = 3, 20, 8
 LABELS = torch.arange(ITEMS) % CLASSES
 STUDENT_MAPS, TEACHER_MAPS = (4, 6), (3, 5, 7)
@@ -101,8 +101,8 @@ def _draw(batch: int = BATCH, *, student_width: int = 5) -> tuple[Outputs, Outpu
 
 
 def test_every_method_of_the_spec_has_its_terms() -> None:
-    assert set(TERMS) == set(METHODS) == {"horkd", *module.TERMS}
-    assert {name: names for name, names in TERMS.items() if name != "horkd"} == module.TERMS
+    assert {entry.name: tuple(entry.facts["terms"]) for entry in registry.entries("loss")} == TERMS
+    assert tuple(TERMS) == METHODS
 
 
 @pytest.mark.parametrize("centers", ["running", "batch", "epoch"])
@@ -386,5 +386,5 @@ def test_losses_on_maps_are_refused_where_there_are_none() -> None:
 
 def test_centres_are_horkds_alone() -> None:
     for call in (Distiller.set_teacher_centers, Distiller.set_student_centers):
-        with pytest.raises(UsageError, match="HORKD only, but the method is 'kd'"):
+        with pytest.raises(UsageError, match="No loss of the method 'kd' takes class centres"):
             call(_distiller("kd"), torch.zeros(CLASSES, 7), torch.ones(CLASSES))

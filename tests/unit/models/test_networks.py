@@ -10,8 +10,7 @@ from trainables.errors import UsageError
 from trainables.models import Network, build
 from trainables.models.macs import count_macs
 from trainables.models.network import fold
-from trainables.models.registry import BUILDERS
-from trainables.spec import ARCHITECTURES
+from trainables.spec import ARCHITECTURES, registry
 
 
 def _small(name: str, **choices: int) -> Network:
@@ -80,8 +79,9 @@ def test_multiply_adds_are_counted_on_the_network() -> None:
 
 
 def test_the_names_are_those_of_the_specs_and_of_the_functions() -> None:
-    assert set(BUILDERS) == set(ARCHITECTURES)
-    assert all(name == builder.__name__ for name, builder in BUILDERS.items())
+    builders = {entry.name: entry.load() for entry in registry.entries("network")}
+    assert set(builders) == set(ARCHITECTURES)
+    assert all(name == builder.__name__ for name, builder in builders.items())
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

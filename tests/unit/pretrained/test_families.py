@@ -345,16 +345,13 @@ def test_each_family_brings_the_preprocessing_of_its_authors() -> None:
 def test_the_cost_table_of_networks_from_files_is_what_hooks_count() -> None:
     from trainables.models.macs import count_macs
     from trainables.pretrained.families import drawn
-    from trainables.spec import OF_FAMILIES
-    from trainables.spec.compute import OF_FILES
+    from trainables.spec import registry
 
-    assert set(OF_FILES) == {name for names in OF_FAMILIES.values() for name in names}
-    for family, names in OF_FAMILIES.items():
-        for name in names:
+    for family in registry.entries("network_family"):
+        for name, size in family.facts["sizes"].items():
             with torch.device("meta"):
-                network, channels, side = drawn(PretrainedSpec(family=family, architecture=name), 1)
+                network, channels, side = drawn(PretrainedSpec(family=family.name, architecture=name), 1)
                 macs = count_macs(network, channels=channels, side=side)
-            expected, layers, parameters = OF_FILES[name]
-            assert macs == pytest.approx(expected, rel=0.01), name
-            assert sum(isinstance(layer, torch.nn.Conv2d) for layer in network.modules()) == layers, name
-            assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=0.01), name
+            assert macs == pytest.approx(size.macs, rel=0.01), name
+            assert sum(isinstance(layer, torch.nn.Conv2d) for layer in network.modules()) == size.layers, name
+            assert sum(p.numel() for p in network.parameters()) == pytest.approx(size.parameters, rel=0.01), name

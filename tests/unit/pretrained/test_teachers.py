@@ -626,8 +626,8 @@ sys.exit("torch" in sys.modules)
 
 
 def test_outputs_of_a_teacher_without_logits_are_kept_and_read(place: Store, colours: Any, tmp_path: Path) -> None:
-    from trainables.recipes import outputs_role
-    from trainables.spec import outputs_specs
+    from trainables.recipes.step import outputs_role
+    from trainables.stages.outputs import outputs_specs
 
     spec = admitted(saved(linear_resnet(), tmp_path / "teacher.safetensors"), place, colours.fingerprint)
     teacher = published(place, spec)
