@@ -16,7 +16,7 @@ _WORDS = (
     *("teacher", "assistant", "student", "evaluation", "untrained", "outputs", "arm", "tuning", "route"),
     *("none", "auto", "pixels", "data", "plugin"),
 )
-_COLUMNS = ("loss", "cross_entropy", "top1", "spread", "triplet")  # Of histories; terms stand beside them by name.
+_COLUMNS = ("loss", "top1", "spread")  # Of histories; terms stand beside them by name.
 
 
 def check_name(kind: str, name: Any, taken: Mapping[str, str]) -> None:
@@ -45,7 +45,7 @@ def taken_losses() -> dict[str, str]:
         **dict.fromkeys(fields - set(registry.plugin_names("loss")), "a parameter of stages"),
         **dict.fromkeys(_WORDS, "a word with a meaning of its own"),
         **_in_keys("loss"),
-        **dict.fromkeys(_COLUMNS, "a column of histories"),
+        **dict.fromkeys((*_COLUMNS, *registry.names("label_loss")), "a column of histories"),
         **terms,
         **dict.fromkeys((entry.name for entry in losses), "a method"),
     }
