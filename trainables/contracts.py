@@ -222,7 +222,8 @@ THIN = 0.05  # Of our own networks: thin ones behave as the others and take no t
 
 
 def _sides(name: str) -> tuple[int, ...]:
-    least = int(registry.get("network", name).facts["least"])
+    entry = registry.find("network", name)
+    least = int(entry.facts["least"]) if entry is not None else 4
     return (least, least + 1, 2 * least, 4 * least + 1)
 
 
