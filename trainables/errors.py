@@ -17,7 +17,6 @@ Every message says what must hold, what was got, and what to do next.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import re
 from collections.abc import Iterable
@@ -104,13 +103,19 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, MachineError) or (isinstance(error, OSError) and error.errno in _REFUSED)
 
 
+def _nearest(wrong: str, names: Iterable[str], n: int, cutoff: float) -> list[str]:
+    import difflib  # Only who errs waits for it.
+
+    return difflib.get_close_matches(wrong, list(names), n=n, cutoff=cutoff)
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` with a leading space, or nothing when no name is near."""
     names = list(known)
-    near = difflib.get_close_matches(str(wrong), names, n=1, cutoff=0.6)
+    near = _nearest(str(wrong), names, n=1, cutoff=0.6)
     if not near:  # CIFAR10 for cifar10.
         lower = {name.lower(): name for name in reversed(names)}
-        near = [lower[name] for name in difflib.get_close_matches(str(wrong).lower(), lower, n=1, cutoff=0.6)]
+        near = [lower[name] for name in _nearest(str(wrong).lower(), lower, n=1, cutoff=0.6)]
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
@@ -120,9 +125,9 @@ def did_you_mean_any(wrong: str, known: Iterable[str], most: int = 3) -> str:
     Names that hold a word of the wrong one count as near.
     """
     names = list(dict.fromkeys(known))
-    if clear := difflib.get_close_matches(str(wrong), names, n=1, cutoff=0.8):
+    if clear := _nearest(str(wrong), names, n=1, cutoff=0.8):
         return f" Did you mean '{clear[0]}'?"
-    near = difflib.get_close_matches(str(wrong), names, n=most, cutoff=0.6)
+    near = _nearest(str(wrong), names, n=most, cutoff=0.6)
     parts = [part for part in re.split(r"[._\-\s]+", str(wrong).lower()) if len(part) > 2]
     near += [name for part in parts for name in names if part in re.split(r"[._]", name)]
     shown = [f"'{name}'" for name in dict.fromkeys(near)][:most]

@@ -13,7 +13,6 @@ from sweeps.commands import completion
 from sweeps.commands.flags import json_flag, place_flags, plugin_flag
 from sweeps.commands.group import Commands
 from sweeps.commands.output import answer, narrate, near, table
-from sweeps.runs.packing import PackingLine
 from trainables.errors import DataError, UsageError, did_you_mean
 
 
@@ -170,6 +169,7 @@ def data_pack(
     """Decode a data set once into the memory-mapped file that all stages read."""
     from sweeps.runs.datasets import data_of
     from sweeps.runs.folder import Place
+    from sweeps.runs.packing import PackingLine
     from trainables.data import catalog
 
     place = Place.of(out, store)

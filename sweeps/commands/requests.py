@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.commands.output import narrate
-from sweeps.runs.whereabouts import absolute
+
+if TYPE_CHECKING:
+    from sweeps.planning.request import Request
 
 
-def request_of_words(study: str, **words: Any) -> Any:
+def request_of_words(study: str, **words: Any) -> Request:
     """The request that a command line stands for, with paths that mean the same in every folder."""
     import search_spaces
     from sweeps.planning.parameters import spelled_out
     from sweeps.planning.request import Request
+    from sweeps.runs.whereabouts import absolute
 
     for name in ("settings", "profiles", "slurm", "needs", "plugins"):
         words[name] = list(words.get(name) or ())
