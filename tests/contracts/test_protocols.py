@@ -22,7 +22,7 @@ from trainables.errors import UsageError
 from trainables.spec import TASKS, EvaluationSpec, StageSpec, TeacherSpec, spec_from, stage_key, to_plain
 from trainables.stages.base import Context, attempt
 from trainables.store.artifacts import Artifact, Store
-from trainables.training.loop import load_network
+from trainables.training.networks import load_network
 
 # Name -> (folder, side to pack at).
 REAL = {"lfw": ("lfw_a_112", 16), "orl": ("orl", 16), "cifar100": ("cifar100", None), "cub200": ("cub200_50", 16)}

@@ -28,7 +28,9 @@ from trainables.models.network import Outputs
 from trainables.spec import EvaluationSpec, TrainingSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
-from trainables.training.loop import View, load_network, prepare
+from trainables.training.inputs import InputTransform
+from trainables.training.networks import load_network
+from trainables.training.numerics import prepare
 
 RECALLS = (1, 2, 4, 8)  # Of CUB and Cars.
 RECALLS_OF_MANY = (10, 100, 1000)  # Of Stanford Online Products; on few images they say nothing.
@@ -50,7 +52,7 @@ class Reader:
     """A finished network and the images it reads."""
 
     network: nn.Module
-    view: View
+    transform: InputTransform
     packed: Packed
     device: torch.device
     batch_size: int
@@ -62,7 +64,7 @@ class Reader:
             for start in range(0, len(items), self.batch_size):
                 batch = items[start : start + self.batch_size]
                 images = load(self.packed, batch)[0].to(self.device)
-                yield self.network(self.view(images.flip(-1) if mirrored else images)), batch
+                yield self.network(self.transform(images.flip(-1) if mirrored else images)), batch
 
     def embeddings(self, items: np.ndarray, *, flip: bool = False) -> Tensor:
         """Embeddings [n, D] float32; with `flip` those of the mirrored images are added.
@@ -120,8 +122,8 @@ def run(spec: EvaluationSpec, parents: Mapping[str, Artifact], context: Context)
         raise UsageError(
             "Nothing is kept for the test: the network was trained with held_out=0. Evaluate it on other data."
         )
-    view = View(spec, own.info, mean.float().to(device), std.float().to(device), network)
-    reader = Reader(network.to(device), view, packed, device, spec.batch_size)
+    transform = InputTransform(spec, own.info, mean.float().to(device), std.float().to(device), network)
+    reader = Reader(network.to(device), transform, packed, device, spec.batch_size)
     reading = PROTOCOLS[spec.protocol](spec, trained, cut, reader)
     reading.measured.update(more)
 

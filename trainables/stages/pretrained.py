@@ -20,7 +20,8 @@ from trainables.pretrained.frozen import open_from_store, write_artifact
 from trainables.spec import PretrainedSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
-from trainables.training.loop import View, prepare
+from trainables.training.inputs import InputTransform
+from trainables.training.numerics import prepare
 
 PROBED = 256  # Images on which a teacher without a classifier is tried.
 PROBED_WITH_HEAD = 1024
@@ -49,9 +50,9 @@ def run(spec: PretrainedSpec, parents: Mapping[str, Artifact], context: Context)
         raise UsageError(classes_differ(found.classes, len(cut.classes), packed.info.name))
     network = network.to(device)
     mean, std = (value.float().to(device) for value in remembered_statistics(packed, cut.train))
-    view = View(spec, packed.info, mean, std, network)
+    transform = InputTransform(spec, packed.info, mean, std, network)
     items = _items(spec, cut, PROBED_WITH_HEAD if keep else PROBED)
-    embeddings, right = _read(network, view, packed, cut, items, device)
+    embeddings, right = _read(network, transform, packed, cut, items, device)
     if not metrics.finite(embeddings):
         raise NonFiniteError(f"The teacher {about['file']} gives outputs that are not finite on {packed.info.name}.")
     size = float(embeddings.double().square().mean().sqrt())
@@ -66,10 +67,10 @@ def run(spec: PretrainedSpec, parents: Mapping[str, Artifact], context: Context)
         "embedding_spread": spread,
         "probed_images": len(items),
         "parameters_count": sum(value.numel() for value in network.parameters()),
-        "macs": count_macs(network, channels=found.preprocessing.channels, side=view.side),
+        "macs": count_macs(network, channels=found.preprocessing.channels, side=transform.side),
     }
     if keep:
-        measured |= _judge(spec, network, view, packed, cut, items, right, device)
+        measured |= _judge(spec, network, transform, packed, cut, items, right, device)
     yield Progress(1, 1, measured.get("validation_score"))
     return Result(metrics=measured, write=lambda folder: write_artifact(folder, weights, about))
 
@@ -89,14 +90,14 @@ def _items(spec: PretrainedSpec, cut: Cut, most: int) -> np.ndarray:
 
 
 def _read(
-    network: Network, view: View, packed: Packed, cut: Cut, items: np.ndarray, device: torch.device
+    network: Network, transform: InputTransform, packed: Packed, cut: Cut, items: np.ndarray, device: torch.device
 ) -> tuple[torch.Tensor, int]:
     """Embeddings [n, D] on the CPU, and how many images the classifier got right."""
     rows, right = [], 0
     with torch.inference_mode():
         for start in range(0, len(items), BATCH):
             images, labels = load(packed, items[start : start + BATCH])
-            outputs = network(view(images.to(device)))
+            outputs = network(transform(images.to(device)))
             rows.append(outputs.embedding.float().cpu())
             if outputs.logits.shape[1]:
                 right += int((outputs.logits.argmax(1).cpu().numpy() == cut.label_of[labels.numpy()]).sum())
@@ -106,7 +107,7 @@ def _read(
 def _judge(
     spec: PretrainedSpec,
     network: Network,
-    view: View,
+    transform: InputTransform,
     packed: Packed,
     cut: Cut,
     items: np.ndarray,
@@ -120,13 +121,13 @@ def _judge(
     """
     count, chance = len(items), 1 / len(cut.classes)
     guessing = count * (chance + SURE * math.sqrt(chance * (1 - chance) / count))
-    assert view.preprocessing is not None
-    told = view.preprocessing.order.upper()
-    if view.preprocessing.channels == 3 and packed.info.channels == 3:
-        given = view.preprocessing
-        view.preprocessing = given.swapped()
-        swapped = _read(network, view, packed, cut, items, device)[1]
-        view.preprocessing = given
+    assert transform.preprocessing is not None
+    told = transform.preprocessing.order.upper()
+    if transform.preprocessing.channels == 3 and packed.info.channels == 3:
+        given = transform.preprocessing
+        transform.preprocessing = given.swapped()
+        swapped = _read(network, transform, packed, cut, items, device)[1]
+        transform.preprocessing = given
         error = math.sqrt(max(right + swapped, 1))
         if swapped > guessing and swapped - right > SURE * error:
             raise UsageError(

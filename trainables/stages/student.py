@@ -6,9 +6,9 @@ from collections.abc import Generator, Mapping
 
 from trainables.spec import StudentSpec
 from trainables.stages.base import Context, Progress, Result
-from trainables.stages.outputs import kept
+from trainables.stages.outputs import cached_outputs
 from trainables.store.artifacts import Artifact
-from trainables.training.loop import train
+from trainables.training.assembly import train
 
 
 def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
@@ -17,4 +17,8 @@ def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) ->
     Without a guide it is trained on labels alone.
     """
     start = spec.init_from_assistant
-    return (yield from train(spec, context, parents.get("guide"), start_from_guide=start, kept=kept(parents, context)))
+    return (
+        yield from train(
+            spec, context, parents.get("guide"), start_from_guide=start, cached=cached_outputs(parents, context)
+        )
+    )

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping
 from trainables.spec import TeacherSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
-from trainables.training.loop import train
+from trainables.training.assembly import train
 
 
 def run(spec: TeacherSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:

@@ -12,7 +12,8 @@ from trainables.models.macs import count_macs
 from trainables.spec import UntrainedSpec
 from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
-from trainables.training.loop import make_network, prepare
+from trainables.training.networks import make_network
+from trainables.training.numerics import prepare
 
 
 def run(spec: UntrainedSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
