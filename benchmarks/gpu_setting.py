@@ -26,7 +26,8 @@ from trainables.data.batches import epoch_batches
 from trainables.models import Network, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
-from trainables.store.artifacts import Artifact, sha256_of
+from trainables.store.artifacts import Artifact
+from trainables.store.files import sha256_of
 from trainables.training.assembly import trainer_of
 from trainables.training.cached_outputs import BASE_FILE, PARTS, CachedOutputs, Shard, blocks
 from trainables.training.frozen import FrozenNetwork, FrozenTeacher, class_sums

@@ -30,7 +30,9 @@ from sweeps.runs.folder import Place, RunFolder
 from system.liveness import process_is_gone
 from trainables.errors import ArtifactError, UsageError
 from trainables.stages.base import begin, tidy, verdict
-from trainables.store.artifacts import LEASE_SILENCE_SECONDS, Lease, LeaseObserver, Store, read_json
+from trainables.store.artifacts import Store
+from trainables.store.files import read_json
+from trainables.store.leases import LEASE_SILENCE_SECONDS, Lease, LeaseObserver
 
 if TYPE_CHECKING:
     from sweeps.runs.execute import Request, Say

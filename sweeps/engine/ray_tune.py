@@ -42,7 +42,8 @@ from system.writable_files import opened_to_append
 from trainables.errors import MachineError, is_disk_full, is_refused
 from trainables.spec import to_plain
 from trainables.stages.base import LOST, verdict
-from trainables.store.artifacts import Lease, LeaseObserver, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease, LeaseObserver
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 MOST_FRUITLESS = 8  # Ends of Tune itself for memory with no stage finished between them.

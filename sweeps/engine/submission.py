@@ -29,7 +29,7 @@ from sweeps.runs import execute, plugin_files, provenance
 from sweeps.runs.execute import Prepared, Request, Say
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import MachineError, SweepsError, UsageError
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 
 MODES = ("local", "slurm", "slurm-gang", "slurm-array")
 WORKERS = 2

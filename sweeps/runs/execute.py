@@ -34,7 +34,8 @@ from sweeps.runs.reporting import fresh_report, record_lines
 from sweeps.runs.folder import RUN_SCHEMA, Place, RunFolder, now, stop_content
 from trainables import cores
 from system import writable_files
-from trainables.store.artifacts import Store, make_folder, write_atomically
+from trainables.store.artifacts import Store
+from trainables.store.files import make_folder, write_atomically
 from trainables.data import catalog
 from trainables.data.packed import Packed, open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError

@@ -16,7 +16,9 @@ from typing import Any
 
 from analysis.run_file import text_of
 from sweeps.runs import run_file, whereabouts
-from trainables.store.artifacts import KEY, Lease, LeaseObserver, OneLook, Store, make_folder, read_json, write_atomically
+from trainables.store.artifacts import KEY, Store
+from trainables.store.files import make_folder, read_json, write_atomically
+from trainables.store.leases import Lease, LeaseObserver, OneLook
 from trainables.errors import MachineError, UsageError, did_you_mean
 from system.liveness import process_is_gone
 

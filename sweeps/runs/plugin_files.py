@@ -12,7 +12,7 @@ import search_spaces
 from sweeps.runs.folder import RunFolder
 from trainables.spec import registry
 from trainables import plugins
-from trainables.store.artifacts import make_folder, write_atomically
+from trainables.store.files import make_folder, write_atomically
 from trainables.errors import ArtifactError, SweepsError, UsageError
 from trainables.spec.registry import Origin
 

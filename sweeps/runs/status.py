@@ -13,7 +13,9 @@ import click
 from sweeps.engine import journal
 from sweeps.runs import whereabouts
 from sweeps.runs.folder import RunFolder
-from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
+from trainables.store.artifacts import Store
+from trainables.store.files import read_json
+from trainables.store.leases import Lease, LeaseObserver, OneLook
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS, shown_role
 from trainables.stages.base import verdict

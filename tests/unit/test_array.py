@@ -23,7 +23,8 @@ from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.execute import Request, prepare, run_folder, write_plan
 from sweeps.runs.folder import Place, RunFolder
 from trainables.spec import SleepSpec
-from trainables.store.artifacts import Lease, LeaseObserver, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease, LeaseObserver
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kill"))
 

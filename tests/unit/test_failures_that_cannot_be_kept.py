@@ -19,7 +19,9 @@ from sweeps.runs.folder import RunFolder
 from trainables.errors import ArtifactError, DataError, MachineError, NonFiniteError, UsageError
 from trainables.spec import SleepSpec
 from trainables.stages.base import Context, attempt, describe_failure, verdict
-from trainables.store.artifacts import Lease, Store, explained
+from trainables.store.artifacts import Store
+from trainables.store.files import explained
+from trainables.store.leases import Lease
 
 KEYS = [digit * 16 for digit in "abcdef"]
 
@@ -128,7 +130,7 @@ def test_a_lease_that_cannot_be_given_back_is_told_and_taken_over_by_order(
 
     context = Context(store=store, key=key, core_locks=False)
     spec = {"label": "x", "seconds": 0.0, "fail_at": 1}
-    monkeypatch.setattr("trainables.store.artifacts.opened_to_change", refused)
+    monkeypatch.setattr("trainables.store.leases.opened_to_change", refused)
     *_, last = attempt("sleep", spec, {}, context)
     monkeypatch.undo()
     assert (last["outcome"], last["unreleased"]) == ("failed", 1)

@@ -28,7 +28,8 @@ from trainables.spec import (
 )
 from trainables.stages.base import Context, attempt
 from trainables.stages.outputs import cached_outputs
-from trainables.store.artifacts import Artifact, Store, sha256_of
+from trainables.store.artifacts import Artifact, Store
+from trainables.store.files import sha256_of
 from trainables.training.cached_outputs import CachedOutputs, Shard, copied, node_folder
 from trainables.training.frozen import FrozenNetwork
 from trainables.training.inputs import Splits

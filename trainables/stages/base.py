@@ -40,7 +40,8 @@ from trainables.errors import (
 )
 from trainables.spec import registry
 from trainables.stages import STAGES
-from trainables.store.artifacts import Artifact, Lease, Store
+from trainables.store.artifacts import Artifact, Store
+from trainables.store.leases import Lease
 
 # Trying again cannot help against these.
 HOPELESS = (NonFiniteError, DataError, UsageError, ArtifactError)

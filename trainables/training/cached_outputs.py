@@ -26,7 +26,8 @@ from torch import Tensor
 
 from trainables.errors import ArtifactError, NonFiniteError, UsageError
 from trainables.models.network import Outputs
-from trainables.store.artifacts import Artifact, make_folder, sha256_of
+from trainables.store.artifacts import Artifact
+from trainables.store.files import make_folder, sha256_of
 
 PARTS = ("embedding", "logits")
 BASE_FILE = "base.safetensors"

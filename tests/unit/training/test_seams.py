@@ -18,7 +18,8 @@ from trainables.errors import UsageError
 from trainables.models.network import Outputs
 from trainables.spec import AssistantSpec, HorkdSpec, TeacherSpec
 from trainables.stages.base import Context
-from trainables.store.artifacts import Artifact, Store, sha256_of
+from trainables.store.artifacts import Artifact, Store
+from trainables.store.files import sha256_of
 from trainables.training.assembly import trainer_of
 from trainables.training.cached_outputs import BASE_FILE, PARTS, CachedOutputs, Shard
 from trainables.training.frozen import (
