@@ -15,6 +15,7 @@ from sweeps.planning import plan
 from sweeps.planning.graph import StageNode
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
+from trainables.attempts.attempt import attempt
 from trainables.contracts import (
     OF_DATASETS,
     OF_LOSSES,
@@ -29,7 +30,7 @@ from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_
 from trainables.recipes import Recipe
 from trainables.spec import SPECS, registry, stage_key, to_plain
 from trainables.spec.registry import Offer
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 MOST_ATTEMPTS = 1000

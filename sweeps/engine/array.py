@@ -28,8 +28,9 @@ from sweeps.engine.resources import Needs, parse
 from sweeps.planning.graph import OPEN, StageGraph, StageNode
 from sweeps.runs.folder import Place, RunFolder
 from system.liveness import process_is_gone
+from trainables.attempts.attempt import begin, tidy
+from trainables.attempts.failures import verdict
 from trainables.errors import ArtifactError, UsageError
-from trainables.stages.base import begin, tidy, verdict
 from trainables.store.artifacts import Store
 from trainables.store.files import read_json
 from trainables.store.leases import LEASE_SILENCE_SECONDS, Lease, LeaseObserver

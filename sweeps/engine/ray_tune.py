@@ -39,9 +39,9 @@ from sweeps.runs import plugin_files
 from sweeps.runs.folder import RunFolder, stop_content
 from system.liveness import process_start
 from system.writable_files import opened_to_append
+from trainables.attempts.failures import LOST, verdict
 from trainables.errors import MachineError, is_disk_full, is_refused
 from trainables.spec import to_plain
-from trainables.stages.base import LOST, verdict
 from trainables.store.artifacts import Store
 from trainables.store.leases import Lease, LeaseObserver
 
@@ -390,6 +390,8 @@ class StageQueue:
             if node.state == "pruned":
                 return
             outcome = (result or {}).get("outcome", "running")
+            if number := int((result or {}).get("unreleased") or 0):
+                self._dead[key] = max(number, self._dead.get(key, 0))
             if self.store.has(key):
                 state.trained += 1
                 self._done(node)
@@ -399,11 +401,10 @@ class StageQueue:
             elif outcome == "failed":
                 if unwritten := (result or {}).get("unwritten"):
                     self.failures.keep(key, json.loads(unwritten) if isinstance(unwritten, str) else unwritten)
-                if number := (result or {}).get("unreleased"):
-                    self._dead[key] = max(number, self._dead.get(key, 0))
                 self._judge(node)
             elif outcome == "elsewhere":
-                state.graph.set(key, "elsewhere")
+                # A lease of ours that could not be given back is held by nobody.
+                state.graph.set(key, "ready" if number else "elsewhere")
             elif outcome == "done" and state.machine.patience:
                 self._late[key] = time.monotonic()
                 self._traceless.add(key)

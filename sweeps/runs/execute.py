@@ -41,7 +41,7 @@ from trainables.data.packed import Packed, open_packed
 from trainables.errors import DataError, MachineError, NothingToReport, SweepsError, UsageError
 from trainables.spec.registry import Origin
 from trainables.spec import TrainingSpec
-from trainables.stages.base import is_mendable, verdict
+from trainables.attempts.failures import is_mendable, verdict
 
 METRICS = {
     "classification": "top1",

@@ -18,7 +18,7 @@ from trainables.store.files import read_json
 from trainables.store.leases import Lease, LeaseObserver, OneLook
 from trainables.errors import ArtifactError
 from trainables.recipes import OUTPUTS, shown_role
-from trainables.stages.base import verdict
+from trainables.attempts.failures import verdict
 
 MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}
 

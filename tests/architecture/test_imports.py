@@ -38,7 +38,8 @@ LEVELS = {
     "stages": 3,  # The table of stage kinds.
     "plugins": 4,
     "metrics": 4,
-    "stages.base": 5,  # What drives a stage; the loop knows its context.
+    "stages.base": 5,  # What a stage is given; the loop knows its context.
+    "attempts": 6,
     "pretrained": 6,
     "training": 7,
     "stages.*": 8,
@@ -82,6 +83,7 @@ NO_TORCH = (
     "trainables/tune.py",
     "trainables/stages/__init__.py",
     "trainables/stages/base.py",
+    "trainables/attempts/*",
     "trainables/stages/sleep.py",
     *(
         f"trainables/data/{name}.py"

@@ -22,8 +22,9 @@ import pytest
 from sweeps.planning.plan import build_graph
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
+from trainables.attempts.attempt import attempt
 from trainables.spec import to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 
 KEPT = Path(__file__).parent / "kept"
 SHOWN = 25  # Differences that a failure lists.

@@ -18,9 +18,10 @@ from sweeps.engine.resources import Needs
 from sweeps.engine.waiting import Waiting
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
+from trainables.attempts.attempt import begin
+from trainables.attempts.failures import LOST, verdict
 from trainables.errors import MachineError
 from trainables.spec import SleepSpec, TeacherSpec
-from trainables.stages.base import LOST, begin, verdict
 from trainables.store.artifacts import Store
 from trainables.store.leases import Lease
 

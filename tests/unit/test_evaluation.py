@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt, runner
 from trainables.data.batches import statistics
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Packed, item_names, open_packed
@@ -31,7 +32,7 @@ from trainables.spec import (
     to_plain,
 )
 from trainables.stages import evaluation
-from trainables.stages.base import Context, attempt, runner
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
 from trainables.training.inputs import InputTransform
 from trainables.training.networks import load_network

@@ -21,11 +21,12 @@ from sweeps.commands.app import cli
 from sweeps.planning import forecast, plan
 from sweeps.planning.forecast import best, busy, forecasts
 from sweeps.planning.plan import Planner, Resolved, Survey, build_graph, survey
+from trainables.attempts.attempt import attempt
 from trainables.data.packed import open_packed
 from trainables.errors import MachineError
 from trainables.recipes import OUTPUTS
 from trainables.spec import TrainingSpec, stage_key, to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 

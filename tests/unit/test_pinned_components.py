@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trainables.attempts.attempt import attempt
 from trainables.data.augment import augment
 from trainables.data.batches import balanced_batches, epoch_batches, generator
 from trainables.data.degrade import degrade
@@ -44,7 +45,7 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 from trainables.training.cached_outputs import PARTS, Shard
 from trainables.training.frozen import FrozenNetwork

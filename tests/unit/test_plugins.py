@@ -26,6 +26,9 @@ from sweeps.runs.execute import stand_in
 from sweeps.runs.folder import RunFolder
 from trainables import plugins
 from trainables import spec as specs
+from trainables.attempts.attempt import attempt
+from trainables.attempts.failures import verdict
+from trainables.attempts.manifest import describe
 from trainables.contracts import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
@@ -35,7 +38,7 @@ from trainables.models import Outputs, build
 from trainables.recipes import DISTILLATION, HORKD_ASSISTANT
 from trainables.spec import AssistantSpec, StudentSpec, TeacherSpec, registry, stage_key, to_plain
 from trainables.spec.compute import OF_FILES
-from trainables.stages.base import Context, attempt, describe, verdict
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 LOSS = """

@@ -12,11 +12,12 @@ from PIL import Image
 from sweeps.planning.plan import build_graph
 from sweeps.runs import execute
 from sweeps.runs.folder import Place
+from trainables.attempts.attempt import attempt
 from trainables.data.packed import Items, Packed, open_packed, write_packed
 from trainables.data.protocols import cut, whole
 from trainables.errors import UsageError
 from trainables.spec import to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt, runner
 from trainables.data.batches import epoch_batches, normalise, statistics, to_float
 from trainables.data.packed import TEST, TRAIN, open_packed, split_indices
 from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
@@ -32,7 +33,7 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt, runner
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
 from trainables.training import inputs, loop
 from trainables.training.assembly import trainer_of

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt
 from trainables.data.augment import view
 from trainables.errors import ArtifactError, NonFiniteError
 from trainables.models.network import Outputs
@@ -26,7 +27,7 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.stages.outputs import cached_outputs
 from trainables.store.artifacts import Artifact, Store
 from trainables.store.files import sha256_of

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt
 from trainables.data.augment import augment, view
 from trainables.data.batches import batches_of, generator
 from trainables.data.packed import Packed
@@ -19,7 +20,7 @@ from trainables.models.network import fold
 from trainables.pretrained.families import drawn
 from trainables.recipes import OUTPUTS
 from trainables.spec import OutputsSpec, PretrainedSpec, TrainingSpec
-from trainables.stages.base import Context, Progress, Result, attempt
+from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
 from trainables.training.cached_outputs import BASE_FILE, PARTS, CachedOutputs, Shard, blocks, damaged
 from trainables.training.frozen import FrozenNetwork, class_sums

@@ -25,6 +25,7 @@ from sweeps.runs import execute
 from sweeps.runs.execute import Request
 from sweeps.runs.folder import Place
 from trainables import plugins
+from trainables.attempts.attempt import attempt
 from trainables.data.batches import remembered_statistics, to_float
 from trainables.data.packed import Items, open_packed, write_packed
 from trainables.data.protocols import cut_for
@@ -34,7 +35,7 @@ from trainables.pretrained import shelf
 from trainables.pretrained.families import identify
 from trainables.pretrained.start import begin
 from trainables.spec import EvaluationSpec, PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
 from trainables.training.frozen import FrozenNetwork
 from trainables.training.inputs import Splits
