@@ -21,7 +21,7 @@ from benchmarks import direct_images, measure
 from benchmarks.measure import Row
 from trainables.data.augment import augment, view
 from trainables.spec import StudentSpec
-from trainables.training.loop import View
+from trainables.training.inputs import InputTransform
 
 SIDE, PAD = 32, 4
 MEAN, STD = torch.tensor([0.507, 0.487, 0.441]), torch.tensor([0.268, 0.257, 0.276])
@@ -35,13 +35,13 @@ def photographs(count: int) -> np.ndarray:
     return np.clip(coarse + random.integers(-20, 21, coarse.shape), 0, 255).astype(np.uint8)
 
 
-def views_of(sides: tuple[int, ...]) -> list[View]:
+def views_of(sides: tuple[int, ...]) -> list[InputTransform]:
     """What makes batches of these sides, as training does."""
     info: Any = SimpleNamespace(height=SIDE, width=SIDE, channels=3)
-    return [View(StudentSpec(resolution=side), info, MEAN, STD) for side in sides]
+    return [InputTransform(StudentSpec(resolution=side), info, MEAN, STD) for side in sides]
 
 
-def ours(images: Tensor, readers: Sequence[View], generator: torch.Generator) -> list[Tensor]:
+def ours(images: Tensor, readers: Sequence[InputTransform], generator: torch.Generator) -> list[Tensor]:
     """One drawn view of each image at each side."""
     drawn, _ = augment(images, "crop_flip", pad=PAD, generator=generator)
     return [reader(drawn) for reader in readers]

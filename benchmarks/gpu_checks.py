@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu_setting import (
-    Live,
     Sizes,
     begin,
+    frozen,
     parameters_of,
     splits,
     student_spec,
@@ -202,7 +202,7 @@ def small(sizes: Sizes, device: torch.device, *, batch: int = 32, steps: int = 4
     data = splits(narrow, batch * steps, device)
     spec = student_spec(narrow, batch, **choices)
     begin(spec, device)
-    return trainer(spec, data, Live(teacher_of(narrow), data))
+    return trainer(spec, data, frozen(teacher_of(narrow), data))
 
 
 def repeatable(sizes: Sizes, device: torch.device) -> list[Answer]:
@@ -266,7 +266,7 @@ def precisions(sizes: Sizes, device: torch.device) -> list[Answer]:
             epochs = sizes.accuracy_epochs
             spec = student_spec(narrow, min(64, sizes.accuracy_images // 4), kind, epochs=epochs, seed=seed)
             begin(spec, device)
-            made = trainer(spec, data, Live(teacher_of(narrow), data))
+            made = trainer(spec, data, frozen(teacher_of(narrow), data))
             for _ in range(epochs):
                 made.train_epoch()  # Refuses what is not finite.
             finite[kind] &= bool(torch.isfinite(parameters_of(made.network)).all())

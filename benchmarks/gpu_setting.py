@@ -27,9 +27,15 @@ from trainables.losses import HorkdLoss
 from trainables.models import Network, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
-from trainables.store.artifacts import Artifact, sha256_of
-from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard, blocks
-from trainables.training.loop import Guide, Splits, Trainer, View, autocast, class_sums, prepare
+from trainables.store.artifacts import Artifact
+from trainables.store.files import sha256_of
+from trainables.training.assembly import trainer_of
+from trainables.training.cached_outputs import BASE_FILE, PARTS, CachedOutputs, Shard, blocks
+from trainables.training.frozen import FrozenNetwork, FrozenTeacher, class_sums
+from trainables.training.inputs import ImageSource, InputTransform, Splits
+from trainables.training.loop import Trainer
+from trainables.training.numerics import autocast, prepare
+from trainables.training.objective import DistillationObjective
 
 HIGH = 32  # Pixels of the images and of what the teacher reads.
 AUGMENT, PAD = "flip", 4  # Two views, so that a whole cache is filled in seconds.
@@ -121,17 +127,13 @@ def splits(sizes: Sizes, count: int, device: torch.device, validation: int = 0) 
     return Splits(packed, cut, shown, labels, others, others_labels, MEAN.to(device), STD.to(device))
 
 
-class Live(Guide):
-    """A guide with a network at hand instead of an artifact."""
-
-    def __init__(self, network: Network, data: Splits, kept: KeptOutputs | None = None) -> None:
-        self.kept = kept
-        self.network = network.to(data.train_labels.device).eval().requires_grad_(False)
-        fold(self.network)  # As `train` does.
-        self.spec = TeacherSpec(resolution=HIGH)
-        self.classes = data.cut.classes
-        self.view = View(self.spec, data.packed.info, data.mean, data.std)
-        self.width = network.embedding_width
+def frozen(network: Network, data: Splits) -> FrozenNetwork:
+    """A frozen teacher with a network at hand instead of an artifact."""
+    spec = TeacherSpec(resolution=HIGH)
+    transform = InputTransform(spec, data.packed.info, data.mean, data.std)
+    teacher = FrozenNetwork.of(network.to(data.train_labels.device), spec, transform, data.cut.classes)
+    fold(teacher.network)  # As `train` does.
+    return teacher
 
 
 def begin(spec: StudentSpec | TeacherSpec, device: torch.device) -> None:
@@ -150,14 +152,14 @@ def teacher_of(sizes: Sizes) -> Network:
     return network
 
 
-def trainer(spec: StudentSpec, data: Splits, guide: Guide | None) -> Trainer:
+def trainer(spec: StudentSpec, data: Splits, teacher: FrozenTeacher | None) -> Trainer:
     """The product's trainer, ready for its first epoch."""
-    made = Trainer(spec, data, data.train_labels.device, guide)
+    made = trainer_of(spec, data, data.train_labels.device, teacher)
     made.begin()
     return made
 
 
-def fill(guide: Live, data: Splits, folder: Path, precision: str = "float32") -> tuple[KeptOutputs, int]:
+def fill(teacher: FrozenNetwork, data: Splits, folder: Path, precision: str = "float32") -> tuple[CachedOutputs, int]:
     """Every view of every image through a frozen network into a cache, as the stage that fills one does.
 
     Returns:
@@ -165,12 +167,9 @@ def fill(guide: Live, data: Splits, folder: Path, precision: str = "float32") ->
     """
     count, device = len(data.train_labels), data.train_labels.device
     spec = student_spec(TINY, 1, precision)
-
-    def embed(batch: Tensor) -> Tensor:
-        return guide(batch).embedding
-
-    total, number = class_sums(data, len(guide.classes), embed, guide.width, device)
-    first = guide(data.train_images[:256])
+    embeddings = ((teacher(shown).embedding, labels) for shown, labels in data.train_blocks())
+    total, number = class_sums(embeddings, len(teacher.classes), teacher.width, device)
+    first = teacher(data.train_images[:256])
     base = {part: getattr(first, part).float().mean(0).cpu() for part in PARTS}
     save_file(base | {"class_sums": total.cpu(), "class_counts": number.cpu()}, folder / BASE_FILE)
     views = view_count(AUGMENT, PAD)
@@ -180,13 +179,13 @@ def fill(guide: Live, data: Splits, folder: Path, precision: str = "float32") ->
         shown = data.train_images[block]
         for column in range(views):
             with autocast(spec, device):
-                outputs = guide(view(shown, AUGMENT, PAD, column))
+                outputs = teacher(view(shown, AUGMENT, PAD, column))
             shard.put(torch.arange(block.start, block.stop), column, outputs)
     shard.move(own)
     files = {f"{part}.npy": {"sha256": sha256_of(own / f"{part}.npy")} for part in PARTS}
     shards = [_artifact(own, files, {"part": "views", "start": 0, "stop": views})]
     files = {BASE_FILE: {"sha256": sha256_of(folder / BASE_FILE)}}
-    return KeptOutputs(_artifact(folder, files, {"part": "base"}), shards, device), count * views
+    return CachedOutputs(_artifact(folder, files, {"part": "base"}), shards, device), count * views
 
 
 def _artifact(folder: Path, files: dict[str, Any], spec: dict[str, Any]) -> Artifact:
@@ -197,24 +196,26 @@ class PlainLoop:
     """An epoch as public distillation code writes it, less Pillow: live teacher, direct losses, `.item()` in each step."""
 
     def __init__(self, of: Trainer, teacher: Network) -> None:
-        assert of.loss is not None
-        self.of, device = of, of.device
+        distilled, source = of.objective.of(DistillationObjective), of.source
+        assert distilled is not None and isinstance(source, ImageSource)
+        self.of, self.source, device = of, source, of.device
         self.teacher = direct.usual_convolutions(copy.deepcopy(teacher)).to(device).eval()
         student = copy.deepcopy(of.network).to(memory_format=torch.contiguous_format)
         self.student = direct.usual_convolutions(student)
-        horkd = of.loss.get_submodule("horkd")
+        horkd = distilled.distiller.get_submodule("horkd")
         assert isinstance(horkd, HorkdLoss)
-        self.losses = direct.Losses(of.loss.weights(1.0), horkd.student_centers, horkd.teacher_centers).to(device)
+        self.losses = direct.Losses(distilled.weights(1.0), horkd.student_centers, horkd.teacher_centers).to(device)
         spec = of.spec
         self.optimizer = torch.optim.SGD(
             self.student.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
         )
         self.draws = torch.Generator().manual_seed(0)
-        self.high = View(TeacherSpec(resolution=HIGH), of.splits.packed.info, of.splits.mean, of.splits.std)
+        data = source.splits
+        self.high = InputTransform(TeacherSpec(resolution=HIGH), data.packed.info, data.mean, data.std)
 
     def train_epoch(self) -> list[float]:
         """One pass; the losses that were read back, one a step."""
-        spec, data, read = self.of.spec, self.of.splits, []
+        spec, data, read = self.of.spec, self.source.splits, []
         self.student.train()
         for rows in epoch_batches(len(data.train_labels), self.of.batch_size, seed=0, epoch=1, drop_last=True):
             views = draw_views(len(rows), AUGMENT, pad=PAD, generator=self.draws)
@@ -224,7 +225,7 @@ class PlainLoop:
             with autocast(spec, self.of.device):
                 with torch.no_grad():
                     theirs = self.teacher(self.high(shown).contiguous())
-                ours = self.student(self.of.view(shown).contiguous())
+                ours = self.student(self.source.transform(shown).contiguous())
             logits, embedding = ours.logits.float(), ours.embedding.float()
             distilled, _ = self.losses(embedding, logits, theirs.embedding.float(), theirs.logits.float(), labels)
             loss = F.cross_entropy(logits, labels) + distilled

@@ -27,12 +27,12 @@ from benchmarks.gpu_setting import (
     AUGMENT,
     HIGH,
     PAD,
-    Live,
     PlainLoop,
     Sizes,
     begin,
     fill,
     forget_peak,
+    frozen,
     peak_mib,
     splits,
     student_spec,
@@ -43,6 +43,7 @@ from benchmarks.gpu_setting import (
 from trainables.data.augment import view_count
 from trainables.losses import angle_loss
 from trainables.models.macs import count_macs
+from trainables.training.frozen import CachedTeacher, FrozenNetwork
 
 PATIENCE = 240.0  # Seconds that several trainings at once may take before they are ended.
 
@@ -83,7 +84,7 @@ def steps(sizes: Sizes, device: torch.device, folder: Path) -> list[Answer]:
         data = splits(sizes, batch * sizes.steps, device)
         own = folder / f"cache-{batch}"
         own.mkdir()
-        guide = Live(teacher_of(sizes), data)
+        guide = frozen(teacher_of(sizes), data)
         began = clock_of(device)()
         kept, outputs = fill(guide, data, own)
         answers.append(_filling(sizes, batch, outputs, clock_of(device)() - began, guide, most))
@@ -92,7 +93,9 @@ def steps(sizes: Sizes, device: torch.device, folder: Path) -> list[Answer]:
     return answers
 
 
-def _filling(sizes: Sizes, batch: int, outputs: int, seconds: float, guide: Live, most: dict[str, float]) -> Answer:
+def _filling(
+    sizes: Sizes, batch: int, outputs: int, seconds: float, guide: FrozenNetwork, most: dict[str, float]
+) -> Answer:
     macs = count_macs(guide.network, channels=3, side=HIGH)
     use = macs * outputs / seconds / most["float32"]
     what = f"{outputs} outputs of {sizes.teacher}, {view_count(AUGMENT, PAD)} views, float32, written and checked"
@@ -105,14 +108,14 @@ def _step(
     batch: int,
     precision: str,
     data: Any,
-    guide: Live,
+    guide: FrozenNetwork,
     kept: Any,
     most: dict[str, float],
 ) -> list[Answer]:
     """Live, cached and plain, by turns."""
     spec = student_spec(sizes, batch, precision)
     live = trainer(spec, data, guide)
-    cached = trainer(spec, data, Live(teacher_of(sizes), data, kept))
+    cached = trainer(spec, data, CachedTeacher(frozen(teacher_of(sizes), data), kept))
     sides: dict[str, Callable[[], object]] = {
         "plain loop": PlainLoop(live, teacher_of(sizes)).train_epoch,
         "live": live.train_epoch,

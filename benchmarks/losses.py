@@ -24,7 +24,7 @@ from benchmarks.measure import Row
 from trainables.losses import Distiller, HorkdLoss
 from trainables.models import Outputs, build
 from trainables.spec import HorkdSpec, StudentSpec
-from trainables.training.loop import make_optimizer
+from trainables.training.optimizer import make_optimizer
 
 CLASSES = 100
 STUDENT_WIDTH = 512

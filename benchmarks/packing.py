@@ -28,7 +28,7 @@ def train(width: float, steps: int, threads: int, rounds: int) -> list[float]:
 
     from trainables.models import build
     from trainables.spec import StudentSpec
-    from trainables.training.loop import make_optimizer
+    from trainables.training.optimizer import make_optimizer
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

@@ -33,9 +33,14 @@ from trainables.losses import HorkdLoss
 from trainables.models import Network, Outputs, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec
-from trainables.store.artifacts import Artifact, sha256_of
-from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard
-from trainables.training.loop import Guide, Splits, Trainer, View
+from trainables.store.artifacts import Artifact
+from trainables.store.files import sha256_of
+from trainables.training.assembly import trainer_of
+from trainables.training.cached_outputs import BASE_FILE, PARTS, CachedOutputs, Shard
+from trainables.training.frozen import CachedTeacher, FrozenNetwork, FrozenTeacher
+from trainables.training.inputs import InputTransform, Splits
+from trainables.training.loop import Trainer
+from trainables.training.objective import DistillationObjective
 
 CLASSES = 100
 WANTED = {"float32": 6.0, "bfloat16": 10.0}  # Of a ResNet-50 teacher, a student at 16 pixels and widths of 1.
@@ -68,19 +73,16 @@ def splits(images: np.ndarray, labels: Tensor) -> Splits:
     return Splits(packed, cut, *tensors, augmentation.MEAN, augmentation.STD)
 
 
-class Live(Guide):
-    """A guide with a network at hand instead of an artifact."""
-
-    def __init__(self, network: Network, data: Splits, kept: KeptOutputs | None = None) -> None:
-        self.kept = kept
-        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.spec = TeacherSpec(resolution=data.train_images[:1].shape[-1])
-        self.classes = data.cut.classes
-        self.view = View(self.spec, data.packed.info, data.mean, data.std)
-        self.width = network.embedding_width
+def frozen(network: Network, data: Splits, cached: CachedOutputs | None = None) -> FrozenTeacher:
+    """A frozen teacher with a network at hand instead of an artifact."""
+    spec = TeacherSpec(resolution=data.train_images[:1].shape[-1])
+    transform = InputTransform(spec, data.packed.info, data.mean, data.std)
+    teacher = FrozenNetwork.of(network.to(memory_format=torch.channels_last), spec, transform, data.cut.classes)
+    fold(teacher.network)  # As `train` does.
+    return teacher if cached is None else CachedTeacher(teacher, cached)
 
 
-def filled(folder: Path, images: int, classes: int, width: int, per_shard: int = 9) -> KeptOutputs:
+def filled(folder: Path, images: int, classes: int, width: int, per_shard: int = 9) -> CachedOutputs:
     """A filled cache of every view of some images, written and read by the product; what is in it costs nothing."""
     draws = torch.Generator().manual_seed(2)
     views = view_count("crop_flip", PAD)
@@ -102,7 +104,7 @@ def filled(folder: Path, images: int, classes: int, width: int, per_shard: int =
         files = {f"{part}.npy": {"sha256": sha256_of(own / f"{part}.npy")} for part in PARTS}
         shards.append(_artifact(own, files, {"part": "views", "start": start, "stop": stop}))
     files = {BASE_FILE: {"sha256": sha256_of(folder / BASE_FILE)}}
-    return KeptOutputs(_artifact(folder, files, {"part": "base"}), shards, torch.device("cpu"))
+    return CachedOutputs(_artifact(folder, files, {"part": "base"}), shards, torch.device("cpu"))
 
 
 def _artifact(folder: Path, files: dict[str, Any], spec: dict[str, Any]) -> Artifact:
@@ -121,13 +123,12 @@ class Problem:
         assert isinstance(network, Network)
         self.teacher = network
 
-    def trainer(self, precision: str = "float32", kept: KeptOutputs | None = None) -> Trainer:
-        """The product's trainer, ready for its first epoch; its teacher is live, or read where its outputs are kept."""
+    def trainer(self, precision: str = "float32", cached: CachedOutputs | None = None) -> Trainer:
+        """The product's trainer, ready for its first epoch; its teacher is live, or read where its outputs are cached."""
         data = splits(self.images, self.labels)
         spec = student_spec(self.side, self.batch, self.width, precision)
-        made = Trainer(spec, data, torch.device("cpu"), Live(copy.deepcopy(self.teacher), data, kept))
-        assert made.guide is not None
-        fold(made.guide.network)  # As `train` does.
+        teacher = frozen(copy.deepcopy(self.teacher), data, cached)
+        made = trainer_of(spec, data, torch.device("cpu"), teacher)
         with measure.as_stages_run():
             made.begin()
         _settle(made)
@@ -138,18 +139,20 @@ class Problem:
         return Reference(self, trainer)
 
 
-def _horkd(trainer: Trainer) -> HorkdLoss:
-    assert trainer.loss is not None
-    horkd = trainer.loss.get_submodule("horkd")
+def distilled_by(trainer: Trainer) -> tuple[DistillationObjective, HorkdLoss]:
+    """What a trainer distils, and HORKD in it."""
+    distilled = trainer.objective.of(DistillationObjective)
+    assert distilled is not None
+    horkd = distilled.distiller.get_submodule("horkd")
     assert isinstance(horkd, HorkdLoss)
-    return horkd
+    return distilled, horkd
 
 
 def _settle(trainer: Trainer) -> None:
     """Centres as in the middle of a training, when every class has been seen."""
-    assert trainer.loss is not None
-    horkd, draws = _horkd(trainer), torch.Generator().manual_seed(3)
-    trainer.loss.set_teacher_centers(
+    distilled, horkd = distilled_by(trainer)
+    draws = torch.Generator().manual_seed(3)
+    distilled.set_teacher_centers(
         torch.randn(horkd.teacher_centers.shape, generator=draws), torch.ones(CLASSES, dtype=torch.int64)
     )
     horkd.student_centers.copy_(torch.randn(horkd.student_centers.shape, generator=draws))
@@ -160,7 +163,7 @@ class Reference:
     """A loop as public distillation code writes it."""
 
     def __init__(self, problem: Problem, trainer: Trainer) -> None:
-        assert trainer.loss is not None
+        distilled, horkd = distilled_by(trainer)
         spec = trainer.spec
         self.decoded = np.ascontiguousarray(problem.images.transpose(0, 2, 3, 1))
         self.labels, self.batch = problem.labels, problem.batch
@@ -169,9 +172,9 @@ class Reference:
         student = copy.deepcopy(trainer.network).to(memory_format=torch.contiguous_format)
         self.student = direct.usual_convolutions(student)
         self.losses = direct.Losses(
-            trainer.loss.weights(1.0),
-            _horkd(trainer).student_centers,
-            _horkd(trainer).teacher_centers,
+            distilled.distiller.weights(1.0),
+            horkd.student_centers,
+            horkd.teacher_centers,
         )
         self.optimizer = torch.optim.SGD(
             self.student.parameters(), lr=spec.learning_rate, momentum=spec.momentum, weight_decay=spec.weight_decay
@@ -206,7 +209,7 @@ class Reference:
 def drawn_by(trainer: Trainer) -> tuple[Tensor, np.ndarray]:
     """Positions and views of the first batch of a trainer's next epoch."""
     spec, epoch = trainer.spec, trainer.epoch + 1
-    count = len(trainer.splits.train_labels)
+    count = len(trainer.source.labels)
     first = epoch_batches(count, trainer.batch_size, seed=spec.seed, epoch=epoch, drop_last=True)[0]
     draws = generator(spec.seed, epoch, "augment")
     return first, torch.randint(view_count("crop_flip", PAD), (len(first),), generator=draws).numpy()
@@ -218,7 +221,7 @@ def rows(options: argparse.Namespace, rounds: int, folder: Path) -> list[Row]:
     live = problem.trainer()
     reference = problem.reference(live)
     kept = filled(folder, len(problem.images), CLASSES, problem.teacher.embedding_width)
-    trainers = {"ours, teacher live": live, "ours, outputs kept": problem.trainer(kept=kept)}
+    trainers = {"ours, teacher live": live, "ours, outputs kept": problem.trainer(cached=kept)}
     if measure.has_bf16():
         trainers["ours, outputs kept, bf16"] = problem.trainer("bfloat16", kept)
     sides: dict[str, Any] = {"reference": reference.step}

@@ -331,8 +331,9 @@ def guides_its_like(name: str) -> None:
     import numpy as np
 
     from trainables import spec as specs
+    from trainables.attempts.attempt import attempt
     from trainables.data.packed import Items, write_packed
-    from trainables.stages.base import Context, attempt
+    from trainables.stages.base import Context
     from trainables.store.artifacts import Store
 
     side, labels = 2 * _sides(name)[0], np.arange(16, dtype=np.int32) % 2

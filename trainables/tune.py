@@ -16,7 +16,7 @@ from typing import Any
 
 from ray import tune
 
-from trainables.stages.base import begin, tidy
+from trainables.attempts.attempt import begin, tidy
 
 STEP_SECONDS = 1.0
 NODE_ROOM = "SWEEPS_NODE_ROOM"  # On a cluster: where a worker node says that it must go, and we that we are busy.

@@ -16,6 +16,7 @@ from sweeps.planning.planner import build_graph
 from sweeps.planning.request import Request
 from sweeps.runs.folder import Place
 from sweeps.runs.prepare import Prepared, prepare
+from trainables.attempts.attempt import attempt
 from trainables.contracts import (
     OF_DATASETS,
     OF_LOSSES,
@@ -30,7 +31,7 @@ from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_
 from trainables.recipes import Recipe
 from trainables.spec import registry, spec_classes, stage_key, to_plain
 from trainables.spec.registry import Entry
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 MOST_ATTEMPTS = 1000

@@ -22,9 +22,10 @@ from sweeps.planning.graph import StageNode
 from sweeps.runs import plugin_files
 from sweeps.runs.folder import RunFolder
 from system.writable_files import opened_to_append
+from trainables.attempts.failures import LOST, verdict
 from trainables.errors import is_disk_full, is_refused
-from trainables.stages.base import LOST, verdict
-from trainables.store.artifacts import Lease, LeaseObserver, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease, LeaseObserver
 
 LOOK_ELSEWHERE_SECONDS = 1.0
 

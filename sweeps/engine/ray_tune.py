@@ -29,7 +29,8 @@ from sweeps.engine.watch import Watch
 from sweeps.planning.graph import StageGraph
 from sweeps.runs.folder import RunFolder, stop_content
 from trainables.errors import MachineError
-from trainables.store.artifacts import Lease, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease
 
 MOST_FRUITLESS = 8  # Ends of Tune itself for memory with no stage finished between them.
 

@@ -20,7 +20,7 @@ from sweeps.runs import provenance
 from sweeps.runs.continuation import request_of
 from sweeps.runs.folder import Place, RunFolder
 from trainables.errors import MachineError, UsageError
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 
 GONE_SECONDS = 60.0
 

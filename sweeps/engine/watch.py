@@ -17,7 +17,7 @@ from sweeps.engine.state import EngineState
 from sweeps.engine.waiting import Waiting, waits_for_cores
 from sweeps.runs.folder import RunFolder, stop_content
 from system.liveness import process_start
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 
 IDLE_DRAINED_SECONDS = 0.6
 BIRTH_SECONDS = 3.0

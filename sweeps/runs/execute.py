@@ -20,7 +20,7 @@ from sweeps.runs.prepare import Prepared, prepare
 from sweeps.runs.reporting import record_lines
 from sweeps.runs.run_content import content_before, describe, plugins_of
 from trainables.errors import SweepsError
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 
 
 def execute(

@@ -18,16 +18,9 @@ from analysis.run_file import text_of
 from sweeps.runs import run_file, whereabouts
 from system.liveness import process_is_gone
 from trainables.errors import MachineError, UsageError, did_you_mean
-from trainables.store.artifacts import (
-    KEY,
-    Lease,
-    LeaseObserver,
-    OneLook,
-    Store,
-    make_folder,
-    read_json,
-    write_atomically,
-)
+from trainables.store.artifacts import KEY, Store
+from trainables.store.files import make_folder, read_json, write_atomically
+from trainables.store.leases import Lease, LeaseObserver, OneLook
 
 RUN_SCHEMA = 1
 DRIVER_LOOK_SECONDS = 5.0  # Beyond a driver's silence, so that the last look falls after it.

@@ -13,7 +13,9 @@ from typing import Any
 
 from sweeps.runs.folder import Place, RunFolder, list_runs
 from trainables.errors import ArtifactError, DataError, MachineError, UsageError
-from trainables.store.artifacts import KEY, Lease, OneLook, Store, explained, read_json
+from trainables.store.artifacts import KEY, Store
+from trainables.store.files import explained, read_json
+from trainables.store.leases import Lease, OneLook
 
 YOUNG_SECONDS = 3600.0  # What was written aside within the hour may still be in the making.
 

@@ -13,7 +13,7 @@ from sweeps.runs import provenance
 from sweeps.runs.folder import RunFolder, Say
 from sweeps.runs.prepare import Prepared
 from sweeps.runs.run_content import content_before, describe, merge_trials, register
-from trainables.stages.base import is_mendable, verdict
+from trainables.attempts.failures import is_mendable, verdict
 from trainables.store.artifacts import Store
 
 

@@ -14,7 +14,7 @@ from trainables import plugins
 from trainables.errors import ArtifactError, SweepsError, UsageError
 from trainables.spec import registry
 from trainables.spec.registry import Origin
-from trainables.store.artifacts import make_folder, write_atomically
+from trainables.store.files import make_folder, write_atomically
 
 VARIABLE = "SWEEPS_PLUGINS"
 FOLDER = "plugins"

@@ -19,7 +19,8 @@ from sweeps.runs.prepare import Prepared
 from system import writable_files
 from trainables.spec import task_of
 from trainables.spec.registry import Origin
-from trainables.store.artifacts import Store, make_folder, write_atomically
+from trainables.store.artifacts import Store
+from trainables.store.files import make_folder, write_atomically
 
 
 def plugins_of(ready: Prepared) -> list[Origin]:

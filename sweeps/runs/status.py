@@ -13,11 +13,13 @@ import click
 from sweeps.engine.journal_trials import pruned_cells
 from sweeps.runs import whereabouts
 from sweeps.runs.folder import RunFolder
+from trainables.attempts.failures import verdict
 from trainables.errors import ArtifactError
 from trainables.recipes.step import shown_role
 from trainables.spec import OUTPUTS
-from trainables.stages.base import verdict
-from trainables.store.artifacts import Lease, LeaseObserver, OneLook, Store, read_json
+from trainables.store.artifacts import Store
+from trainables.store.files import read_json
+from trainables.store.leases import Lease, LeaseObserver, OneLook
 
 MARKS = {"done": "#", "running": "r", "failed": "x", "pruned": "p", "waiting": "."}
 

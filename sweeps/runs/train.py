@@ -13,7 +13,7 @@ from sweeps.runs.machine import find_gpus, slots_of
 from sweeps.runs.outcome import Training
 from sweeps.runs.prepare import Prepared
 from trainables.data.packed import open_packed
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 
 
 def train(

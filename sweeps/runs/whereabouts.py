@@ -11,7 +11,7 @@ import os
 import shlex
 from pathlib import Path
 
-from trainables.store.artifacts import read_json
+from trainables.store.files import read_json
 
 KEY = "store"  # In run.json; runs of earlier versions lack it.
 

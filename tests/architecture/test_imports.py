@@ -37,7 +37,8 @@ LEVELS = {
     "stages": 3,  # The folder itself.
     "plugins": 4,
     "metrics": 4,
-    "stages.base": 5,  # What drives a stage; the loop knows its context.
+    "stages.base": 5,  # What a stage is given; the loop knows its context.
+    "attempts": 6,
     "pretrained": 6,
     "training": 7,
     "tasks": 8,
@@ -86,6 +87,7 @@ NO_TORCH = (
     "trainables/tune.py",
     "trainables/stages/__init__.py",
     "trainables/stages/base.py",
+    "trainables/attempts/*",
     "trainables/stages/sleep.py",
     "trainables/data/sets/*",
     *(

@@ -212,8 +212,9 @@ def test_a_loss_that_becomes_nan_fails_its_stages_and_says_so(desk: Path) -> Non
     from sweeps.runs import plugin_files
     from sweeps.runs.folder import Place
     from sweeps.runs.prepare import prepare
+    from trainables.attempts.attempt import attempt
     from trainables.spec import to_plain
-    from trainables.stages.base import Context, attempt
+    from trainables.stages.base import Context
 
     source = EXAMPLES["variance.py"].replace(".pow(power)", ".pow(power) * float('nan')")
     (desk / "mine" / "variance.py").write_text(source)

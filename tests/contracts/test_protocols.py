@@ -15,14 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainables.attempts.attempt import attempt
 from trainables.data import catalog
 from trainables.data.packed import TEST, TRAIN, Items, Packed, PackedInfo, item_names, open_packed, write_packed
 from trainables.data.protocols import Cut, cut, cut_for
 from trainables.errors import UsageError
 from trainables.spec import TASKS, EvaluationSpec, StageSpec, TeacherSpec, spec_from, stage_key, to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
-from trainables.training.loop import load_network
+from trainables.training.networks import load_network
 
 # Name -> (folder, side to pack at).
 REAL = {"lfw": ("lfw_a_112", 16), "orl": ("orl", 16), "cifar100": ("cifar100", None), "cub200": ("cub200_50", 16)}

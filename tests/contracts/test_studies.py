@@ -20,10 +20,11 @@ from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
 from sweeps.runs.outcome import Outcome
 from sweeps.runs.prepare import prepare
+from trainables.attempts.attempt import attempt
 from trainables.data.packed import open_packed
 from trainables.data.protocols import cut_for
 from trainables.spec import TrainingSpec, spec_from, to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]

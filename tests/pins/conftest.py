@@ -25,8 +25,9 @@ from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
 from sweeps.runs.outcome import Outcome
 from sweeps.runs.prepare import prepare
+from trainables.attempts.attempt import attempt
 from trainables.spec import to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 
 KEPT = Path(__file__).parent / "kept"
 SHOWN = 25  # Differences that a failure lists.

@@ -28,7 +28,8 @@ from sweeps.runs.folder import Place, RunFolder
 from sweeps.runs.open_stages import write_plan
 from sweeps.runs.prepare import prepare
 from trainables.spec import SleepSpec
-from trainables.store.artifacts import Lease, LeaseObserver, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease, LeaseObserver
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kill"))
 

@@ -22,8 +22,10 @@ from trainables.errors import (
     MachineError,
     is_disk_full,
 )
-from trainables.store import artifacts
-from trainables.store.artifacts import Artifact, Lease, LeaseObserver, Store, make_folder, write_atomically
+from trainables.store import checkpoints, leases
+from trainables.store.artifacts import Artifact, Store
+from trainables.store.files import make_folder, write_atomically
+from trainables.store.leases import Lease, LeaseObserver
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 Publish = Callable[..., Artifact]
@@ -165,7 +167,7 @@ def test_a_checkpoint_that_is_a_fifo_or_larger_than_any_of_ours_is_passed_over(s
     store.write_checkpoint(KEY, lease, 1, b"weights")
     os.mkfifo(store.work_folder(KEY) / "checkpoint-1-2-00000000.pt")
     with open(store.work_folder(KEY) / "checkpoint-1-3-00000000.pt", "wb") as file:
-        file.truncate(artifacts.CHECKPOINT_BYTES + 1)
+        file.truncate(checkpoints.CHECKPOINT_BYTES + 1)
     (store.work_folder(KEY) / "checkpoint-1-4-00000000.pt").symlink_to("/dev/zero")
     assert store.read_checkpoint(KEY) == (1, b"weights")
 
@@ -403,7 +405,9 @@ def test_failures_are_kept_in_order_and_can_be_forgotten(store: Store) -> None:
 FULL = """
 import json, resource, sys
 from pathlib import Path
-from trainables.store.artifacts import Lease, Store, write_atomically
+from trainables.store.artifacts import Store
+from trainables.store.files import write_atomically
+from trainables.store.leases import Lease
 from trainables.errors import DiskFullError, is_disk_full
 store = Store(Path(sys.argv[1]))
 store.prepare()
@@ -447,7 +451,7 @@ def test_a_full_disk_gives_no_lease_and_no_half_of_one(nasty_path: Path) -> None
     code = """
 import resource, sys
 from pathlib import Path
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 from trainables.errors import DiskFullError
 resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))
 try:
@@ -585,7 +589,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(artifacts.time, "monotonic", made.monotonic)
+    monkeypatch.setattr(leases.time, "monotonic", made.monotonic)
     return made
 
 
@@ -677,7 +681,7 @@ def test_a_vanished_folder_does_not_disturb_who_held_it(store: Store, lease: Lea
 RACE = """
 import json, multiprocessing, os, random, sys, time
 from pathlib import Path
-from trainables.store.artifacts import Lease
+from trainables.store.leases import Lease
 from system.liveness import this_process
 root, rounds, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 child = os.fork()

@@ -21,10 +21,12 @@ from sweeps.engine.state import EngineState
 from sweeps.engine.waiting import Waiting
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
+from trainables.attempts.attempt import begin
+from trainables.attempts.failures import LOST, verdict
 from trainables.errors import MachineError
 from trainables.spec import SleepSpec, TeacherSpec
-from trainables.stages.base import LOST, begin, verdict
-from trainables.store.artifacts import Lease, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease
 
 A, B, C, D = ("a" * 16, "b" * 16, "c" * 16, "d" * 16)
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt, runner
 from trainables.data.batches import statistics
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Packed, item_names, open_packed
@@ -30,10 +31,11 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt, runner
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
 from trainables.tasks import retrieval
-from trainables.training.loop import View, load_network
+from trainables.training.inputs import InputTransform
+from trainables.training.networks import load_network
 
 DRAWN: dict[str, Any] = {"architecture": "resnet_thin", "width": 0.25, "train_images": 60, "embedding": 6}
 CLASS_DISJOINT = [task for task in TASKS if task != "classification"]
@@ -90,7 +92,7 @@ def opened(info: Any, artifact: Artifact) -> tuple[Packed, Cut, Callable[..., Te
     mean, std = statistics(packed, cut.train)
 
     def embed(items: np.ndarray, **fields: Any) -> Tensor:
-        view = View(EvaluationSpec(**fields), packed.info, mean.float(), std.float())
+        view = InputTransform(EvaluationSpec(**fields), packed.info, mean.float(), std.float())
         with torch.no_grad():
             return torch.cat([trained(view(torch.from_numpy(packed.images[[i]]))).embedding for i in items])
 
@@ -279,7 +281,7 @@ def test_mirrored_images_are_added_where_it_was_asked_for(
     packed = open_packed(packed_digits.path)
     trained = load_network(artifact, packed)[0].eval()
     mean, std = statistics(packed, cut.train)
-    view = View(EvaluationSpec(), packed.info, mean.float(), std.float())
+    view = InputTransform(EvaluationSpec(), packed.info, mean.float(), std.float())
     images = torch.from_numpy(packed.images[cut.pairs[0, 1:3]])
     with torch.no_grad():
         both = trained(view(images)).embedding + trained(view(images.flip(3))).embedding

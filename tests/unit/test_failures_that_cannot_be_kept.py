@@ -17,10 +17,14 @@ from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
 from sweeps.runs.open_stages import known_failures
+from trainables.attempts.attempt import attempt
+from trainables.attempts.failures import describe_failure, verdict
 from trainables.errors import ArtifactError, DataError, MachineError, NonFiniteError, UsageError
 from trainables.spec import SleepSpec
-from trainables.stages.base import Context, attempt, describe_failure, verdict
-from trainables.store.artifacts import Lease, Store, explained
+from trainables.stages.base import Context
+from trainables.store.artifacts import Store
+from trainables.store.files import explained
+from trainables.store.leases import Lease
 
 KEYS = [digit * 16 for digit in "abcdef"]
 

@@ -24,10 +24,11 @@ from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Planner, build_graph
 from sweeps.planning.resolve import Resolved, resolve
 from sweeps.planning.survey import Survey, survey
+from trainables.attempts.attempt import attempt
 from trainables.data.packed import open_packed
 from trainables.errors import MachineError
 from trainables.spec import OUTPUTS, TrainingSpec, stage_key, to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 

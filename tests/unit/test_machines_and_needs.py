@@ -24,10 +24,12 @@ from sweeps.engine.state import EngineState
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs.folder import RunFolder
 from trainables import tune
+from trainables.attempts.failures import LOSSES_ALLOWED, LOST
 from trainables.errors import ArtifactError, DrainedError, UsageError
 from trainables.spec import SleepSpec, TeacherSpec, to_plain
-from trainables.stages.base import LOSSES_ALLOWED, LOST, Context
-from trainables.store.artifacts import Lease, Store
+from trainables.stages.base import Context
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease
 from trainables.tune import NODE_ROOM, StageTrainable
 
 A, B, C, D = ("a" * 16, "b" * 16, "c" * 16, "d" * 16)

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trainables.attempts.attempt import attempt
 from trainables.data.augment import augment
 from trainables.data.batches import balanced_batches, epoch_batches, generator
 from trainables.data.degrade import degrade
@@ -44,10 +45,12 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 from trainables.training.cached_outputs import PARTS, Shard
-from trainables.training.loop import Guide, Splits, learning_rate
+from trainables.training.frozen import FrozenNetwork
+from trainables.training.inputs import Splits
+from trainables.training.optimizer import learning_rate
 
 
 def numbers(*shape: int, purpose: str = "pin") -> torch.Tensor:
@@ -208,9 +211,9 @@ def of_guide() -> list[float]:
         *_, last = attempt("untrained", to_plain(drawn), {}, Context(store=store, key=key))
         assert last["outcome"] == "done", last
         splits = Splits.open(StudentSpec(train_images=6, **made), Context(store=store, key=""), torch.device("cpu"))
-        guide = Guide(store.get(key), splits, torch.device("cpu"), "classification")
-        seen, view = splits.train_images[:], guide.view
-        return [*view.mean.tolist(), *view.std.tolist(), weigh(view(seen)), weigh(guide(seen).embedding)]
+        guide = FrozenNetwork(store.get(key), splits, torch.device("cpu"), "classification")
+        seen, transform = splits.train_images[:], guide.transform
+        return [*transform.mean.tolist(), *transform.std.tolist(), weigh(transform(seen)), weigh(guide(seen).embedding)]
 
 
 def people() -> tuple[torch.Tensor, torch.Tensor]:

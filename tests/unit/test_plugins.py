@@ -32,6 +32,9 @@ from sweeps.runs.datasets import stand_in
 from sweeps.runs.folder import RunFolder
 from trainables import plugins
 from trainables import spec as specs
+from trainables.attempts.attempt import attempt
+from trainables.attempts.failures import verdict
+from trainables.attempts.manifest import describe
 from trainables.contracts import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
@@ -42,7 +45,7 @@ from trainables.recipes import HORKD_ASSISTANT
 from trainables.recipes.distillation import DISTILLATION
 from trainables.spec import AssistantSpec, StudentSpec, TeacherSpec, registry, stage_key, to_plain
 from trainables.spec.networks import families, of_files
-from trainables.stages.base import Context, attempt, describe, verdict
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 LOSS = """

@@ -24,7 +24,8 @@ from system.liveness import this_process
 from trainables import cores
 from trainables.cores import CoreLocks
 from trainables.errors import MachineError, UsageError
-from trainables.store.artifacts import Lease, LeaseObserver, write_atomically
+from trainables.store.files import write_atomically
+from trainables.store.leases import Lease, LeaseObserver
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from sweeps.runs.folder import RunFolder
 from sweeps.runs.run_content import register
 from trainables.data import catalog
 from trainables.data.packed import doubt_of
-from trainables.store.artifacts import Lease, Store
+from trainables.store.artifacts import Store
+from trainables.store.leases import Lease
 
 KEY = "0123456789abcdef"
 

@@ -15,11 +15,12 @@ from sweeps.planning.request import Request
 from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
 from sweeps.runs.prepare import Prepared, prepare
+from trainables.attempts.attempt import attempt
 from trainables.data.packed import Items, Packed, open_packed, write_packed
 from trainables.data.protocols import cut, whole
 from trainables.errors import UsageError
 from trainables.spec import to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt, runner
 from trainables.data.batches import epoch_batches, normalise, statistics, to_float
 from trainables.data.packed import TEST, TRAIN, open_packed, split_indices
 from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
@@ -32,10 +33,17 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt, runner
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
-from trainables.training import loop
-from trainables.training.loop import Guide, Mapped, Splits, Trainer, learning_rate, make_network
+from trainables.training import inputs, loop
+from trainables.training.assembly import trainer_of
+from trainables.training.frozen import FrozenNetwork
+from trainables.training.inputs import MappedImages, Splits
+from trainables.training.loop import Trainer
+from trainables.training.networks import load_network, make_network
+from trainables.training.numerics import prepare
+from trainables.training.objective import DistillationObjective
+from trainables.training.optimizer import learning_rate
 
 TINY: dict[str, Any] = {
     "architecture": "resnet_thin",
@@ -174,7 +182,7 @@ def test_a_checkpoint_of_other_numerics_is_not_continued(
 ) -> None:
     spec = TeacherSpec(data=data, **TINY | {"epochs": 2})
     store = place()
-    monkeypatch.setattr(loop, "numerics", lambda device: "another processor")
+    monkeypatch.setattr(loop, "numerics_of", lambda device: "another processor")
     key = stage_key(spec, {})
     trying = attempt("teacher", to_plain(spec), {}, Context(store=store, key=key))
     while next(trying).get("epoch") != 1:
@@ -233,8 +241,11 @@ def test_cells_of_a_seed_see_the_same_batches_and_other_seeds_others(place: Call
         TeacherSpec(data=data, seed=1, **TINY),
     ):
         one = trainer(store, spec, None)
-        view, batches = one.view, []
-        one.view = lambda images, view=view, batches=batches: (batches.append(images.clone()), view(images))[1]  # type: ignore[assignment]
+        source, batches = one.source, []
+        usual = source.transform
+        source.transform = lambda images, usual=usual, batches=batches: (batches.append(images.clone()), usual(images))[
+            1
+        ]  # type: ignore[method-assign]
         one.validate = lambda: {}  # type: ignore[method-assign]
         one.train_epoch()
         seen.append(batches)
@@ -248,10 +259,10 @@ def test_cells_of_a_seed_see_the_same_batches_and_other_seeds_others(place: Call
 
 def trainer(store: Store, spec: TrainingSpec, guide: Artifact | None) -> Trainer:
     context = Context(store=store, key="0" * 16)
-    device = loop.prepare(spec, context)
+    device = prepare(spec, context)
     splits = Splits.open(spec, context, device)
-    mentor = Guide(guide, splits, device, spec.task) if guide is not None else None
-    made = Trainer(spec, splits, device, mentor)
+    teacher = FrozenNetwork(guide, splits, device, spec.task) if guide is not None else None
+    made = trainer_of(spec, splits, device, teacher)
     made.begin()
     return made
 
@@ -260,8 +271,8 @@ def test_the_guide_is_bit_for_bit_itself_after_an_epoch_of_distillation(
     place: Callable[[], Store], teacher: Artifact, data: str
 ) -> None:
     one = trainer(place(), AssistantSpec(data=data, horkd=ALL, **TINY), teacher)
-    assert one.guide is not None
-    guide, student = one.guide.network, one.network
+    assert isinstance(one.teacher, FrozenNetwork)
+    guide, student = one.teacher.network, one.network
     before = {name: value.clone() for name, value in guide.state_dict().items()}
     started = {name: value.clone() for name, value in student.state_dict().items()}
     one.train_epoch()
@@ -277,36 +288,38 @@ def test_the_guide_sees_images_as_its_own_training_normalised_them(
     student: dict[str, Any], place: Callable[[], Store], teacher: Artifact, data: str
 ) -> None:
     one = trainer(place(), AssistantSpec(data=data, horkd=ALL, **TINY | student), teacher)
-    assert one.guide is not None
-    packed = one.splits.packed
+    assert isinstance(one.teacher, FrozenNetwork)
+    splits, transform = one.source.splits, one.source.transform  # type: ignore[attr-defined]
+    packed = splits.packed
     own = split_indices(packed, "train", validation_fraction=0.1, split_seed=0, train_images=100)
     mean, std = statistics(packed, own)
-    assert one.guide.view.mean.tolist() == mean.float().tolist() != one.view.mean.tolist()
-    assert one.guide.view.std.tolist() == std.float().tolist()
-    images = one.splits.train_images[:20]
-    network = loop.load_network(teacher, packed)[0].eval()
+    assert one.teacher.transform.mean.tolist() == mean.float().tolist() != transform.mean.tolist()
+    assert one.teacher.transform.std.tolist() == std.float().tolist()
+    images = splits.train_images[:20]
+    network = load_network(teacher, packed)[0].eval()
     with torch.no_grad():
         expected = network(normalise(to_float(images), mean.float(), std.float())).embedding
-    torch.testing.assert_close(one.guide(images).embedding, expected)
+    torch.testing.assert_close(one.teacher(images).embedding, expected)
 
 
 def test_running_centres_are_those_of_the_guide_over_the_training_split(
     place: Callable[[], Store], teacher: Artifact, data: str
 ) -> None:
     one = trainer(place(), AssistantSpec(data=data, horkd=ALL, **TINY), teacher)
-    assert one.guide is not None
-    assert one.loss is not None
-    assert one.loss.horkd is not None
-    features = one.guide(one.splits.train_images[:]).embedding.double()
+    assert isinstance(one.teacher, FrozenNetwork)
+    distilled = one.objective.of(DistillationObjective)
+    assert distilled is not None
+    assert distilled.distiller.horkd is not None
+    features = one.teacher(one.source.splits.train_images[:]).embedding.double()  # type: ignore[attr-defined]
     for label in range(10):
-        expected = features[one.splits.train_labels == label].mean(0).float()
-        torch.testing.assert_close(one.loss.horkd.teacher_centers[label], expected)
+        expected = features[one.source.labels == label].mean(0).float()
+        torch.testing.assert_close(distilled.distiller.horkd.teacher_centers[label], expected)
 
 
 def test_with_orders_none_the_guide_is_never_run(
     place: Callable[[], Store], teacher: Artifact, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Guide, "__call__", lambda *_: pytest.fail("the guide was run"))
+    monkeypatch.setattr(FrozenNetwork, "__call__", lambda *_: pytest.fail("the guide was run"))
     run(place(), AssistantSpec(data=data, horkd=HorkdSpec(orders="none"), **TINY | {"epochs": 1}), teacher=teacher)
 
 
@@ -359,14 +372,14 @@ def test_a_live_guide_is_asked_without_its_normalisations_also_where_it_lends_it
 ) -> None:
     store = place()
     assistant = run(store, TeacherSpec(data=data, **TINY | {"epochs": 1}))
-    asked: list[Guide] = []
-    usual = Guide.__call__
+    asked: list[FrozenNetwork] = []
+    usual = FrozenNetwork.__call__
 
-    def spied(self: Guide, images: Tensor, maps: bool = False) -> Any:
+    def spied(self: FrozenNetwork, images: Tensor, maps: bool = False) -> Any:
         asked.append(self)
         return usual(self, images, maps)
 
-    monkeypatch.setattr(Guide, "__call__", spied)
+    monkeypatch.setattr(FrozenNetwork, "__call__", spied)
     made = run(store, StudentSpec(data=data, init_from_assistant=True, horkd=ALL, **TINY), guide=assistant)
     assert asked
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for guide in asked for m in guide.network.modules())
@@ -407,9 +420,9 @@ def test_altered_weights_are_never_used(damage: str, place: Callable[[], Store],
         path.write_bytes({"garbage": b"garbage", "empty": b"", "cut": path.read_bytes()[:-100]}[damage])
     packed = open_packed(store.root / "data" / f"{data}.arrow")
     with pytest.raises(ArtifactError, match=f"artifact {teacher.key} is not what was published"):
-        loop.load_network(store.get(teacher.key), packed)
+        load_network(store.get(teacher.key), packed)
     with pytest.raises(ArtifactError, match="has no network"):
-        loop.load_network(dataclasses.replace(teacher, manifest={"kind": "sleep", "spec": {}}), packed)
+        load_network(dataclasses.replace(teacher, manifest={"kind": "sleep", "spec": {}}), packed)
 
 
 # Splits too large for memory.
@@ -433,10 +446,10 @@ def test_a_split_that_stays_in_the_map_gives_the_bits_of_one_in_memory(
     guide = run(store, TeacherSpec(data=data, **labels | {"width": 0.5, "epochs": 1}))
     spec = AssistantSpec(data=data, select="best", **fields)
     resident = run(store, spec, teacher=guide)
-    monkeypatch.setattr(loop, "RESIDENT_BYTES", 0)
+    monkeypatch.setattr(inputs, "RESIDENT_BYTES", 0)
     asked: list[int] = []
-    load = loop.load
-    monkeypatch.setattr(loop, "load", lambda packed, items: (asked.append(len(items)), load(packed, items))[1])
+    load = inputs.load
+    monkeypatch.setattr(inputs, "load", lambda packed, items: (asked.append(len(items)), load(packed, items))[1])
     other = place()
     shutil.copytree(guide.path, other.path(guide.key), dirs_exist_ok=True)
     mapped = run(other, spec, teacher=guide)
@@ -451,15 +464,15 @@ def test_a_split_stays_in_the_map_only_where_it_is_larger_than_the_bound(
 ) -> None:
     store, spec, device = place(), TeacherSpec(data=data, **TINY), torch.device("cpu")
     resident = Splits.open(spec, Context(store=store, key="0" * 16), device)
-    monkeypatch.setattr(loop, "RESIDENT_BYTES", 100 * 64)  # The training split to the byte; validation has more.
+    monkeypatch.setattr(inputs, "RESIDENT_BYTES", 100 * 64)  # The training split to the byte; validation has more.
     splits = Splits.open(spec, Context(store=store, key="0" * 16), device)
     assert isinstance(splits.train_images, Tensor)
-    assert isinstance(splits.validation_images, Mapped)
+    assert isinstance(splits.validation_images, MappedImages)
     for where in (slice(3, 9), slice(None), torch.tensor([7, 2, 2])):
         assert torch.equal(splits.validation_images[where], resident.validation_images[where])
     assert torch.equal(splits.validation_labels, resident.validation_labels)
-    monkeypatch.setattr(loop, "RESIDENT_BYTES", 100 * 64 - 1)
-    assert isinstance(Splits.open(spec, Context(store=store, key="0" * 16), device).train_images, Mapped)
+    monkeypatch.setattr(inputs, "RESIDENT_BYTES", 100 * 64 - 1)
+    assert isinstance(Splits.open(spec, Context(store=store, key="0" * 16), device).train_images, MappedImages)
 
 
 # The test split.
@@ -469,11 +482,11 @@ def test_a_split_stays_in_the_map_only_where_it_is_larger_than_the_bound(
 def test_training_never_opens_the_test_split(
     bound: int, place: Callable[[], Store], teacher: Artifact, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "RESIDENT_BYTES", bound)
+    monkeypatch.setattr(inputs, "RESIDENT_BYTES", bound)
     loaded: list[np.ndarray] = []
-    load = loop.load
+    load = inputs.load
     monkeypatch.setattr(
-        loop, "load", lambda packed, indices: (loaded.append(packed.split[indices]), load(packed, indices))[1]
+        inputs, "load", lambda packed, indices: (loaded.append(packed.split[indices]), load(packed, indices))[1]
     )
     for split in ("last", "best"):
         spec = AssistantSpec(data=data, horkd=ALL, select=split, **TINY | {"epochs": 1})
@@ -490,7 +503,7 @@ def test_evaluation_opens_the_test_split_once_and_measures_what_it_says(
     packed = open_packed(store.root / "data" / f"{data}.arrow")
     train = split_indices(packed, "train", validation_fraction=0.1, split_seed=0, train_images=100)
     mean, std = statistics(packed, train)
-    network, _, _ = loop.load_network(teacher, packed)
+    network, _, _ = load_network(teacher, packed)
     test = packed.split == TEST
     with torch.no_grad():
         images = normalise(to_float(torch.from_numpy(packed.images[test])), mean.float(), std.float())
@@ -547,10 +560,10 @@ def test_weights_that_are_no_numbers_are_not_published(place: Callable[[], Store
 def test_half_precision_and_a_missing_gpu_are_refused_on_a_cpu(place: Callable[[], Store], data: str) -> None:
     store = place()
     with pytest.raises(MachineError, match="float16 needs a GPU"):
-        loop.prepare(TeacherSpec(precision="float16"), Context(store=store, key="0" * 16))
+        prepare(TeacherSpec(precision="float16"), Context(store=store, key="0" * 16))
     if not torch.cuda.is_available():
         with pytest.raises(MachineError, match="torch finds none"):
-            loop.prepare(TeacherSpec(), Context(store=store, key="0" * 16, device="cuda"))
+            prepare(TeacherSpec(), Context(store=store, key="0" * 16, device="cuda"))
 
 
 # What is kept and said.
@@ -596,7 +609,7 @@ def test_averaged_weights_are_what_is_kept_and_validated(place: Callable[[], Sto
     kept = one.finish()
     assert not same(kept, own)
     one.network.load_state_dict(kept)
-    one.average = None
+    one.average.kept = None
     assert one.validate() == measured
 
 
@@ -658,10 +671,10 @@ def test_a_student_that_sees_fewer_pixels_learns_from_the_same_views(
     spec = StudentSpec(data=data, resolution=4, horkd=ALL, **TINY)
     one = trainer(place(), spec, teacher)
     seen: dict[str, list[torch.Size]] = {"student": [], "guide": []}
-    assert one.guide is not None
-    for name, owner in (("student", one), ("guide", one.guide)):
-        view = owner.view
-        owner.view = lambda images, view=view, name=name: (out := view(images), seen[name].append(out.shape))[0]  # type: ignore[assignment]
+    assert isinstance(one.teacher, FrozenNetwork)
+    for name, owner in (("student", one.source), ("guide", one.teacher)):
+        usual = owner.transform  # type: ignore[attr-defined]
+        owner.transform = lambda images, usual=usual, name=name: (out := usual(images), seen[name].append(out.shape))[0]  # type: ignore[attr-defined]
     one.train_epoch()
     assert {shape[-2:] for shape in seen["student"]} == {(4, 4)}
     assert {shape[-2:] for shape in seen["guide"]} == {(8, 8)}

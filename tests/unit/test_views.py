@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt
 from trainables.data.augment import view
 from trainables.errors import ArtifactError, NonFiniteError
 from trainables.models.network import Outputs
@@ -25,12 +26,14 @@ from trainables.spec import (
     stage_key,
     to_plain,
 )
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.stages.outputs import outputs_specs
-from trainables.store.artifacts import Artifact, Store, sha256_of
-from trainables.training.cached_outputs import KeptOutputs, Shard, copied, node_folder
+from trainables.store.artifacts import Artifact, Store
+from trainables.store.files import sha256_of
+from trainables.training.cached_outputs import CachedOutputs, Shard, copied, node_folder
 from trainables.training.filling import kept
-from trainables.training.loop import Guide, Splits
+from trainables.training.frozen import FrozenNetwork
+from trainables.training.inputs import Splits
 
 TINY: dict[str, Any] = {
     "architecture": "resnet_thin",
@@ -100,9 +103,9 @@ def context(store: Store) -> Context:
     return Context(store=store, key="0" * 16, core_locks=False)
 
 
-def live(store: Store, spec: StudentSpec) -> tuple[Guide, Splits]:
+def live(store: Store, spec: StudentSpec) -> tuple[FrozenNetwork, Splits]:
     splits = Splits.open(spec, context(store), torch.device("cpu"))
-    return Guide(teacher(store), splits, torch.device("cpu"), spec.task), splits
+    return FrozenNetwork(teacher(store), splits, torch.device("cpu"), spec.task), splits
 
 
 def close(one: Tensor, two: Tensor) -> bool:
@@ -313,6 +316,6 @@ def test_reading_asks_the_network_nothing(store: Store, monkeypatch: pytest.Monk
     def asked(*_: Any, **__: Any) -> None:
         raise AssertionError("the frozen network was run")
 
-    monkeypatch.setattr(Guide, "__call__", asked)
+    monkeypatch.setattr(FrozenNetwork, "__call__", asked)
     run(store, spec, parents)
-    assert isinstance(kept(parents, context(store)), KeptOutputs)
+    assert isinstance(kept(parents, context(store)), CachedOutputs)

@@ -9,7 +9,7 @@ import pytest
 
 from system import writable_files
 from system.regular_files import NotRegularError
-from trainables.store.artifacts import write_atomically
+from trainables.store.files import write_atomically
 
 
 @pytest.mark.parametrize("ask", [writable_files.opened_to_append, writable_files.opened_to_change])

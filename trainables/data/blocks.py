@@ -21,7 +21,7 @@ import numpy as np
 
 from system.regular_files import read_text
 from system.writable_files import opened_to_append, opened_to_change
-from trainables.store.artifacts import make_folder, share_with_group
+from trainables.store.files import make_folder, share_with_group
 
 SUFFIX = ".work"
 _STALE_SECONDS = 7 * 86_400.0

@@ -28,7 +28,7 @@ from trainables.data.sources import FOLDER, Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey
 from trainables.errors import DataError, DiskFullError, MachineError, SweepsError, UsageError, is_disk_full
 from trainables.spec import registry
-from trainables.store.artifacts import make_folder, share_with_group
+from trainables.store.files import make_folder, share_with_group
 
 __all__ = [
     "DATASETS",

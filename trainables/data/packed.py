@@ -32,7 +32,7 @@ from trainables.data.block_digests import (
     state_of,
 )
 from trainables.errors import DataError, UsageError
-from trainables.store.artifacts import share_with_group
+from trainables.store.files import share_with_group
 
 FORMAT_VERSION = 1
 TRAIN, TEST = 0, 1

@@ -14,14 +14,19 @@ def count_macs(network: nn.Module, *, channels: int, side: int) -> int:
 
     Normalisation, activations and pooling are left out, as tables of papers do. The network is left as it was.
     """
+    return macs_of(network, torch.zeros(1, channels, side, side))
+
+
+def macs_of(network: nn.Module, inputs: Tensor) -> int:
+    """As `count_macs`, for an input [1, ...] of whatever shape."""
     total = 0
 
-    def add(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def add(module: nn.Module, given: Any, output: Tensor) -> None:
         nonlocal total
         if isinstance(module, nn.Conv2d):
             per_output = module.in_channels // module.groups * math.prod(module.kernel_size)
         else:
-            per_output = inputs[0].shape[-1]
+            per_output = given[0].shape[-1]
         total += output.numel() * per_output
 
     counted = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -31,7 +36,7 @@ def count_macs(network: nn.Module, *, channels: int, side: int) -> int:
     try:
         network.eval()
         with torch.no_grad():
-            network(torch.zeros(1, channels, side, side, device=at.device, dtype=at.dtype))
+            network(inputs.to(at.device, at.dtype))
     finally:
         network.train(training)
         for hook in hooks:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trainables.errors import UsageError
 from trainables.pretrained.pickles import read_arrays
-from trainables.store.artifacts import sha256_of
+from trainables.store.files import sha256_of
 
 # Keys under which training scripts keep the weights beside other things, in the order in which they are looked for.
 WRAPPERS = ("state_dict_backbone", "state_dict", "model_state_dict", "backbone", "model", "network", "net")

@@ -19,14 +19,7 @@ from typing import TYPE_CHECKING, Any
 from system.regular_files import opened
 from trainables.errors import ArtifactError, UsageError
 from trainables.spec import GivenSpec
-from trainables.store.artifacts import (
-    explained,
-    make_folder,
-    read_json,
-    sha256_of,
-    share_with_group_from,
-    write_atomically,
-)
+from trainables.store.files import explained, make_folder, read_json, sha256_of, share_with_group_from, write_atomically
 
 if TYPE_CHECKING:
     from trainables.pretrained.families import Found

@@ -10,7 +10,7 @@ from torch import nn
 
 from trainables.errors import UsageError
 from trainables.models.outside import Outside
-from trainables.pretrained.families import AUXILIARY, Shapes, first
+from trainables.pretrained.fitting import AUXILIARY, Shapes, first
 from trainables.pretrained.shelf import require, verified
 
 

@@ -23,10 +23,10 @@ class AssistantSpec(DistillationSpec):
 
 def run(spec: AssistantSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
     """Cross-entropy and the relations to `parents["teacher"]`; with orders none the teacher is never run."""
-    from trainables.training.filling import kept
-    from trainables.training.loop import train
+    from trainables.training.assembly import train
+    from trainables.training.filling import cached_outputs
 
-    return (yield from train(spec, context, parents["teacher"], kept=kept(parents, context)))
+    return (yield from train(spec, context, parents["teacher"], cached=cached_outputs(parents, context)))
 
 
 ENTRY = stage_entry(AssistantSpec, run)

@@ -90,7 +90,9 @@ def run(spec: EvaluationSpec, parents: Mapping[str, Artifact], context: Context)
 
     from trainables.data.batches import remembered_statistics
     from trainables.data.packed import open_packed
-    from trainables.training.loop import View, load_network, prepare
+    from trainables.training.inputs import InputTransform
+    from trainables.training.networks import load_network
+    from trainables.training.numerics import prepare
     from trainables.training.reading import Reader
 
     device = prepare(spec, context)
@@ -115,7 +117,7 @@ def run(spec: EvaluationSpec, parents: Mapping[str, Artifact], context: Context)
         raise UsageError(
             "Nothing is kept for the test: the network was trained with held_out=0. Evaluate it on other data."
         )
-    view = View(spec, own.info, mean.float().to(device), std.float().to(device), network)
+    view = InputTransform(spec, own.info, mean.float().to(device), std.float().to(device), network)
     reader = Reader(network.to(device), view, packed, device, spec.batch_size)
     reading = task_of(spec.protocol).score(spec, trained, cut, reader)
     reading.measured.update(more)

@@ -27,11 +27,15 @@ def run(spec: StudentSpec, parents: Mapping[str, Artifact], context: Context) ->
 
     Without a guide it is trained on labels alone.
     """
-    from trainables.training.filling import kept
-    from trainables.training.loop import train
+    from trainables.training.assembly import train
+    from trainables.training.filling import cached_outputs
 
     start = spec.init_from_assistant
-    return (yield from train(spec, context, parents.get("guide"), start_from_guide=start, kept=kept(parents, context)))
+    return (
+        yield from train(
+            spec, context, parents.get("guide"), start_from_guide=start, cached=cached_outputs(parents, context)
+        )
+    )
 
 
 ENTRY = stage_entry(StudentSpec, run)

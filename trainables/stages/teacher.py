@@ -24,7 +24,7 @@ class TeacherSpec(TrainingSpec):
 
 def run(spec: TeacherSpec, parents: Mapping[str, Artifact], context: Context) -> Generator[Progress, None, Result]:
     """Cross-entropy on the training split; reads no parent."""
-    from trainables.training.loop import train
+    from trainables.training.assembly import train
 
     return (yield from train(spec, context))
 

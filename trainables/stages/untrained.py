@@ -51,7 +51,8 @@ def run(spec: UntrainedSpec, parents: Mapping[str, Artifact], context: Context) 
     from trainables.data.packed import open_packed
     from trainables.data.protocols import cut_for
     from trainables.models.macs import count_macs
-    from trainables.training.loop import make_network, prepare
+    from trainables.training.networks import make_network
+    from trainables.training.numerics import prepare
 
     prepare(spec, context)
     packed = open_packed(context.packed_folder / f"{spec.data}.arrow")

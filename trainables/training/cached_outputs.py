@@ -1,4 +1,4 @@
-"""Kept outputs of frozen networks: exact for every (image, view), filled once, memory-mapped, read by all that distil.
+"""Cached outputs of frozen networks: exact for every (image, view), filled once, mapped, read by all that distil.
 
 A network that never changes says the same about the same view, whoever asks. A shard is an artifact:
 
@@ -24,14 +24,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainables.errors import ArtifactError, NonFiniteError
+from trainables.errors import ArtifactError, NonFiniteError, UsageError
 from trainables.models.network import Outputs
-from trainables.store.artifacts import Artifact, make_folder, sha256_of
+from trainables.store.artifacts import Artifact
+from trainables.store.files import make_folder, sha256_of
 
 PARTS = ("embedding", "logits")
 BASE_FILE = "base.safetensors"
 FILL_BATCH = 256  # Images of one forward pass while filling; also what class sums are blocked by.
-RESIDENT_BYTES = 8 << 30  # Kept outputs up to this size are copied onto the GPU that reads them.
+RESIDENT_BYTES = 8 << 30  # Cached outputs up to this size are copied onto the GPU that reads them.
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "panfs", "glusterfs")
 
 Ask = Callable[[Tensor], Outputs]
@@ -74,7 +75,7 @@ class Shard:
             os.replace(self.paths[part], folder / f"{part}.npy")
 
 
-class KeptOutputs:
+class CachedOutputs:
     """Reads shards of one frozen network: rows of images and the views or epochs they are seen in.
 
     Args:
@@ -116,9 +117,34 @@ class KeptOutputs:
         return self.device if self._resident else torch.device("cpu")
 
     @property
+    def width(self) -> int:
+        """D of the embeddings."""
+        return len(self.mean["embedding"])
+
+    @property
     def bytes(self) -> int:
         """Of all shards."""
         return sum(array.nbytes for arrays in self._maps.values() for array in arrays)
+
+    def seen(self, rows: Tensor, views: Tensor | None, epoch: int) -> Outputs:
+        """Outputs [B] for images `rows` in the views that `epoch` draws, as a training asks.
+
+        Args:
+            rows: int64 [B], best at `place`.
+            views: int64 [B], likewise; None asks for the images as they are, which only an unaugmented cache holds.
+            epoch: Counted from 1.
+
+        Raises:
+            UsageError: If the images as they are were asked for, but only their views are held.
+        """
+        if views is None:
+            if self.part != "views" or self.stop - self._starts[0] != 1:
+                raise UsageError(
+                    "Cached outputs must hold the images as they are to give them, but these hold their views. Use "
+                    "augment=none, or teacher_outputs=live."
+                )
+            return self(rows, torch.zeros_like(rows))
+        return self(rows, views if self.part == "views" else torch.full_like(rows, epoch))
 
     def __call__(self, rows: Tensor, columns: Tensor) -> Outputs:
         """Outputs [B] in float32 for images `rows` int64 [B] seen in views or epochs `columns` int64 [B].

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainables.attempts.attempt import attempt
 from trainables.data.augment import augment, view
 from trainables.data.batches import batches_of, generator
 from trainables.data.packed import Packed
@@ -20,10 +21,13 @@ from trainables.models.network import fold
 from trainables.pretrained.families import drawn
 from trainables.spec.given import is_given
 from trainables.spec.training import OUTPUTS, TrainingSpec
-from trainables.stages.base import Context, Progress, Result, attempt
+from trainables.stages.base import Context, Progress, Result
 from trainables.store.artifacts import Artifact
-from trainables.training.cached_outputs import BASE_FILE, PARTS, KeptOutputs, Shard, blocks, damaged
-from trainables.training.loop import Guide, Splits, autocast, class_sums, make_network, prepare
+from trainables.training.cached_outputs import BASE_FILE, PARTS, CachedOutputs, Shard, blocks, damaged
+from trainables.training.frozen import FrozenNetwork, class_sums
+from trainables.training.inputs import Splits
+from trainables.training.networks import make_network
+from trainables.training.numerics import autocast, prepare
 
 STEPS = 20  # How often a shard says how far it is.
 
@@ -36,7 +40,7 @@ def fill(spec: Any, parents: Mapping[str, Artifact], context: Context) -> Genera
     """
     device = prepare(spec, context)
     splits = Splits.open(spec, context, device)
-    guide = Guide(parents["guide"], splits, device, spec.task)
+    guide = FrozenNetwork(parents["guide"], splits, device, spec.task)
     fold(guide.network)
     if spec.part == "base":
         return (yield from _base(guide, splits, device))
@@ -79,18 +83,19 @@ def _epochs(spec: Any, splits: Splits) -> Generator[tuple[Tensor, int, Tensor], 
             yield rows, epoch, augment(images, spec.augment, pad=spec.pad, generator=draws)[0]
 
 
-def _base(guide: Guide, splits: Splits, device: torch.device) -> Generator[Progress, None, Result]:
+def _base(guide: FrozenNetwork, splits: Splits, device: torch.device) -> Generator[Progress, None, Result]:
     """Means over the training images as they are, and the class sums that centre losses would else compute again."""
     sums: dict[str, Tensor] = {}
 
-    def embed(images: Tensor) -> Tensor:
-        outputs = guide(images)
-        for part in PARTS:
-            total = getattr(outputs, part).double().sum(0)
-            sums[part] = sums[part] + total if part in sums else total
-        return outputs.embedding
+    def embeddings() -> Iterator[tuple[Tensor, Tensor]]:
+        for pictures, labels in splits.train_blocks():
+            outputs = guide(pictures)
+            for part in PARTS:
+                total = getattr(outputs, part).double().sum(0)
+                sums[part] = sums[part] + total if part in sums else total
+            yield outputs.embedding, labels
 
-    total, count = class_sums(splits, len(splits.cut.classes), embed, guide.width, device)
+    total, count = class_sums(embeddings(), len(splits.cut.classes), guide.width, device)
     images = len(splits.train_labels)
     kept = {part: (sums[part] / images).float().cpu() for part in PARTS}
     kept |= {"class_sums": total.cpu(), "class_counts": count.cpu()}
@@ -101,8 +106,8 @@ def _base(guide: Guide, splits: Splits, device: torch.device) -> Generator[Progr
     )
 
 
-def kept(parents: Mapping[str, Artifact], context: Context) -> KeptOutputs | None:
-    """The kept outputs among a stage's parents, or None where its guide runs live.
+def cached_outputs(parents: Mapping[str, Artifact], context: Context) -> CachedOutputs | None:
+    """The cached outputs among a stage's parents, or None where its guide runs live.
 
     What is cut or altered is never read: it is thrown away and filled again, here, under its own lease.
     """
@@ -111,7 +116,7 @@ def kept(parents: Mapping[str, Artifact], context: Context) -> KeptOutputs | Non
         return None
     base = _whole(mine.pop(0), context, None)
     shards = [_whole(shard, context, base) for _, shard in sorted(mine.items())]
-    return KeptOutputs(base, shards, torch.device(context.device))
+    return CachedOutputs(base, shards, torch.device(context.device))
 
 
 def _whole(found: Artifact, context: Context, base: Artifact | None) -> Artifact:

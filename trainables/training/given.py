@@ -20,7 +20,8 @@ from trainables.pretrained.frozen import open_from_store, write_artifact
 from trainables.spec.given import PROBED, PROBED_WITH_HEAD, GivenSpec, classes_differ
 from trainables.spec.training import task_of
 from trainables.stages.base import Context, Progress, Result
-from trainables.training.loop import View, prepare
+from trainables.training.inputs import InputTransform
+from trainables.training.numerics import prepare
 
 BATCH = 32
 LEAST_SPREAD = 1e-6  # Of embeddings over images, relative to their size.
@@ -47,7 +48,7 @@ def try_on_data(spec: GivenSpec, context: Context) -> Generator[Progress, None, 
         raise UsageError(classes_differ(found.classes, len(cut.classes), packed.info.name))
     network = network.to(device)
     mean, std = (value.float().to(device) for value in remembered_statistics(packed, cut.train))
-    view = View(spec, packed.info, mean, std, network)
+    view = InputTransform(spec, packed.info, mean, std, network)
     items = _items(spec, cut, PROBED_WITH_HEAD if keep else PROBED)
     embeddings, right = _read(network, view, packed, cut, items, device)
     if not metrics.finite(embeddings):
@@ -79,7 +80,7 @@ def _items(spec: GivenSpec, cut: Cut, most: int) -> np.ndarray:
 
 
 def _read(
-    network: Network, view: View, packed: Packed, cut: Cut, items: np.ndarray, device: torch.device
+    network: Network, view: InputTransform, packed: Packed, cut: Cut, items: np.ndarray, device: torch.device
 ) -> tuple[torch.Tensor, int]:
     """Embeddings [n, D] on the CPU, and how many images the classifier got right."""
     rows, right = [], 0
@@ -96,7 +97,7 @@ def _read(
 def _judge(
     spec: GivenSpec,
     network: Network,
-    view: View,
+    view: InputTransform,
     packed: Packed,
     cut: Cut,
     items: np.ndarray,

@@ -15,7 +15,7 @@ from trainables.data.batches import load
 from trainables.data.packed import Packed
 from trainables.errors import NonFiniteError
 from trainables.models.network import Outputs
-from trainables.training.loop import View
+from trainables.training.inputs import InputTransform
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Reader:
     """A finished network and the images it reads."""
 
     network: nn.Module
-    view: View
+    transform: InputTransform
     packed: Packed
     device: torch.device
     batch_size: int
@@ -44,7 +44,7 @@ class Reader:
             for start in range(0, len(items), self.batch_size):
                 batch = items[start : start + self.batch_size]
                 images = load(self.packed, batch)[0].to(self.device)
-                yield self.network(self.view(images.flip(-1) if mirrored else images)), batch
+                yield self.network(self.transform(images.flip(-1) if mirrored else images)), batch
 
     def embeddings(self, items: np.ndarray, *, flip: bool = False) -> Tensor:
         """Embeddings [n, D] float32; with `flip` those of the mirrored images are added.

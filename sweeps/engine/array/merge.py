@@ -13,7 +13,7 @@ from sweeps.planning.request import Request
 from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place, RunFolder, Say
 from trainables.errors import UsageError
-from trainables.store.artifacts import LEASE_SILENCE_SECONDS, LeaseObserver
+from trainables.store.leases import LEASE_SILENCE_SECONDS, LeaseObserver
 
 
 def conclude(run: RunFolder, request: Request, place: Place, graph: StageGraph, say: Say) -> int:

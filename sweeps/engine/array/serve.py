@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from trainables.stages.base import begin, tidy
+from trainables.attempts.attempt import begin, tidy
 
 # The task answers these for its stages, which save and leave when a file tells them to.
 TASK_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)

@@ -23,9 +23,11 @@ from sweeps.planning.graph import OPEN, StageGraph, StageNode
 from sweeps.runs.folder import RunFolder, Say
 from sweeps.runs.record_writer import RecordWriter
 from system.liveness import process_is_gone
+from trainables.attempts.failures import verdict
 from trainables.errors import ArtifactError
-from trainables.stages.base import verdict
-from trainables.store.artifacts import Lease, Store, read_json
+from trainables.store.artifacts import Store
+from trainables.store.files import read_json
+from trainables.store.leases import Lease
 
 LOOK_SECONDS = 0.3
 REST_SECONDS = 30.0

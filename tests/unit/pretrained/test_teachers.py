@@ -30,6 +30,7 @@ from sweeps.planning.resolve import Resolved, resolve
 from sweeps.runs.folder import Place
 from sweeps.runs.prepare import Prepared, prepare
 from trainables import plugins
+from trainables.attempts.attempt import attempt
 from trainables.data.batches import remembered_statistics, to_float
 from trainables.data.packed import Items, open_packed, write_packed
 from trainables.data.protocols import cut_for
@@ -39,9 +40,11 @@ from trainables.pretrained import shelf
 from trainables.pretrained.families import identify
 from trainables.pretrained.start import begin
 from trainables.spec import EvaluationSpec, PretrainedSpec, StageSpec, StudentSpec, TeacherSpec, stage_key, to_plain
-from trainables.stages.base import Context, attempt
+from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
-from trainables.training.loop import Guide, Splits, load_network
+from trainables.training.frozen import FrozenNetwork
+from trainables.training.inputs import Splits
+from trainables.training.networks import load_network
 
 STUDY = "horkd_classification"
 CLASSES = ("red", "green", "blue")
@@ -154,8 +157,8 @@ def test_the_guide_sees_images_as_its_family_wants_them(
     spec = admitted(iresnet_file, place, colours.fingerprint, validation_fraction=0.1)
     artifact = published(place, spec)
     splits = Splits.open(spec, Context(store=place, key="0" * 16), torch.device("cpu"))
-    guide = Guide(artifact, splits, torch.device("cpu"), spec.task)
-    assert guide.width == 512 and guide.classes == () and guide.view.side == 112
+    guide = FrozenNetwork(artifact, splits, torch.device("cpu"), spec.task)
+    assert guide.width == 512 and guide.classes == () and guide.transform.side == 112
     images = splits.train_images[:2]
     outputs = guide(images)
     seen = torch.nn.functional.interpolate(images / 255, size=(112, 112), mode="bicubic", align_corners=False)
@@ -186,7 +189,7 @@ def test_a_network_of_ours_is_normalised_by_the_training_split(place: Store, col
     assert np.array_equal(cut.train, cut_for(packed, spec).train)
     mean, std = (value.float().view(3, 1, 1) for value in remembered_statistics(packed, cut.train))
     splits = Splits.open(spec, Context(store=place, key="0" * 16), torch.device("cpu"))
-    guide = Guide(place.get(stage_key(spec, {})), splits, torch.device("cpu"), spec.task)
+    guide = FrozenNetwork(place.get(stage_key(spec, {})), splits, torch.device("cpu"), spec.task)
     with torch.no_grad():
         expected = made((to_float(splits.train_images[:4]) - mean) / std).embedding
     torch.testing.assert_close(guide(splits.train_images[:4]).embedding, expected)
