@@ -180,6 +180,12 @@ def add(entry: Entry) -> Entry:
         UsageError: If another one has the name.
     """
     global _changes
+    _enter(entry)
+    _changes += 1
+    return entry
+
+
+def _enter(entry: Entry) -> None:
     before = _entries.get((entry.group, entry.name))
     if before is not None:
         raise UsageError(
@@ -188,8 +194,6 @@ def add(entry: Entry) -> Entry:
         )
     _entries[entry.group, entry.name] = entry
     _versions.update(entry.components)
-    _changes += 1
-    return entry
 
 
 def declare(group: str, name: str, implementation: Any, **more: Any) -> Entry:
@@ -225,7 +229,7 @@ def _list(group: str) -> None:
     for module in list_modules(FOLDERS[group]):
         entry = getattr(module, "ENTRY", None)
         if entry is not None and (group, entry.name) not in _entries:
-            add(entry)
+            _enter(entry)  # No change: nobody has asked for the group before.
     _listed.add(group)
 
 
