@@ -1168,15 +1168,18 @@ def test_a_stage_that_does_not_resume_is_found(
             "its baseline is one of its cells",
             "=7 is on no axis",
         ),
-        (('Step("teacher"', 'Step("counter"'), "its stages can be reported", "leave out the stages counter"),
+        (('Step("evaluation"', 'Step("verdict"'), "its stages can be reported", "must have the role evaluation"),
     ],
 )
 def test_a_study_that_cannot_be_run_is_found(desk: Any, change: tuple[str, str], contract: str, told: str) -> None:
-    source = STAGE.replace(*change)
-    if "counter" in told:
-        source = source.replace('("teacher",)', '("counter",)').replace('"teacher.epochs"', '"counter.epochs"')
-    found = checked(desk.write("mine.py", source))
+    found = checked(desk.write("mine.py", STAGE.replace(*change)))
     assert told in found[f"study counting: {contract}"]
+
+
+def test_a_stage_may_have_a_role_of_its_own(desk: Any) -> None:
+    source = STAGE.replace('Step("teacher"', 'Step("counter"')
+    source = source.replace('("teacher",)', '("counter",)').replace('"teacher.epochs"', '"counter.epochs"')
+    assert not [name for name in checked(desk.write("mine.py", source)) if "can be reported" in name]
 
 
 def test_a_claim_without_a_test_is_found(desk: Any) -> None:
