@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
-# The usual roles in the order they are shown; a recipe may name others. "untrained" is a network as it was drawn, or raw
-# pixels: a floor for the trained ones; "outputs" are those kept of a guide.
+# The place of stages in tables; those that recipes call otherwise come behind them. "untrained" is a network as it was
+# drawn, or raw pixels: a floor for the trained ones; "outputs" are those kept of a guide.
 STAGES = ("teacher", "untrained", "assistant", "outputs", "student", "evaluation")
 STATUSES = ("completed", "failed", "pruned", "unrunnable")
 ORDER_TERMS = ("point", "pair", "angle", "center")  # HORKD's orders 1, 2, 3 and C, as `history` spells them.
@@ -123,7 +122,7 @@ def write_record(path: Path, row: Mapping[str, Any]) -> None:
         row: Values by column; columns left out are null, `schema` is filled in.
 
     Raises:
-        ValueError: If a column is unknown, a required one is missing, the stage is no word, or the status not a known one.
+        ValueError: If a column is unknown, a required one is missing, or stage or status is not a known word.
         pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: If a value does not fit its column.
     """
     import pyarrow as pa
@@ -137,8 +136,6 @@ def write_record(path: Path, row: Mapping[str, Any]) -> None:
     filled = {"schema": SCHEMA_VERSION, **row}
     if missing := [item.name for item in COLUMNS if item.required and filled.get(item.name) is None]:
         raise ValueError(f"A record needs a value for {', '.join(map(repr, missing))}, but got none.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", str(filled["stage"])):
-        raise ValueError(f"`stage` must be a role, a word of small letters, but got {filled['stage']!r}.")
     if filled["status"] not in STATUSES:
         raise ValueError(f"`status` must be one of {', '.join(STATUSES)}, but got {filled['status']!r}.")
     table = pa.Table.from_pylist([{name: filled.get(name) for name in names}], schema=schema())

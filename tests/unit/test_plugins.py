@@ -1172,6 +1172,7 @@ def test_a_stage_that_does_not_resume_is_found(
             "its baseline is one of its cells",
             "=7 is on no axis",
         ),
+        (('Step("evaluation"', 'Step("verdict"'), "its stages can be reported", "must have the role evaluation"),
     ],
 )
 def test_a_study_that_cannot_be_run_is_found(desk: Any, change: tuple[str, str], contract: str, told: str) -> None:
@@ -1179,10 +1180,10 @@ def test_a_study_that_cannot_be_run_is_found(desk: Any, change: tuple[str, str],
     assert told in found[f"study counting: {contract}"]
 
 
-def test_a_role_of_any_name_can_be_reported(desk: Any) -> None:
-    source = STAGE.replace('Step("teacher"', 'Step("counter"').replace('("teacher",)', '("counter",)')
-    found = checked(desk.write("mine.py", source.replace('"teacher.epochs"', '"counter.epochs"')))
-    assert "study counting: its stages can be reported" not in found
+def test_a_stage_may_have_a_role_of_its_own(desk: Any) -> None:
+    source = STAGE.replace('Step("teacher"', 'Step("counter"')
+    source = source.replace('("teacher",)', '("counter",)').replace('"teacher.epochs"', '"counter.epochs"')
+    assert not [name for name in checked(desk.write("mine.py", source)) if "can be reported" in name]
 
 
 def test_a_claim_without_a_test_is_found(desk: Any) -> None:

@@ -1,0 +1,1 @@
+"""Run folders: what is in them, running and going on with one, its records, its housekeeping."""
