@@ -45,7 +45,7 @@ STUDY = Study(
         route="cross_structure",
         horkd__orders="1+2+3+C",
     ),
-    report="weight_search",
+    report="search",
     presets={
         "demo": Preset(
             seeds=2,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.frames import measures
+from analysis.frames.factor import factor_of
 
 DUNNETT = (
     "Its p answers Dunnett's question, whether any of several differs from one reference: t = mean · √n / s of the paired "
@@ -45,7 +46,7 @@ def method(run: Mapping[str, Any]) -> list[str]:
         ]
     if run.get("factors"):
         words.append(
-            "Effect of a set T of orders, per seed: 2^−(k−1) · Σ over cells of the score · Π over T of "
+            f"Effect of a set T of {factor_of(run).plural}, per seed: 2^−(k−1) · Σ over cells of the score · Π over T of "
             "(+1 if on, −1 if off). A pairwise term is half the difference of two simple effects. "
             "Seeds with missing cells: the same model by least squares. An effect's p is that of a t-test over seeds, adjusted "
             "by Holm's method over the main effects, and over the pairs."
