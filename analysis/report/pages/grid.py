@@ -1,4 +1,4 @@
-"""The page of a grid: a forest per panel, the effects of single orders, and the claims about orders."""
+"""The page of a grid: a forest per panel, and of a factorial the effects of single levels and claims about them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import polars as pl
 
-from analysis.claims import orders as claims_module
-from analysis.claims.orders import Claim
+from analysis.claims.check import check
+from analysis.claims.evidence import of_panel
+from analysis.claims.verdict import Claim
 from analysis.figures import orders as figures_orders
 from analysis.figures import slim as figures_slim
 from analysis.figures.drawing import Drawn
 from analysis.frames import order_ablation
+from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
+from analysis.published import earlier
 from analysis.report import wording
 from analysis.report.pages.shared import MOST_PANELS, ReportPage
 from analysis.report.render import html as page
@@ -23,13 +26,14 @@ from analysis.report.wording import Answer
 
 
 class GridPage(ReportPage):
-    """Which orders help, or which cell is best."""
+    """Which levels help, or which cell is best."""
 
     def body(self) -> Answer:
         panels = order_ablation.panels(self.run, self.cells, self.trials)
         shown = [panel for panel in panels if not panel.rows.filter(pl.col("n") > 0).is_empty()]
         rest = len(shown) - MOST_PANELS
-        factors = self.run.get("factors")
+        self.factor = factor_of(self.run)
+        factors = self.factor.levels
         names = [f"_{index + 1}" if len(panels) > 1 else "" for index in range(len(panels))]
         number = {id(panel): name for panel, name in zip(panels, names, strict=True)}
         checked = [self.claims(panel) if factors else [] for panel in shown]
@@ -47,15 +51,15 @@ class GridPage(ReportPage):
         )
         for panel in shown[:MOST_PANELS]:
             parts.append(self.draw(self.forest(panel, f"forest{number[id(panel)]}", factors)))
-        self.add("findings", "Which orders help" if factors else "Gain by cell", *parts)
+        self.add("findings", f"Which {self.factor.plural} help" if factors else "Gain by cell", *parts)
         parts = []
         for panel in panels:
-            table = score_table(panel, f"cells{number[id(panel)]}", "order set" if factors else "cell")
+            table = score_table(panel, f"cells{number[id(panel)]}", f"{self.factor.noun} set" if factors else "cell")
             html = self.folder.table(table)
             if panel in shown[:MOST_PANELS] or panel.rows["n"].sum() == 0:
                 parts += [f"<h3>{page.text(panel.title)}</h3>" if panel.title else "", html]
         parts.append(page.paragraph(self.teacher(), "quiet"))
-        self.add("table", "All order sets" if factors else "All cells", *parts)
+        self.add("table", f"All {self.factor.noun} sets" if factors else "All cells", *parts)
         if factors:
             self.effects(shown[:MOST_PANELS], number)
             pairs = zip(shown, checked, strict=True)
@@ -68,12 +72,14 @@ class GridPage(ReportPage):
                 "title": p.title,
                 "reference": p.baseline,
                 "holm_tests": p.tests,
-                "rows": p.rows.to_dicts(),
+                "rows": p.printed.to_dicts(),
                 "detectable": wording.detectable_gains(p),
             }
             for p in panels
         ]
-        self.frames(pl.concat([p.rows.with_columns(pl.lit(p.title).alias("setting")) for p in panels], how="diagonal"))
+        self.frames(
+            pl.concat([p.printed.with_columns(pl.lit(p.title).alias("setting")) for p in panels], how="diagonal")
+        )
         ranked = shown[0].rows.sort("mean", descending=True, nulls_last=True)
         self.summary_rows = [
             {
@@ -92,12 +98,13 @@ class GridPage(ReportPage):
 
     def claims(self, panel: Panel) -> list[Claim]:
         data_name = str((self.run.get("data") or {}).get("name") or "unknown data")
-        return claims_module.check(panel.trials, data_name, self.run.get("claims") or ())
+        evidence = of_panel(panel.trials, self.factor, data_name, earlier.paper_data(self.run))
+        return check(evidence, earlier.claims(self.run))
 
     def forest(self, panel: Panel, name: str, factors: Sequence[str] | None) -> Drawn:
         paired = panel.baseline is not None
         seeds = int(panel.rows["n"].max() or 0)  # type: ignore[arg-type]
-        question = "Which relation orders help?" if factors else "Which cell is best?"
+        question = self.factor.title if factors else "Which cell is best?"
         size = self.run.get("data") or {}
         where = panel.title or (f"{size['height']}×{size['width']} images" if size.get("height") else "")
         title = "  ".join(
@@ -109,8 +116,8 @@ class GridPage(ReportPage):
             caption = f"{panel.measure.title}; no reference has a result, so no gain. Bar: 95% t-interval over seeds"
         caption += f", n={seeds} at most." if seeds > 1 else "; with one seed there is none."
         if factors:
-            caption += " Filled squares: the orders that are on."
-            caption += " The paper gives no numbers for its Fig. 4, so none are shown."
+            caption += f" Filled squares: the {self.factor.plural} that are on."
+            caption += f" {self.factor.note}" if self.factor.note else ""
         alt = wording.ablation_answer(panel).headline
         drawn = figures_orders.forest(panel, name=name, title=title, factors=factors, caption=caption, alt=alt)
         return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=factors))
@@ -125,16 +132,17 @@ class GridPage(ReportPage):
                 parts.append(page.paragraph(f"{panel.title + ': ' if panel.title else ''}No effects: {note}.", "quiet"))
                 continue
             suffix = number[id(panel)]
-            words = effects_words(result)
+            words = effects_words(result, self.factor)
             heads = ", ".join(
-                f"{figures_orders.effect_name(e.factors)} {points(e.mean)}"
-                for e in result.effects
-                if len(e.factors) == 1
+                f"{self.factor.effect(e.factors)} {points(e.mean)}" for e in result.effects if len(e.factors) == 1
             )
             caption = f"Bar: 95% t-interval over seeds, n={len(result.seeds)}. " + words
-            title = "What each order adds, and where two overlap" + (f": {panel.title}" if panel.title else "")
+            title = f"What each {self.factor.noun} adds, and where two overlap" + (
+                f": {panel.title}" if panel.title else ""
+            )
             drawn = figures_orders.effects(
                 result,
+                self.factor,
                 words=panel.measure.words,
                 name=f"effects{suffix}",
                 title=title,
@@ -150,31 +158,31 @@ class GridPage(ReportPage):
                     "method": result.method,
                     "seeds": list(result.seeds),
                     "note": result.note,
-                    "missing": missing_cells(result),
+                    "missing": missing_cells(result, self.factor),
                     "effects": frame.to_dicts(),
                 }
             )
         self.numbers["effects"] = printed
         if not printed:
-            self.left_out.append("What each order adds: too few cells have results to tell the effects apart.")
+            self.left_out.append(
+                f"What each {self.factor.noun} adds: too few cells have results to tell the effects apart."
+            )
             return
-        plain = "Averaged over the other orders, so every run counts in every effect. A negative interaction "
-        plain += "means that two orders overlap: together they add less than the sum of what each adds."
-        self.add("effects", "What each order adds", page.paragraph(plain, "quiet"), *parts)
+        many = self.factor.plural
+        plain = f"Averaged over the other {many}, so every run counts in every effect. A negative interaction "
+        plain += f"means that two {many} overlap: together they add less than the sum of what each adds."
+        self.add("effects", f"What each {self.factor.noun} adds", page.paragraph(plain, "quiet"), *parts)
 
     def grid_groups(self, panel: Panel) -> tuple[str | None, dict[str, str], list[str]]:
         """The cell whose loss terms are shown (most terms, highest mean), and groups of cells by size."""
         done = panel.rows.filter(pl.col("n") > 0)
         ranked = done.sort("terms", "mean", descending=True, nulls_last=True)
         if panel.rows["terms"].null_count() < panel.rows.height:
-            words = {0: "no distillation", 1: "1 order"}
             groups = {
-                r["cell"]: words.get(r["terms"], f"{r['terms']} orders")
-                for r in done.iter_rows(named=True)
-                if r["terms"] is not None
+                r["cell"]: self.factor.count(r["terms"]) for r in done.iter_rows(named=True) if r["terms"] is not None
             }
             sizes = sorted({t for t in done["terms"] if t is not None})
-            return ranked["cell"][0], groups, [words.get(t, f"{t} orders") for t in sizes]
+            return ranked["cell"][0], groups, [self.factor.count(t) for t in sizes]
         top = done.sort("mean", descending=True, nulls_last=True).head(5)
         return (
             top["cell"][0],

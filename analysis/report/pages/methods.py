@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from analysis.claims import methods as claims_methods
-from analysis.claims.methods import Evidence
+from analysis.claims.check import check
+from analysis.claims.evidence import ArmEvidence
 from analysis.figures import matrix as figures_matrix
 from analysis.figures import orders as figures_orders
 from analysis.figures import pareto as figures_pareto
@@ -145,13 +145,13 @@ class MethodsPage(ReportPage):
     # Across settings.
 
     def claims(self) -> None:
-        evidence = Evidence(
+        evidence = ArmEvidence(
             settings=self.settings,
             arms=self.arms,
             native=native_side(self.run),
             on=published.data_words(self.run),
         )
-        found = claims_methods.check(evidence, self.run.get("claims") or ())
+        found = check(evidence, self.run.get("claims") or ())
         if not found:
             self.numbers["claims"] = []
             self.left_out.append("Claims: the study names none.")

@@ -11,11 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from analysis.claims.orders import Claim
+from analysis.claims.verdict import Claim
 from analysis.figures import curves as figures_curves
 from analysis.figures.drawing import Drawn
 from analysis.frames import curves, measures
 from analysis.frames.arms import UNTESTED, arms_of
+from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
 from analysis.load import RunData, cell_table
 from analysis.report import wording
@@ -150,7 +151,8 @@ class ReportPage:
         self.add("curves", "Learning curves", self.draw(drawn))
 
     def frames(self, cells: pl.DataFrame) -> None:
-        for name, frame in (("trials", self.trials), ("cells", cells)):
+        trials = self.trials.rename({"levels": factor_of(self.run).column})
+        for name, frame in (("trials", trials), ("cells", cells)):
             target = io.BytesIO()
             frame.write_parquet(target)
             self.folder.add(f"data/{name}.parquet", target.getvalue())
