@@ -45,7 +45,7 @@ STUDY = Study(
         route="cross_structure",
         horkd__orders="1+2+3+C",
     ),
-    report="search",
+    report="weight_search",
     presets={
         "demo": Preset(
             seeds=2,

@@ -124,7 +124,7 @@ class Study:
     claims: tuple[Claim, ...] = ()
     sd_of_difference: float = 0.01  # Fraction; measured on seeds 100 to 104 of the demo.
     prune: bool = False  # Sampled studies only.
-    report: str = "grid"  # Which page of `analysis.report` answers it.
+    report: str = "order_ablation"  # Which page of `analysis.report` answers it.
     task: str = "classification"  # What the data must offer.
     arms: Mapping[str, Arm] = field(default_factory=dict)  # What the axis `arm` can name.
     # Which arm the study is about; the later ones stand for it where a run has no arm of kind `ours`.
