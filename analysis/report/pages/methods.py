@@ -57,7 +57,7 @@ class MethodsPage(ReportPage):
         self.matrix()
         self.pareto()
         self.arm_curves(shown)
-        self.left_out.append("Effects of single orders: this study compares methods.")
+        self.left_out.append("Effects of single factors: this study compares methods.")
         self.keep()
         return answer
 
@@ -174,7 +174,7 @@ class MethodsPage(ReportPage):
         if not found:
             self.left_out.append("Paper beside ours: the study names no printed numbers.")
             return
-        table = made.published_table(found)
+        table = made.published_table(found, str(self.run.get("paper") or "the paper"))
         words = [table.caption]
         if any(item.data == "other data" and not item.exact and item.ours.n for item in found):
             words.append("On other data sides are matched by their share of the largest one.")
@@ -221,7 +221,8 @@ class MethodsPage(ReportPage):
         )
         if printed:
             sources = "; ".join(dict.fromkeys(source for *_, source in printed))
-            caption += f" Crosses: printed in HORKD ({sources}), by another protocol than ours, so not a pair with it."
+            where = f"{self.run.get('paper') or 'the paper'} ({sources})"
+            caption += f" Crosses: printed in {where}, by another protocol than ours, so not a pair with it."
         title = "How the score falls with the resolution" + (f"  {curve.title}" if curve.title else "")
         return figures_resolution.resolution(
             curve,
