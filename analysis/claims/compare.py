@@ -121,24 +121,20 @@ def order_of_means(evidence: Evidence, declared: Declared, row: Row) -> Claim:
 def _many(
     row: Row, rated: Sequence[tuple[str, Summary, float | None]], shape: str, by: str, *, all_needed: bool
 ) -> Claim:
-    """Several differences: each with its interval and its p, adjusted `by` a method for all of them.
+    """Several differences: each with its interval, and with its own p, adjusted `by` a method, where they give no p together.
 
     Supported when all are proven positive (or, unless all are needed, some are and none is negative); not supported
     when one is proven negative and, unless all are needed, none positive.
     """
-    words = []
-    for name, s, p in rated:
-        shown = "no pair yet" if s.mean is None else spread_words(s) + ("" if p is None else f", {by} p {p_value(p)}")
-        words.append(shape.format(name, shown))
     means = [s for _, s, _ in rated if s.mean is not None]
     if not means:
-        return row(estimate="; ".join(words), verdict=NOT_TESTED, n=0)
+        return row(estimate=_told(rated, shape, by), verdict=NOT_TESTED, n=0)
     up = [p for _, s, p in rated if p is not None and s.mean is not None and s.mean > 0]
     down = [p for _, s, p in rated if p is not None and s.mean is not None and s.mean < 0]
     for_it, against = min(up, default=1.0), min(down, default=1.0)
     if all_needed:
         for_it = max(up) if up and len(up) == len(rated) else 1.0
-    verdict = INCONCLUSIVE
+    verdict, mixed = INCONCLUSIVE, ""
     told = min(for_it, against) if up or down else None
     if all_needed and against >= statistics.ALPHA and any(p is None for *_, p in rated):
         # All are needed and some are still to come; one proven worse would settle it.
@@ -147,14 +143,22 @@ def _many(
             verdict = NOT_TESTED
     elif max(for_it, against) < statistics.ALPHA:
         # Not one finding, so no p of it.
-        words.append("better in some, worse in others")
-        told = None
+        told, mixed = None, "; better in some, worse in others"
     elif told is not None and told < statistics.ALPHA:
         verdict = SUPPORTED if for_it < against else NOT_SUPPORTED
     least = min(means, key=lambda s: s.mean or 0.0)
     n = max(s.n for s in means)
-    estimate = "; ".join(words)
+    estimate = _told(rated, shape, "" if told is not None else by) + mixed
     return row(estimate=estimate, verdict=verdict, n=n, value=least.mean, low=least.low, high=least.high, p=told)
+
+
+def _told(rated: Sequence[tuple[str, Summary, float | None]], shape: str, by: str) -> str:
+    """The differences with their intervals; with `by` also with their p."""
+    words = []
+    for name, s, p in rated:
+        shown = "no pair yet" if s.mean is None else spread_words(s)
+        words.append(shape.format(name, shown + (f", {by} p {p_value(p)}" if by and p is not None else "")))
+    return "; ".join(words)
 
 
 def best_is_not(evidence: Evidence, declared: Declared, row: Row) -> Claim:
@@ -186,8 +190,8 @@ def best_is_not(evidence: Evidence, declared: Declared, row: Row) -> Claim:
         verdict = NOT_SUPPORTED if told < statistics.ALPHA else INCONCLUSIVE
     elif told is None and any(p is not None for *_, p, _ in rated):
         told = 1.0
-    shown = _untested(gain) if p is None else f"Dunnett p {p_value(p)}"
-    estimate = f"{evidence.title(other)} over {subject}: {points(top)} points ({shown})"
+    why = f" ({_untested(gain)})" if p is None else ""
+    estimate = f"{evidence.title(other)} over {subject}: {points(top)} points{why}"
     return row(estimate=estimate, verdict=verdict, n=gain.pairs, value=top, low=gain.low, high=gain.high, p=told)
 
 

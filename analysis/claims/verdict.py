@@ -48,7 +48,8 @@ class Claim:
 def settled(rows: Sequence[Claim]) -> list[Claim]:
     """The claims with their p adjusted by Holm for all that were tested together; what no longer passes is inconclusive.
 
-    A study that checks three true nulls at 5 % each finds something in one report of seven.
+    A study that checks three true nulls at 5 % each finds something in one report of seven. The estimate ends with the p that
+    the verdict was made with, the only one in it.
     """
     adjusted = statistics.holm([row.p for row in rows])
     tests = sum(p is not None for p in adjusted)
@@ -57,7 +58,7 @@ def settled(rows: Sequence[Claim]) -> list[Claim]:
         if p is None or row.p is None:
             found.append(row)
             continue
-        words = f"p {p_value(row.p)}" + (f", {p_value(p)} after Holm over {tests} claims" if tests > 1 else "")
+        words = f"p {p_value(p)}" + (f" after Holm over {tests} claims" if tests > 1 else "")
         passes = p < statistics.ALPHA
         verdict = row.verdict if passes else INCONCLUSIVE
         found.append(replace(row, verdict=verdict, p_holm=p, estimate=f"{row.estimate}; {words}"))

@@ -1,3 +1,6 @@
+import json
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +11,8 @@ from analysis.claims.check import check
 from analysis.claims.evidence import of_panel
 from analysis.frames.factor import factor_of
 from analysis.published import earlier
+from analysis.report.render.table import p_value
+from analysis.report.write import write_report
 from analysis.statistics import intervals as statistics
 
 
@@ -102,7 +107,7 @@ def test_claims_that_are_checked_together_are_adjusted_for_it():
     first, second, third = claims.settled([claim(0.04), claim(None), claim(0.03)])
     assert [c.verdict for c in (first, third)] == ["inconclusive"] * 2 and first.p_holm == pytest.approx(0.06)
     assert second.verdict == "supported" and second.p_holm is None  # Nothing was tested, so nothing is taken back.
-    assert first.estimate == "e; p 0.040, 0.060 after Holm over 2 claims"
+    assert first.estimate == "e; p 0.060 after Holm over 2 claims"
 
 
 def test_a_claim_without_a_test_is_listed_as_not_checked():
@@ -113,3 +118,17 @@ def test_a_claim_without_a_test_is_listed_as_not_checked():
     )
     assert [(c.claim, c.verdict) for c in found][1] == ("Cats.", "not checked")
     assert found[1].sentence == "not checked"
+
+
+def test_a_sentence_has_one_p_the_one_that_the_verdict_was_made_with(tmp_path):
+    for name, folder in (
+        ("ablation", synthetic.ablation(tmp_path / "a", epochs=0)),
+        ("methods", synthetic.methods(tmp_path / "m", sides=(16, 8))),
+    ):
+        write_report(folder, folder / "report")
+        rows = json.loads((folder / "report" / "report.json").read_text())["claims"]
+        tested = [row for row in rows if row["p"] is not None]
+        assert len(tested) >= 3, name
+        for row in tested:
+            shown = re.findall(r"\bp (<?[\d.]+)", row["estimate"])
+            assert shown == [p_value(row["p_holm"])], row

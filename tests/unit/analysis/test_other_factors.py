@@ -7,7 +7,7 @@ import pytest
 import synthetic
 
 from analysis.report.write import write_report
-from search_spaces.claims import COUNT, AllBetter, Better, BestIsNot, Claim, EquivalentWithin, OrderOfMeans, Rises
+from search_spaces.claims import COUNT, AllBetter, BestIsNot, Better, Claim, EquivalentWithin, OrderOfMeans, Rises
 from search_spaces.study import Factor
 
 SETS = ("none", "GEN", "DIS", "GEN+DIS")
