@@ -21,8 +21,11 @@ def falls(evidence: Evidence, declared: Declared, row: Row) -> Claim:
 
 
 def _slope(evidence: Evidence, declared: Declared, row: Row, *, up: bool) -> Claim:
-    arm = evidence.resolve(declared["arm"]) if declared.get("arm") else None
+    named = declared.get("arm")
+    arm = evidence.resolve(named) if named else None
     found = evidence.trend(declared["along"], arm, declared.get("within") or "")
+    if named and (lacking := evidence.lacking(named)):
+        return row(test=found.test, estimate=lacking, verdict=NOT_TESTED, n=0)
     seeds = sorted(set.intersection(*(set(scores) for *_, scores in found.points))) if found.points else []
     groups = [group for _, group, _ in found.points]
     slopes = [statistics.slope([(x, scores[seed]) for x, _, scores in found.points], groups) for seed in seeds]

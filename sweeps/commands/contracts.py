@@ -89,11 +89,11 @@ def claims_are_known(study: Study) -> None:
         named = [value for value in (declared.get("arm"), declared.get("than"), declared.get("to")) if value]
         named += declared.get("arms", [])
         flat = [name for value in named for name in (value if isinstance(value, list) else [value])]
-        unknown = [name for name in flat if study.arms and name not in study.arms and not name.startswith("(")]
-        if unknown:
-            broken(
-                f"the claim '{claim.text}' is about '{unknown[0]}', which is no arm.{did_you_mean(unknown[0], study.arms)}"
-            )
+        for name in flat:
+            if study.arms and name not in study.arms and not name.startswith("("):
+                broken(f"the claim '{claim.text}' is about '{name}', which is no arm.{did_you_mean(name, study.arms)}")
+            if study.factor is not None and name not in study.axes[study.factor.parameter]:
+                broken(f"the claim '{claim.text}' is about '{name}', which is no value of {study.factor.parameter}")
 
 
 def baseline_is_a_cell(study: Study) -> None:
