@@ -9,11 +9,12 @@ from typing import Any, Literal
 import polars as pl
 
 from analysis import statistics
-from analysis.claims.orders import Claim
+from analysis.claims.verdict import Claim
 from analysis.figures.curves import learning_curves
 from analysis.figures.drawing import Drawn
 from analysis.frames import curves, measures
 from analysis.frames.arms import UNTESTED, arms_of
+from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
 from analysis.load import RunData, cell_table
 from analysis.printed import percent
@@ -40,7 +41,7 @@ class ReportPage:
         self.sections: list[Section] = []
         self.tables: list[Table] = []
         self.figures: list[Drawn] = []
-        self.frames: dict[str, pl.DataFrame] = {"trials": trials}
+        self.frames = {"trials": trials.rename({"levels": factor_of(self.run).column})}
         self.left_out: list[str] = []
         self.numbers: dict[str, Any] = {}
         self.leaders: list[Leader] = []

@@ -16,7 +16,6 @@ from trainables.spec import TrainingSpec
 
 UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
 DISTILLED = ("method", "ours")
-NO_DISTILLATION = "none"
 
 
 def sizes(resolved: Resolved, planner: Planner) -> list[int]:
@@ -30,7 +29,9 @@ def sizes(resolved: Resolved, planner: Planner) -> list[int]:
 
 def _of_grid(resolved: Resolved, cells: Sequence[Cell], planner: Planner) -> list[int]:
     axes = resolved.axes
-    varying = next((name for name in axes if _last(name) == "orders"), None) if resolved.study.factors else None
+    factor = resolved.study.factor
+    varying = None if factor is None else resolved.study.recipe.canonical(factor.parameter)
+    varying = varying if varying in axes else None
     others = [name for name in axes if name != varying] if varying else []
     panels: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
@@ -40,8 +41,8 @@ def _of_grid(resolved: Resolved, cells: Sequence[Cell], planner: Planner) -> lis
     found = []
     for members in panels.values():
         reference = next((cell for cell in members if cell.id == named), None)
-        if reference is None and varying:
-            reference = next((cell for cell in members if cell.point[varying] == NO_DISTILLATION), None)
+        if reference is None and varying and factor is not None:
+            reference = next((cell for cell in members if cell.point[varying] == factor.none), None)
         if reference is not None:
             theirs = _teacher(reference, planner)
             found.append(sum(_teacher(cell, planner) == theirs for cell in members if cell is not reference))
