@@ -18,7 +18,7 @@ from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
 from analysis.load import RunData, cell_table
 from analysis.printed import percent
-from analysis.report import wording
+from analysis.report import cautions, wording
 from analysis.report.blocks import Answer, Block, Caution, Document, Figure, Paragraph, Section, Table, Tiles
 from analysis.report.leaders import Leader
 from analysis.report.tables import claims_table, cost_by_stage
@@ -70,7 +70,7 @@ class ReportPage:
     ) -> None:
         """The answers, tiles and cautions; `first` are cautions of this kind of page."""
         tiles = wording.tiles(self.data, self.trials, panels, self.cost, scored)
-        self.cautions = [*first, *wording.cautions(self.data, self.trials, panels)]
+        self.cautions = [*first, *cautions.cautions(self.data, self.trials, panels)]
         self.findings = [*answers, Tiles(tiles), Caution(self.cautions)]
         self.numbers.update(
             sentence=answers[0].sentence,

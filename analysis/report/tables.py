@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis import statistics
 from analysis.claims.verdict import Claim
-from analysis.figures import orders as figures_orders
+from analysis.figures.forest import interval_text
 from analysis.frames.factor import Factor
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
@@ -61,7 +61,7 @@ def score_table(panel: Panel, name: str, what: str) -> Table:
             row["label"] + (" (reference)" if row["reference"] else ""),
             row["mean"],
         ]
-        own.append("no result" if not row["n"] else figures_orders.interval_text(row, paired=False))
+        own.append("no result" if not row["n"] else interval_text(row, paired=False))
         own.append(row["validation_mean"])
         if paired:
             interval = gain_interval(row["gain_low"], row["gain_high"], row["pairs"])
@@ -104,7 +104,7 @@ def search_table(search: Search) -> Table:
     body: list[list[Any]] = []
     for rank, row in enumerate(rows, start=1):
         own: list[Any] = [rank, row["status"], *(row[name] for name in search.weights), row["value"]]
-        own += [figures_orders.interval_text(row, paired=False) if row["n"] else None, row["n"]]
+        own += [interval_text(row, paired=False) if row["n"] else None, row["n"]]
         body.append([*own, search.test.mean if row["cell"] == search.best else None])
     best = frozenset(index for index, row in enumerate(rows) if row["cell"] == search.best)
     words = search.measure.words

@@ -10,12 +10,12 @@ import polars as pl
 
 from analysis.claims.check import check
 from analysis.claims.evidence import ArmEvidence
-from analysis.figures import orders as figures_orders
-from analysis.figures import slim as figures_slim
 from analysis.figures.drawing import Drawn
+from analysis.figures.forest import forest
 from analysis.figures.matrix import MOST_ARMS, matrix
 from analysis.figures.pareto import score_against_cost
 from analysis.figures.resolution import arm_looks, resolution
+from analysis.figures.slim import slim_forest
 from analysis.frames import methods, pareto, resolutions
 from analysis.frames.arms import FLOOR, arms_of, our_arm, reference_arm
 from analysis.frames.methods import Setting
@@ -99,7 +99,7 @@ class Page(ReportPage):
             for row in panel.rows.filter(pl.col("n") > 0).iter_rows(named=True)
         ]
         title = f"Which method is better?  {', '.join(part for part in (setting.title, count) if part)}"
-        drawn = figures_orders.forest(
+        drawn = forest(
             panel,
             name=f"forest{self._suffix(setting)}",
             title=title,
@@ -107,7 +107,7 @@ class Page(ReportPage):
             caption=caption,
             alt=f"Mean {setting.measure.words} and gain in points: {', '.join(told)}.",
         )
-        return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=None))
+        return replace(drawn, slim=slim_forest(panel, title=title, factors=None))
 
     def chance(self, setting: Setting) -> float | None:
         """The evaluations say; without them a classification's is one over its classes."""

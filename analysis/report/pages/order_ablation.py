@@ -11,9 +11,10 @@ import polars as pl
 from analysis.claims.check import check
 from analysis.claims.evidence import of_panel
 from analysis.claims.verdict import Claim
-from analysis.figures import orders as figures_orders
-from analysis.figures import slim as figures_slim
 from analysis.figures.drawing import Drawn
+from analysis.figures.effects import effects
+from analysis.figures.forest import forest
+from analysis.figures.slim import slim_forest
 from analysis.frames import order_ablation
 from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
@@ -107,8 +108,8 @@ class Page(ReportPage):
             caption += f" Filled squares: the {self.factor.plural} that are on."
             caption += f" {self.factor.note}" if self.factor.note else ""
         alt = wording.ablation_answer(panel).headline
-        drawn = figures_orders.forest(panel, name=name, title=title, factors=factors, caption=caption, alt=alt)
-        return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=factors))
+        drawn = forest(panel, name=name, title=title, factors=factors, caption=caption, alt=alt)
+        return replace(drawn, slim=slim_forest(panel, title=title, factors=factors))
 
     def effects(self, panels: Sequence[Panel], number: dict[int, str]) -> None:
         parts: list[Block] = []
@@ -128,7 +129,7 @@ class Page(ReportPage):
             title = f"What each {self.factor.noun} adds, and where two overlap" + (
                 f": {panel.title}" if panel.title else ""
             )
-            drawn = figures_orders.effects(
+            drawn = effects(
                 result,
                 self.factor,
                 words=panel.measure.words,
