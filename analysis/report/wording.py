@@ -1,4 +1,4 @@
-"""The sentences, tiles and cautions of a report, made from the very tables its figures are drawn from."""
+"""The sentences and tiles of a report, made from the very tables its figures are drawn from."""
 
 from __future__ import annotations
 
@@ -13,18 +13,11 @@ from analysis.claims.verdict import OPEN, Claim
 from analysis.frames import measures
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
-from analysis.load import RunData, as_object
-from analysis.published import earlier
+from analysis.load import RunData
 from analysis.report.render.table import p_value, percent, points
 from analysis.statistics import intervals as statistics
 from analysis.statistics import many_to_one
 from analysis.statistics.intervals import Effect
-
-FEW_SEEDS = 5  # Below this, a gain of two standard deviations is missed more often than found among 15 cells.
-
-# What rounding alone did: another processor and another version of torch moved means of five seeds of a factorial on digits
-# (preset demo) by up to this much, as one changed last digit sends a training another way.
-ROUNDING_MOVES = 0.0081
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,93 +323,3 @@ def detectable_gains(panel: Panel) -> dict[str, float] | None:
         "after_holm": statistics.detectable(sd, n, tests=tests),
         "after_dunnett": many_to_one.detectable(sd, tests, n),
     }
-
-
-def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> list[str]:
-    """What a reader must know before believing the numbers; empty when there is nothing."""
-    run = data.run
-    name = str((run.get("data") or {}).get("name") or "unknown")
-    found = []
-    theirs = earlier.paper_data(run)
-    if run.get("factors") and theirs and name.lower() not in theirs:
-        found.append(
-            f"Stand-in data: {name} was used, the paper used {' and '.join(theirs)}. Numbers do not compare with it."
-        )
-    if (preset := run.get("preset")) and preset != "paper":
-        found.append(f"Preset '{preset}', not the paper's protocol.")
-    found += [str(departure) for departure in run.get("departures") or ()]
-    done = trials.filter(pl.col("status") == "completed")
-    seeds = done.group_by("cell").len()["len"] if done.height else pl.Series([], dtype=pl.Int64)
-    if len(seeds) and int(seeds.max()) < FEW_SEEDS:  # type: ignore[arg-type]
-        most = int(seeds.max())  # type: ignore[arg-type]
-        text = f"At most {n_words(most)} per cell."
-        if most == 1:
-            text += " One seed has no interval, and nothing is judged."
-        elif most < statistics.LEAST_PAIRS:
-            text += f" Below {statistics.LEAST_PAIRS} nothing is judged: the numbers stand, and so few show little."
-        else:
-            text += " Read the effects and their intervals: what did not pass may still be there."
-        found.append(text)
-    for panel in panels[:1]:
-        if power := detectable_gains(panel):
-            words = f"With {power['pairs']} pairs this design finds gains of {100 * power['alone']:.2f} points or more "
-            words += "with 80 % power in a single comparison"
-            if power["tests"] > 1:
-                words += f", and of {100 * power['after_dunnett']:.2f} points among {power['tests']} tested together"
-            found.append(f"{words}.")
-    if panels:
-        found.append(rounding_words())
-    lacking = {s: int((trials["status"] == s).sum()) for s in ("failed", "missing")}
-    if any(lacking.values()):
-        text = " and ".join(f"{count} {status}" for status, count in lacking.items() if count)
-        found.append(
-            f"{text} of {trials.height} trials: means are over those that finished, and failing may not be chance."
-        )
-    finished = data.records.filter(pl.col("status") == "completed")
-    # What is tested is another set than what is trained on, where the run says so: then each must be one.
-    tested = pl.col("stage") == "evaluation"
-    parts = [finished.filter(tested), finished.filter(~tested)] if run.get("test_data") else [finished]
-    for column, what, frames in (
-        ("numerics", "numerics (versions or processors)", [finished]),
-        ("data", "data fingerprints", parts),
-    ):
-        if (kinds := max(frame[column].drop_nulls().n_unique() for frame in frames)) > 1:
-            found.append(f"The stages compared mix {kinds} {what}.")
-    if text := also_trained_on(trials):
-        found.append(text)
-    withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
-    if withheld:
-        found.append(f"{withheld} cells hang from another teacher than their reference; their gains are withheld.")
-    if data.unreadable:
-        found.append(
-            f"{len(data.unreadable)} of {data.files_listed} record files could not be read: "
-            + "; ".join(f"{file} ({why})" for file, why in list(data.unreadable.items())[:5])
-            + ("; and more" if len(data.unreadable) > 5 else "")
-            + "."
-        )
-    if data.odd:
-        found.append(
-            "Strange record files: " + "; ".join(f"{f} ({why})" for f, why in list(data.odd.items())[:5]) + "."
-        )
-    return found
-
-
-def rounding_words() -> str:
-    """What no seed averages out: the same command on another machine gives other last digits, and then other means."""
-    return (
-        "Rounding alone moves results: on the digits' demo another processor and version moved means of five seeds by up to "
-        f"{100 * ROUNDING_MOVES:.2f} points. Which of two close cells is higher is settled by their intervals, not by "
-        "their order in a table."
-    )
-
-
-def also_trained_on(trials: pl.DataFrame) -> str:
-    """How many of the classes tested have the name of one that was trained on; '' where none has."""
-    values = [as_object(text).get("classes_also_trained_on") for text in trials["metrics"].unique(maintain_order=True)]
-    counts = sorted({value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0})
-    if not counts:
-        return ""
-    count = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    if counts[-1] == 1:
-        return "1 tested class has the name of a class that was trained on."
-    return f"{count} tested classes have the name of a class that was trained on."

@@ -20,6 +20,7 @@ from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
 from analysis.load import RunData, cell_table
 from analysis.report import wording
+from analysis.report.cautions import cautions
 from analysis.report.commands import portable
 from analysis.report.folder import Folder
 from analysis.report.method import method
@@ -70,7 +71,7 @@ class ReportPage:
     ) -> None:
         """The answers, tiles and cautions; `first` are cautions of this kind of page."""
         tiles = wording.tiles(self.data, self.trials, panels, self.cost, scored)
-        self.cautions = [*first, *wording.cautions(self.data, self.trials, panels)]
+        self.cautions = [*first, *cautions(self.data, self.trials, panels)]
         self.head = [page.answer(answer.headline, answer.rest) for answer in answers]
         self.head += [page.tiles(tiles), page.care(self.cautions)]
         self.numbers.update(

@@ -8,6 +8,7 @@ import synthetic
 from analysis.frames import order_ablation
 from analysis.load import cell_table, load_run, trial_table
 from analysis.report import method, wording
+from analysis.report.cautions import ROUNDING_MOVES
 from analysis.report.write import write_report
 from analysis.statistics.intervals import ALPHA
 
@@ -119,7 +120,7 @@ def test_the_caution_on_few_seeds_fits_their_number(tmp_path, seeds):
 def test_rounding_is_named_with_how_far_it_moved_means(tmp_path):
     folder = synthetic.ablation(tmp_path / "run", orders=["none", "1"], epochs=0)
     told = [item for item in write_report(folder, tmp_path / "out").cautions if "Rounding" in item]
-    assert len(told) == 1 and f"{100 * wording.ROUNDING_MOVES:.2f} points" in told[0]
+    assert len(told) == 1 and f"{100 * ROUNDING_MOVES:.2f} points" in told[0]
 
 
 @pytest.mark.parametrize(
