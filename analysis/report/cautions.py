@@ -20,7 +20,22 @@ ROUNDING_MOVES = 0.0081
 
 
 def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> list[str]:
-    """What a reader must know before believing the numbers; empty when there is nothing."""
+    """All of them; empty when there is nothing."""
+    told = [*_of_the_study(data), _of_few_seeds(trials), *(_of_power(panel) for panel in panels[:1])]
+    told += [
+        rounding_words() if panels else "",
+        _of_lacking_trials(trials),
+        *_of_mixtures(data),
+        also_trained_on(trials),
+    ]
+    withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
+    if withheld:
+        told.append(f"{withheld} cells hang from another teacher than their reference; their gains are withheld.")
+    return [words for words in (*told, *_of_files(data)) if words]
+
+
+def _of_the_study(data: RunData) -> list[str]:
+    """Other data or another protocol than the paper's, and where its preset departs from it."""
     run = data.run
     name = str((run.get("data") or {}).get("name") or "unknown")
     found = []
@@ -31,63 +46,49 @@ def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> li
         )
     if (preset := run.get("preset")) and preset != "paper":
         found.append(f"Preset '{preset}', not the paper's protocol.")
-    found += [str(departure) for departure in run.get("departures") or ()]
-    found += _of_seeds(trials)
-    found += _of_power(panels)
-    if panels:
-        found.append(rounding_words())
-    lacking = {s: int((trials["status"] == s).sum()) for s in ("failed", "missing")}
-    if any(lacking.values()):
-        text = " and ".join(f"{count} {status}" for status, count in lacking.items() if count)
-        found.append(
-            f"{text} of {trials.height} trials: means are over those that finished, and failing may not be chance."
-        )
-    found += _of_mixture(data)
-    if text := also_trained_on(trials):
-        found.append(text)
-    withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
-    if withheld:
-        found.append(f"{withheld} cells hang from another teacher than their reference; their gains are withheld.")
-    found += _of_files(data)
-    return found
+    return [*found, *(str(departure) for departure in run.get("departures") or ())]
 
 
-def _of_seeds(trials: pl.DataFrame) -> list[str]:
-    """That there are few of them."""
+def _of_few_seeds(trials: pl.DataFrame) -> str:
     done = trials.filter(pl.col("status") == "completed")
     seeds = done.group_by("cell").len()["len"] if done.height else pl.Series([], dtype=pl.Int64)
-    most = int(seeds.max()) if len(seeds) else 0  # type: ignore[arg-type]
-    if not 0 < most < FEW_SEEDS:
-        return []
+    most = int(seeds.max()) if len(seeds) else FEW_SEEDS  # type: ignore[arg-type]
+    if most >= FEW_SEEDS:
+        return ""
     text = f"At most {n_words(most)} per cell."
     if most == 1:
-        text += " One seed has no interval, and nothing is judged."
-    elif most < statistics.LEAST_PAIRS:
-        text += f" Below {statistics.LEAST_PAIRS} nothing is judged: the numbers stand, and so few show little."
-    else:
-        text += " Read the effects and their intervals: what did not pass may still be there."
-    return [text]
+        return f"{text} One seed has no interval, and nothing is judged."
+    if most < statistics.LEAST_PAIRS:
+        return f"{text} Below {statistics.LEAST_PAIRS} nothing is judged: the numbers stand, and so few show little."
+    return f"{text} Read the effects and their intervals: what did not pass may still be there."
 
 
-def _of_power(panels: Sequence[Panel]) -> list[str]:
-    """What the first panel's design can find."""
-    power = detectable_gains(panels[0]) if panels else None
-    if not power:
-        return []
+def _of_power(panel: Panel) -> str:
+    power = detectable_gains(panel)
+    if power is None:
+        return ""
     words = f"With {power['pairs']} pairs this design finds gains of {100 * power['alone']:.2f} points or more "
     words += "with 80 % power in a single comparison"
     if power["tests"] > 1:
         words += f", and of {100 * power['after_dunnett']:.2f} points among {power['tests']} tested together"
-    return [f"{words}."]
+    return f"{words}."
 
 
-def _of_mixture(data: RunData) -> list[str]:
-    """That the stages were made in several ways, or on several data."""
-    found = []
+def _of_lacking_trials(trials: pl.DataFrame) -> str:
+    lacking = {s: int((trials["status"] == s).sum()) for s in ("failed", "missing")}
+    text = " and ".join(f"{count} {status}" for status, count in lacking.items() if count)
+    if not text:
+        return ""
+    return f"{text} of {trials.height} trials: means are over those that finished, and failing may not be chance."
+
+
+def _of_mixtures(data: RunData) -> list[str]:
+    """Stages of several machines' arithmetic, or of several data sets, under one comparison."""
     finished = data.records.filter(pl.col("status") == "completed")
     # What is tested is another set than what is trained on, where the run says so: then each must be one.
     tested = pl.col("stage") == "evaluation"
     parts = [finished.filter(tested), finished.filter(~tested)] if data.run.get("test_data") else [finished]
+    found = []
     for column, what, frames in (
         ("numerics", "numerics (versions or processors)", [finished]),
         ("data", "data fingerprints", parts),
@@ -98,7 +99,7 @@ def _of_mixture(data: RunData) -> list[str]:
 
 
 def _of_files(data: RunData) -> list[str]:
-    """Which record files could not be read, or were strange."""
+    """Record files that could not be read, or were read and are strange."""
     found = []
     if data.unreadable:
         found.append(
