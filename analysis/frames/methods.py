@@ -260,7 +260,13 @@ def _setting(
                 "tuning": None if choice is None else str(choice),
                 "tried": tried,
                 **_gain_columns(gain, name == reference or reference is None),
-                **_compute_columns(same, arms[against].title if against else None),
+                "compute_against": arms[against].title if against else None,
+                "compute_pairs": same.pairs if against else None,
+                "compute_gain": same.mean,
+                "compute_low": same.low,
+                "compute_high": same.high,
+                "compute_p": same.p,
+                "compute_note": same.note if against else None,
                 "compute_seconds": _train_seconds(own[against]) if against else None,
                 "reference": name == reference,
                 "best": False,
@@ -268,7 +274,12 @@ def _setting(
                 "group": ORDER[TEACHER] if name in elsewhere and arm.kind != FLOOR else ORDER[arm.kind],
             }
         )
-    tests, compute_tests = _adjust(rows, gains, computes)
+    tested = [gain if not row["apart"] else Gain(pairs=0) for row, gain in zip(rows, gains, strict=True)]
+    adjusted = statistics.holm([gain.p for gain in tested])
+    dunnett = many_to_one.adjusted([gain.differences for gain in tested])
+    at_compute = statistics.holm([same.p for same in computes])
+    for row, p, d, q in zip(rows, adjusted, dunnett, at_compute, strict=True):
+        row["p_holm"], row["p_dunnett"], row["compute_p_holm"] = p, d, q
     _mark_best(rows)
     rows.sort(key=_place)
     cells = {name: chosen[name][0] for name in names}
@@ -279,21 +290,10 @@ def _setting(
         trials=pl.concat([own[name] for name in names]),
         cells=cells,
         baseline=cells[reference] if reference is not None else None,
-        tests=tests,
-        compute_tests=compute_tests,
+        tests=sum(p is not None for p in adjusted),
+        compute_tests=sum(q is not None for q in at_compute),
         measure=of_run(run),
     )
-
-
-def _adjust(rows: Sequence[dict[str, Any]], gains: Sequence[Gain], computes: Sequence[Gain]) -> tuple[int, int]:
-    """Put the adjusted p of each family into its rows; returns how many tests there are at equal epochs and compute."""
-    tested = [gain if not row["apart"] else Gain(pairs=0) for row, gain in zip(rows, gains, strict=True)]
-    adjusted = statistics.holm([gain.p for gain in tested])
-    dunnett = many_to_one.adjusted([gain.differences for gain in tested])
-    at_compute = statistics.holm([same.p for same in computes])
-    for row, p, d, q in zip(rows, adjusted, dunnett, at_compute, strict=True):
-        row["p_holm"], row["p_dunnett"], row["compute_p_holm"] = p, d, q
-    return sum(p is not None for p in adjusted), sum(q is not None for q in at_compute)
 
 
 def _read_elsewhere(
@@ -356,19 +356,6 @@ def _gain_columns(gain: Gain, none: bool) -> dict[str, Any]:
         return dict.fromkeys(names)
     values = (gain.pairs, gain.mean, gain.sd, gain.low, gain.high, gain.p, gain.effect_size, gain.note)
     return dict(zip(names, values, strict=True))
-
-
-def _compute_columns(gain: Gain, against: str | None) -> dict[str, Any]:
-    """The gain over the arm of this title, which had equal compute."""
-    return {
-        "compute_against": against,
-        "compute_pairs": gain.pairs if against else None,
-        "compute_gain": gain.mean,
-        "compute_low": gain.low,
-        "compute_high": gain.high,
-        "compute_p": gain.p,
-        "compute_note": gain.note if against else None,
-    }
 
 
 def _mark_best(rows: list[dict[str, Any]]) -> None:
