@@ -22,7 +22,7 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
-ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm")
+ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm", "system")
 
 
 def revision() -> str:

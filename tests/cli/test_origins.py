@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("search_spaces", "trainables", "analysis", "slurm", "benchmarks")
+OURS = ("search_spaces", "trainables", "analysis", "slurm", "system", "benchmarks")
 OTHERS = (
     "click",
     "json",

@@ -48,6 +48,7 @@ class Desk:
         for room in (
             "sweeps",
             "trainables",
+            "system",
             "analysis",
             "slurm",
         ):  # Studies are found beside `sweeps`, as in a checkout.

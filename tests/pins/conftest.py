@@ -32,7 +32,9 @@ _MISSING = object()
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and value of everything inside that is no object with members."""
+    """Path and value of everything inside that is no object with members, and no list of such."""
+    if isinstance(value, list) and any(isinstance(member, dict) for member in value):
+        value = {str(number): member for number, member in enumerate(value)}
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from leaves(inner, f"{path} > {name}" if path else name)
@@ -46,10 +48,19 @@ def differences(kept: Any, found: Any) -> list[str]:
     said = []
     for path in dict.fromkeys([*before, *after]):
         old, new = before.get(path, _MISSING), after.get(path, _MISSING)
-        if old != new or type(old) is not type(new):
-            words = ["nothing" if v is _MISSING else json.dumps(v)[:300] for v in (old, new)]
-            said.append(f"{path or '.'}: kept {words[0]}, found {words[1]}")
+        if old == new and type(old) is type(new):
+            continue
+        if isinstance(old, list) and isinstance(new, list):
+            gone, more = ([v for v in one if v not in other] for one, other in ((old, new), (new, old)))
+            words = f"without {_short(gone)}, with {_short(more)}" if gone or more else f"in the order {_short(new)}"
+        else:
+            words = f"kept {_short(old)}, found {_short(new)}"
+        said.append(f"{path or 'all of it'}: {words}")
     return said
+
+
+def _short(value: Any) -> str:
+    return "nothing" if value is _MISSING else json.dumps(value)[:300]
 
 
 def _line(value: Any) -> str:

@@ -607,7 +607,7 @@ def test_untrained_networks_refuse_no_study_that_begins_with_weights(tmp_path: P
 def test_studies_without_files_never_look_at_torch() -> None:
     code = f"""
 import sys, search_spaces
-from sweeps import plan, teachers
+from sweeps.planning import plan, weight_files
 resolved = plan.resolve(search_spaces.load({STUDY!r}), preset="tiny")
 resolved.side = 64
 plan.check_against_data(resolved, {FACES!r})
