@@ -14,11 +14,12 @@ ours = lambda: {{n: v for n, v in os.environ.items() if n.startswith(("MPL", "MA
 before = ours()
 {first}
 from analysis.figures import curves as figures_curves, orders as figures_orders
+from analysis.frames.factor import factor_of
 from analysis.statistics import intervals as statistics
 assert ours() == before, "the environment was changed"
 cells = {{frozenset(c): {{s: 0.5 + 0.01 * len(c) + 0.001 * s * len(c) for s in range(3)}} for c in ("", "1", "2", "12")}}
 result = statistics.factorial_effects(cells, ["1", "2"])
-drawn = figures_orders.effects(result, words="x", name="e", title="$t_1$", caption="", alt="")
+drawn = figures_orders.effects(result, factor_of({{"factors": ["1", "2"]}}), words="x", name="e", title="$t_1$", caption="", alt="")
 print(*(hashlib.sha256(drawn.files[suffix]).hexdigest() for suffix in ("svg", "png", "pdf")))
 """
 RC = """
