@@ -17,6 +17,7 @@ import polars as pl
 
 from analysis import record_files, run_file
 from analysis.errors import NothingToReport
+from analysis.frames.factor import factor_of
 from analysis.records import RECORDS_FOLDER, STAGES
 
 CPU_TIME, WALL_TIME = "CPU", "wall"  # Values of `train_clock`.
@@ -24,7 +25,7 @@ CPU_TIME, WALL_TIME = "CPU", "wall"  # Values of `train_clock`.
 TRIAL_SCHEMA: dict[str, Any] = {
     "cell": pl.String,
     "label": pl.String,
-    "orders": pl.String,
+    "levels": pl.String,  # Of the study's factor, those that are on; null in studies without one.
     "seed": pl.Int64,
     "status": pl.String,
     "failed_stage": pl.String,
@@ -105,23 +106,17 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def orders_name(names: Mapping[str, Any]) -> str | None:
-    """The name that holds the order set: `orders`, or the one ending in `.orders`; None if there is none."""
-    if "orders" in names:
-        return "orders"
-    return next((name for name in sorted(names) if name.endswith(".orders")), None)
-
-
 def cell_table(run: Mapping[str, Any]) -> pl.DataFrame:
-    """One row per cell, in the run's order: `cell`, `label`, `orders` (or null), `parameters` (JSON)."""
+    """One row per cell, in the run's order: `cell`, `label`, `levels` (or null), `parameters` (JSON)."""
     rows = []
+    factor = factor_of(run)
     for cell in run.get("cells") or []:
         parameters = cell.get("parameters") or {}
-        name = orders_name(parameters)
-        orders = None if name is None or parameters[name] is None else str(parameters[name])
-        label = str(cell.get("label") or orders or cell["id"])
-        rows.append((str(cell["id"]), label, orders, json.dumps(parameters, sort_keys=True)))
-    schema = {"cell": pl.String, "label": pl.String, "orders": pl.String, "parameters": pl.String}
+        name = factor.held_in(parameters)
+        levels = None if name is None or parameters[name] is None else str(parameters[name])
+        label = str(cell.get("label") or levels or cell["id"])
+        rows.append((str(cell["id"]), label, levels, json.dumps(parameters, sort_keys=True)))
+    schema = {"cell": pl.String, "label": pl.String, "levels": pl.String, "parameters": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -208,8 +203,8 @@ def _trial_row(
     measured = _measured(stages, evaluation, records)
     row: dict[str, Any] = dict.fromkeys(TRIAL_SCHEMA)
     row.update(cell=cell, label=known.get("label", cell), seed=int(trial["seed"]), status="missing")
-    # What does not vary names no cell: orders that are the same everywhere are not shown as its name.
-    row["orders"] = known.get("orders") if cell in cells else evaluation.get("orders")
+    # What does not vary names no cell. The record's column is called after the first factor there was.
+    row["levels"] = known.get("levels") if cell in cells else evaluation.get("orders")
     row["arm"] = None if point.get("arm") is None else str(point["arm"])
     row["resolution"], row["test_resolution"] = _sides(evaluation, point, run)
     row["metric"] = evaluation.get("metric") or run.get("metric")

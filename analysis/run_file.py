@@ -120,6 +120,18 @@ _SHAPE: dict[str, tuple[_Check, str]] = {
     "arms": (_or_nothing(_dict_of(_is_arm)), "objects by name, with `title` and `parameters`"),
     "published": (_or_nothing(_is(list)), "a list"),
     "claims": (_or_nothing(_is(list)), "a list"),
+    "factor": (
+        lambda value: (
+            _is(dict)(value)
+            and bool(value.get("parameter"))
+            and all(
+                _dict_of(_is(str))(words) if n == "titles" else isinstance(words, str) for n, words in value.items()
+            )
+        ),
+        "an object of words with its `parameter`",
+    ),
+    "ours": (_list_of(_is(str)), "a list of names"),
+    "paper_data": (_list_of(_is(str)), "a list of names"),
     "left_out": (_or_nothing(_dict_of(_is(str))), "sentences by name"),
     "cells": (_list_of(_is_cell), "a list of objects with `id`, `parameters` and `label`"),
     "trials": (_list_of(_is_trial), "a list of objects with `cell`, `seed` and `stages`"),

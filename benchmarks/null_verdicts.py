@@ -32,14 +32,15 @@ import numpy as np
 import polars as pl
 
 from analysis import statistics
-from analysis.claims import methods as claims_methods
-from analysis.claims import orders as claims
-from analysis.claims.methods import MARGIN, Evidence
-from analysis.claims.orders import NOT_SUPPORTED, SUPPORTED, Claim
+from analysis.claims.check import check
+from analysis.claims.evidence import ArmEvidence, of_panel
+from analysis.claims.verdict import NOT_SUPPORTED, SUPPORTED, Claim
 from analysis.frames import order_ablation
 from analysis.frames.arms import arms_of
+from analysis.frames.factor import factor_of
 from analysis.frames.methods import Setting, settings
 from analysis.load import RunData, cell_table, trial_table
+from analysis.published import earlier
 from analysis.records import SCHEMA, SCHEMA_VERSION
 from analysis.report import wording
 
@@ -63,6 +64,7 @@ KINDS = {
     "horkd": "ours",
 }
 LITTLE = "little_above_a_quarter"
+MARGIN = 0.01  # Of that claim.
 
 Cells = Sequence[tuple[str, dict[str, Any]]]  # Id and parameters.
 
@@ -115,7 +117,7 @@ class Study:
 def ablation(seeds: int) -> Study:
     """All sixteen order sets."""
     subsets = itertools.chain.from_iterable(itertools.combinations(ORDERS, k) for k in range(len(ORDERS) + 1))
-    names = ["+".join(orders) or order_ablation.NO_DISTILLATION for orders in subsets]
+    names = ["+".join(orders) or "none" for orders in subsets]
     return Study(
         [(name, {"orders": name}) for name in names],
         seeds,
@@ -141,7 +143,7 @@ def _found(checked: Sequence[Claim]) -> set[str]:
 def findings_of_ablation(data: RunData) -> set[str]:
     """What a report of the run would claim to have found."""
     (panel,) = order_ablation.panels(data.run, cell_table(data.run), trial_table(data))
-    found = _found(claims.check(panel.trials, "digits"))
+    found = _found(check(of_panel(panel.trials, factor_of(data.run), "digits", ()), earlier.OF_ORDERS))
     assert panel.effects is not None
     mains = [effect for effect in panel.effects.effects if len(effect.factors) == 1]
     overlaps = [effect for effect in panel.effects.effects if len(effect.factors) > 1]
@@ -151,26 +153,25 @@ def findings_of_ablation(data: RunData) -> set[str]:
     return found
 
 
-def _evidence(data: RunData) -> tuple[Evidence, list[Setting]]:
+def _evidence(data: RunData) -> tuple[ArmEvidence, list[Setting]]:
     trials = trial_table(data)
     found = settings(data.run, cell_table(data.run), trials)
-    return Evidence(settings=found, arms=arms_of(data.run, trials), native=max(SIDES), on="on digits"), found
+    return ArmEvidence(settings=found, arms=arms_of(data.run, trials), native=max(SIDES), on="on digits"), found
 
 
 def findings_of_methods(data: RunData, losing: RunData) -> set[str]:
     """What reports of the two runs would claim to have found, the second of which is asked about losses alone."""
     evidence, shown = _evidence(data)
-    asked = list(claims_methods.KNOWN)
-    found = _found(claims_methods.check(evidence, asked)) - {LITTLE}
-    found |= _found(claims_methods.check(_evidence(losing)[0], asked)) & {LITTLE}
+    found = _found(check(evidence, earlier.OF_METHODS)) - {LITTLE}
+    found |= _found(check(_evidence(losing)[0], earlier.OF_METHODS)) & {LITTLE}
     first = shown[0].rows
     found |= {"an arm differs from labels alone"} if wording.proven(first).height else set()
     compute = first.filter(pl.col("compute_p_holm") < statistics.ALPHA)
     return found | ({"an arm differs at equal compute"} if compute.height else set())
 
 
-ABLATION = (*claims.KNOWN, "an order helps or hurts", "two orders overlap", "a cell differs from none")
-METHODS = (*claims_methods.KNOWN, "an arm differs from labels alone", "an arm differs at equal compute")
+ABLATION = (*earlier.OF_ORDERS, "an order helps or hurts", "two orders overlap", "a cell differs from none")
+METHODS = (*earlier.OF_METHODS, "an arm differs from labels alone", "an arm differs at equal compute")
 
 
 def ablations(count: int, seeds: int, items: Sequence[int] = ITEMS) -> Counter[str]:
@@ -216,7 +217,7 @@ def table(blocks: Sequence[Block]) -> str:
 def broken(blocks: Sequence[Block]) -> list[str]:
     """What was found too often: in more than 5 % of the studies (families but for chance), or at all below three seeds."""
     told = []
-    claimed = {*claims.KNOWN, *claims_methods.KNOWN}
+    claimed = {*earlier.OF_ORDERS, *earlier.OF_METHODS}
     for kind, names, count, by_seeds in blocks:
         for name, (seeds, found) in itertools.product(names, by_seeds.items()):
             chance = 0.0 if name in claimed else 2.33 * math.sqrt(ALLOWED * (1 - ALLOWED) * count)

@@ -9,7 +9,7 @@ from search_spaces.study import Study
 from trainables.errors import UsageError, did_you_mean
 from trainables.spec import registry
 
-_NOT_STUDIES = ("study", "ranges", "arms", "own_data")
+_NOT_STUDIES = ("study", "claims", "ranges", "arms", "own_data")
 
 
 def names() -> list[str]:

@@ -12,6 +12,8 @@ from search_spaces.study import Arm
 WEIGHTS = tuple({"student.distillation": factor} for factor in (0.01, 0.1, 0.3, 1.0, 3.0))
 RATES = tuple({"student.learning_rate": rate} for rate in (0.0125, 0.025, 0.05, 0.1, 0.2))
 
+HORKD = ("horkd", "horkd_direct")  # Which arm its studies are about, and what stands for it where it is not run.
+
 RESOLUTION = "resolution"  # Of the student and of the floors; presets pin that of teacher and assistant.
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import RESOLUTION, Claim, Falls
+from search_spaces.study import Preset, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _SHOWN = ("ce", "ce_equal_compute", "horkd")
@@ -23,6 +24,7 @@ STUDY = Study(
     recipe=DISTILLATION,
     report="methods",
     arms=_ARMS,
+    ours=HORKD,
     # The assistant has the student's structure; the teacher's is pinned by the presets.
     axes={"arm": tuple(_ARMS), "width": (0.25, 0.5, 1.0), "resolution": (8, 6, 4)},
     baseline={"arm": "ce"},
@@ -66,9 +68,10 @@ STUDY = Study(
     },
     claims=(
         Claim(
+            "Accuracy falls with the student's resolution",
+            "HORKD, Sec. 4.1",
+            test=Falls(RESOLUTION),
             name="accuracy_falls_with_resolution",
-            text="Accuracy falls with the student's resolution",
-            source="HORKD, Sec. 4.1",
         ),
     ),
 )

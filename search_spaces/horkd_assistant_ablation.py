@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import RESOLUTION, Better, Claim, Falls
+from search_spaces.study import Preset, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _SHOWN = ("ce", "ce_equal_compute", "ce_equal_compute_direct", "horkd_direct", "horkd", "horkd_init")
@@ -18,6 +19,7 @@ STUDY = Study(
     recipe=DISTILLATION,
     report="methods",
     arms=pick("teacher", *_SHOWN, "pixels", "random"),
+    ours=HORKD,
     axes={"arm": ("teacher", *_SHOWN, "pixels", "random"), "resolution": (8, 6, 4)},
     baseline={"arm": "ce"},
     own=own_data.of_methods(
@@ -50,19 +52,22 @@ STUDY = Study(
     },
     claims=(
         Claim(
+            "The assistant helps (3.03 points in metric learning)",
+            "HORKD, Sec. 4.4",
+            test=Better("horkd", than="horkd_direct"),
             name="assistant_helps",
-            text="The assistant helps (3.03 points in metric learning)",
-            source="HORKD, Sec. 4.4",
         ),
         Claim(
+            "Beginning from the assistant's weights helps",
+            "ours; not stated in the paper",
+            test=Better("horkd_init", than="horkd"),
             name="init_helps",
-            text="Beginning from the assistant's weights helps",
-            source="ours; not stated in the paper",
         ),
         Claim(
+            "Accuracy falls with the student's resolution",
+            "HORKD, Fig. 3",
+            test=Falls(RESOLUTION),
             name="accuracy_falls_with_resolution",
-            text="Accuracy falls with the student's resolution",
-            source="HORKD, Fig. 3",
         ),
     ),
 )

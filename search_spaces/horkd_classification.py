@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Published, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import EQUAL_COMPUTE, OTHER_METHODS, OURS, RESOLUTION, AllBetter, Better, Claim, Falls
+from search_spaces.study import Preset, Published, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _CONTROLS = ("ce_equal_compute", "ce_equal_compute_direct")
@@ -27,6 +28,7 @@ STUDY = Study(
     recipe=DISTILLATION,
     report="methods",
     arms=pick(*_SHOWN, "horkd_cross_vgg", *_FLOORS, *_ORDERS, "pkt", "sp", "darkrank", "mkd", "crd"),
+    ours=HORKD,
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
     own=own_data.of_methods(*own_data.METHODS),
@@ -102,16 +104,23 @@ STUDY = Study(
         _paper("OUR-16-V", "horkd_vgg", 16),
     ),
     claims=(
-        Claim(name="ours_beats_baselines", text="HORKD is better than KD, FitNet, AT and RKD", source="HORKD, Tab. 1"),
         Claim(
-            name="accuracy_falls_with_resolution",
-            text="Accuracy falls with the student's resolution",
-            source="HORKD, Sec. 4.1",
+            "HORKD is better than KD, FitNet, AT and RKD",
+            "HORKD, Tab. 1",
+            test=AllBetter(OURS, than=(OTHER_METHODS,)),
+            name="ours_beats_baselines",
         ),
         Claim(
+            "Accuracy falls with the student's resolution",
+            "HORKD, Sec. 4.1",
+            test=Falls(RESOLUTION),
+            name="accuracy_falls_with_resolution",
+        ),
+        Claim(
+            "Distillation gains more than the same compute spent on labels",
+            "ours; no paper",
+            test=Better(OURS, than=EQUAL_COMPUTE),
             name="distillation_survives_equal_compute",
-            text="Distillation gains more than the same compute spent on labels",
-            source="ours; no paper",
         ),
     ),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Published, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import OTHER_METHODS, OURS, RESOLUTION, AllBetter, Better, Claim, Falls
+from search_spaces.study import Preset, Published, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _SHOWN = ("teacher", "ce", "ce_equal_compute", "ce_equal_compute_direct", "kd", "rkd", "horkd_direct", "horkd")
@@ -31,6 +32,7 @@ STUDY = Study(
     report="methods",
     task="identification",
     arms=pick(*_SHOWN, *_FLOORS),
+    ours=HORKD,
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
     own=own_data.of_methods(*own_data.METHODS),
@@ -81,11 +83,22 @@ STUDY = Study(
     published=(Published(table="Tab. 3", method="Our-16-R", dataset="UCCS", arm="horkd", resolution=16),),
     claims=(
         Claim(
+            "Accuracy falls with the student's resolution",
+            "HORKD, Sec. 4.1 says it of CIFAR-100",
+            test=Falls(RESOLUTION),
             name="accuracy_falls_with_resolution",
-            text="Accuracy falls with the student's resolution",
-            source="HORKD, Sec. 4.1 says it of CIFAR-100",
         ),
-        Claim(name="assistant_helps", text="The assistant helps", source="HORKD, Sec. 4.4"),
-        Claim(name="ours_beats_baselines", text="HORKD is better than the other methods", source="HORKD, Tab. 3"),
+        Claim(
+            "The assistant helps",
+            "HORKD, Sec. 4.4",
+            test=Better("horkd", than="horkd_direct"),
+            name="assistant_helps",
+        ),
+        Claim(
+            "HORKD is better than the other methods",
+            "HORKD, Tab. 3",
+            test=AllBetter(OURS, than=(OTHER_METHODS,)),
+            name="ours_beats_baselines",
+        ),
     ),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Published, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import EQUAL_COMPUTE, OTHER_METHODS, OURS, RESOLUTION, AllBetter, Better, Claim, Falls
+from search_spaces.study import Preset, Published, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _SHOWN = ("teacher", "ce", "ce_equal_compute", "ce_equal_compute_direct", "kd", "rkd", "horkd_direct", "horkd")
@@ -32,6 +33,7 @@ STUDY = Study(
     report="methods",
     task="verification",
     arms=pick(*_SHOWN, *_FLOORS, *_ORDERS),
+    ours=HORKD,
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
     own=own_data.of_methods(*own_data.METHODS),
@@ -90,16 +92,28 @@ STUDY = Study(
     ),
     claims=(
         Claim(
+            "Accuracy falls with the student's resolution",
+            "HORKD, Tab. 2",
+            test=Falls(RESOLUTION),
             name="accuracy_falls_with_resolution",
-            text="Accuracy falls with the student's resolution",
-            source="HORKD, Tab. 2",
         ),
-        Claim(name="assistant_helps", text="The assistant helps", source="HORKD, Sec. 4.4"),
-        Claim(name="ours_beats_baselines", text="HORKD is better than the other methods", source="HORKD, Tab. 2"),
         Claim(
+            "The assistant helps",
+            "HORKD, Sec. 4.4",
+            test=Better("horkd", than="horkd_direct"),
+            name="assistant_helps",
+        ),
+        Claim(
+            "HORKD is better than the other methods",
+            "HORKD, Tab. 2",
+            test=AllBetter(OURS, than=(OTHER_METHODS,)),
+            name="ours_beats_baselines",
+        ),
+        Claim(
+            "Distillation gains more than the same compute spent on labels",
+            "ours; no paper",
+            test=Better(OURS, than=EQUAL_COMPUTE),
             name="distillation_survives_equal_compute",
-            text="Distillation gains more than the same compute spent on labels",
-            source="ours; no paper",
         ),
     ),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Published, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import OTHER_METHODS, OURS, RESOLUTION, TEACHER, AllBetter, Better, Claim, Falls
+from search_spaces.study import Preset, Published, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _CONTROLS = ("ce_equal_compute", "ce_equal_compute_direct")
@@ -54,6 +55,7 @@ STUDY = Study(
     report="methods",
     task="retrieval",
     arms=pick(*_SHOWN, "horkd_cross", *_FLOORS),
+    ours=HORKD,
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 4)},
     baseline={"arm": "ce"},
     own=own_data.of_methods(
@@ -110,24 +112,28 @@ STUDY = Study(
     published=(*_paper("CUB-200-2011"), *_paper("Cars196"), *_paper("SOP")),
     claims=(
         Claim(
+            "Recall falls with the student's resolution",
+            "HORKD, Tab. 4",
+            test=Falls(RESOLUTION),
             name="accuracy_falls_with_resolution",
-            text="Recall falls with the student's resolution",
-            source="HORKD, Tab. 4",
         ),
         Claim(
+            "The assistant adds to direct distillation (3.03 points)",
+            "HORKD, Sec. 4.4",
+            test=Better("horkd", than="horkd_direct"),
             name="assistant_helps",
-            text="The assistant adds to direct distillation (3.03 points)",
-            source="HORKD, Sec. 4.4",
         ),
         Claim(
+            "HORKD is better than PKT, DarkRank, MKD and MKD+AT",
+            "HORKD, Tab. 4",
+            test=AllBetter(OURS, than=(OTHER_METHODS,)),
             name="ours_beats_baselines",
-            text="HORKD is better than PKT, DarkRank, MKD and MKD+AT",
-            source="HORKD, Tab. 4",
         ),
         Claim(
+            "Overall, the student is better than the teacher",
+            "HORKD, Sec. 4.3",
+            test=Better(OURS, than=TEACHER, in_any_setting=True),
             name="student_above_teacher",
-            text="Overall, the student is better than the teacher",
-            source="HORKD, Sec. 4.3",
         ),
     ),
 )

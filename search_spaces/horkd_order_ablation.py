@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import combinations
 
 from search_spaces import own_data, ranges
-from search_spaces.study import Claim, Preset, Study
+from search_spaces.claims import COUNT, RANK, BestIsNot, Claim, Rises
+from search_spaces.study import Factor, Preset, Study
 from trainables.recipes import HORKD_ASSISTANT
 from trainables.spec import ORDERS
 
@@ -21,7 +22,14 @@ STUDY = Study(
     recipe=HORKD_ASSISTANT,
     axes={"horkd.orders": ORDER_SETS},
     baseline={"horkd.orders": "none"},
-    factors=ORDERS,
+    factor=Factor(
+        parameter="horkd.orders",
+        levels=ORDERS,
+        noun="order",
+        plural="orders",
+        title="Which relation orders help?",
+        note="The paper gives no numbers for its Fig. 4, so none are shown.",
+    ),
     own=own_data.maker(lambda chosen: {"horkd.orders": ORDER_SETS}, most_side=32),
     sd_of_difference=0.008,  # Mean over four cells of the demo, seeds 100 to 104.
     presets={
@@ -66,19 +74,22 @@ STUDY = Study(
     },
     claims=(
         Claim(
+            "Accuracy rises with the number of orders",
+            "HORKD, Sec. 4.4",
+            test=Rises(COUNT),
             name="more_orders_help",
-            text="Accuracy rises with the number of orders",
-            source="HORKD, Sec. 4.4",
         ),
         Claim(
+            "The best result does not come from all orders together",
+            "HORKD, Sec. 4.4",
+            test=BestIsNot("+".join(ORDERS)),
             name="best_is_not_the_full_set",
-            text="The best result does not come from all orders together",
-            source="HORKD, Sec. 4.4",
         ),
         Claim(
+            "At equal number of orders, the higher order is better",
+            "HORKD, Sec. 4.4",
+            test=Rises(RANK, within=COUNT),
             name="higher_order_at_equal_size",
-            text="At equal number of orders, the higher order is better",
-            source="HORKD, Sec. 4.4",
         ),
     ),
 )

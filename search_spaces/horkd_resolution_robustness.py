@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from search_spaces import own_data, ranges
-from search_spaces.arms import pick
-from search_spaces.study import Claim, Preset, Study
+from search_spaces.arms import HORKD, pick
+from search_spaces.claims import EQUAL_COMPUTE, OURS, RESOLUTION, Better, Claim, EquivalentWithin, Falls
+from search_spaces.study import Preset, Study
 from trainables.recipes.distillation import DISTILLATION
 
 _CONTROLS = ("ce_equal_compute", "ce_equal_compute_direct")
@@ -28,6 +29,7 @@ STUDY = Study(
     recipe=DISTILLATION,
     report="methods",
     arms=_ARMS,
+    ours=HORKD,
     axes={"arm": (*_SHOWN, *_FLOORS), "resolution": (8, 6, 5, 4), "test_resolution": (None, 8, 6, 5, 4)},
     baseline={"arm": "ce"},
     own=own_data.maker(
@@ -70,19 +72,22 @@ STUDY = Study(
     },
     claims=(
         Claim(
+            "Accuracy falls with the student's resolution",
+            "HORKD, Fig. 3",
+            test=Falls(RESOLUTION),
             name="accuracy_falls_with_resolution",
-            text="Accuracy falls with the student's resolution",
-            source="HORKD, Fig. 3",
         ),
         Claim(
+            "Down to a quarter of the resolution little is lost",
+            "HORKD, Sec. 4.3, of 128 and 96 pixels of 256",
+            test=EquivalentWithin(0.01, OURS, down_to=1 / 4),
             name="little_above_a_quarter",
-            text="Down to a quarter of the resolution little is lost",
-            source="HORKD, Sec. 4.3, of 128 and 96 pixels of 256",
         ),
         Claim(
+            "Distillation gains more than the same compute spent on labels",
+            "ours; no paper",
+            test=Better(OURS, than=EQUAL_COMPUTE),
             name="distillation_survives_equal_compute",
-            text="Distillation gains more than the same compute spent on labels",
-            source="ours; no paper",
         ),
     ),
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from search_spaces.claims import Claim
 from trainables.recipes import Recipe
 
 ARM = "arm"  # The axis whose values are names of arms.
@@ -82,12 +83,23 @@ class DataFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A sentence of a paper that this study can hold against its numbers."""
+class Factor:
+    """What a factorial turns on and off: the parts of one parameter's values, joined by `+`, and its words in a report."""
 
-    name: str  # What the analysis calls the test.
-    text: str
-    source: str
+    parameter: str  # An axis of the study.
+    levels: tuple[str, ...]
+    noun: str  # 'order'.
+    plural: str
+    title: str  # Over the figure: 'Which relation orders help?'.
+    none: str = "none"  # The value in which no level is on,
+    none_title: str = "no distillation"  # and what it is called.
+    titles: Mapping[str, str] = field(default_factory=dict)  # Of levels; without one a level is 'order 1'.
+    note: str = ""  # A sentence under the figure.
+
+    def plain(self) -> dict[str, Any]:
+        """What run.json says of it, beside its levels."""
+        words = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "levels"}
+        return words | {"titles": dict(self.titles)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +120,15 @@ class Study:
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     space: Callable[[Any], dict[str, Any]] | None = None
     baseline: Mapping[str, Any] | None = None  # The cell every other one is compared with.
-    factors: tuple[str, ...] = ()
+    factor: Factor | None = None  # Of a grid that is a factorial.
     claims: tuple[Claim, ...] = ()
     sd_of_difference: float = 0.01  # Fraction; measured on seeds 100 to 104 of the demo.
     prune: bool = False  # Sampled studies only.
-    report: str = "order_ablation"  # Which report of `analysis` answers it.
+    report: str = "order_ablation"  # Which page of `analysis.report` answers it.
     task: str = "classification"  # What the data must offer.
     arms: Mapping[str, Arm] = field(default_factory=dict)  # What the axis `arm` can name.
+    # Which arm the study is about; the later ones stand for it where a run has no arm of kind `ours`.
+    ours: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     # Makes the preset `own` from what a data set is; without it other data get the demo.
     own: Callable[[DataFacts], Preset] | None = None
@@ -146,6 +160,12 @@ class Study:
             return "small"
         elsewhere = data is not None and demo is not None and data != demo.data
         return OWN if elsewhere and self.own is not None else "demo"
+
+    @property
+    def paper_data(self) -> tuple[str, ...]:
+        """Names of the data sets that the paper used, as the preset `paper` has them."""
+        paper = self.presets.get("paper")
+        return () if paper is None else tuple(filter(None, (paper.data, paper.test_data)))
 
     @property
     def sampled(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 
 from analysis.figures import theme
 from analysis.figures.drawing import new_figure, render_slim, short, spaced, style
+from analysis.figures.forest import bands, dots, interval_text, key, level_marks, no_result, p_text, seed_points
 from analysis.figures.library import Axes
-from analysis.figures.orders import bands, dots, interval_text, key, no_result, order_marks, p_text, seed_points
 from analysis.frames.order_ablation import Panel
 from analysis.printed import percent
 
@@ -17,8 +17,8 @@ WIDTH = 4.1  # Inches.
 TITLE, COLUMNS = 42, 52  # Characters of a line of the title, and of the key.
 
 
-def forest(panel: Panel, *, title: str, factors: Sequence[str] | None) -> bytes:
-    """The same rows, marks and numbers as `figures_orders.forest`, as one SVG of a phone's width."""
+def slim_forest(panel: Panel, *, title: str, factors: Sequence[str] | None) -> bytes:
+    """The same rows, marks and numbers as `forest.forest`, as one SVG of a phone's width."""
     rows = panel.rows.to_dicts()
     headline = textwrap.wrap(" ".join(title.split()), TITLE)
     legend = _lines(key(panel))
@@ -53,7 +53,7 @@ def forest(panel: Panel, *, title: str, factors: Sequence[str] | None) -> bytes:
             marks.set_ylim(len(rows) - 0.5, -0.5)
             marks.axis("off")
             marks.set_xlim(0, 1)
-            order_marks(marks, rows, factors)
+            level_marks(marks, rows, panel)
         dots(gains, rows, seed_points(panel), panel, shift=0.0 if factors else 0.16)
         gains.locator_params(axis="x", nbins=4)
         gains.set_xlabel(

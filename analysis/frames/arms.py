@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from analysis.published import earlier
+
 TEACHER, PLAIN, EQUAL_COMPUTE, METHOD, OURS, FLOOR = "teacher", "plain", "equal_compute", "method", "ours", "floor"
 KINDS = (TEACHER, PLAIN, EQUAL_COMPUTE, METHOD, OURS, FLOOR)
 UNTESTED = (TEACHER, FLOOR)  # Shown with their gain, but no part of the tests: nobody asks whether they win.
@@ -23,6 +25,7 @@ class Arm:
     name: str
     title: str
     kind: str
+    place: int | None = None  # Among the arms that the study is about; None for the others.
     compute_of: str | None = None  # The arm whose multiply-adds it may spend.
     parameters: Mapping[str, Any] = field(default_factory=dict)  # What sets it apart: route, method, networks.
     compute_parameters: Mapping[str, Any] = field(default_factory=dict)  # Those of `compute_of`, which may be absent.
@@ -42,6 +45,7 @@ class Arm:
 def arms_of(run: Mapping[str, Any], trials: pl.DataFrame) -> dict[str, Arm]:
     """The arms by name, in the run's order; one that only the trials know counts as a method."""
     found = {}
+    about = {name: place for place, name in enumerate(earlier.ours(run))}
     for name, words in (run.get("arms") or {}).items():
         given = words if isinstance(words, Mapping) else {}
         kind = given.get("kind") if given.get("kind") in KINDS else METHOD
@@ -50,12 +54,13 @@ def arms_of(run: Mapping[str, Any], trials: pl.DataFrame) -> dict[str, Arm]:
             name=str(name),
             title=title,
             kind=str(kind),
+            place=about.get(str(name)),
             compute_of=given.get("compute_of"),
             parameters=parameters if isinstance(parameters, Mapping) else {},
             compute_parameters=given.get("compute_parameters") or {},
         )
     for name in trials["arm"].drop_nulls().unique(maintain_order=True):
-        found.setdefault(name, Arm(name=name, title=name, kind=METHOD))
+        found.setdefault(name, Arm(name=name, title=name, kind=METHOD, place=about.get(name)))
     return found
 
 
@@ -66,11 +71,14 @@ def reference_arm(run: Mapping[str, Any], arms: Mapping[str, Arm]) -> str | None
 
 
 def our_arm(arms: Mapping[str, Arm], present: Sequence[str]) -> str | None:
-    """The arm the study is about among those present: `horkd`, else the first of kind `ours`, else `horkd_direct`."""
-    ours = [arm.name for arm in arms.values() if arm.kind == OURS and arm.name in present]
-    if ours:
-        return "horkd" if "horkd" in ours else ours[0]
-    return "horkd_direct" if "horkd_direct" in arms and "horkd_direct" in present else None
+    """The arm the study is about among those present.
+
+    Of those of kind `ours` the one that the study puts first, else the first; without any the one that stands for them.
+    """
+    there = [arm for arm in arms.values() if arm.name in present]
+    ours = [arm for arm in there if arm.kind == OURS] or [arm for arm in there if arm.place is not None]
+    last = len(arms)
+    return min(ours, key=lambda arm: last if arm.place is None else arm.place).name if ours else None
 
 
 def equal_compute_of(arm: Arm, arms: Mapping[str, Arm]) -> str | None:

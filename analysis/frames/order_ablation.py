@@ -1,6 +1,6 @@
-"""Which relation orders help? Estimates for HORKD's order ablation (section 4.4, Fig. 4) and any plain grid.
+"""Which levels of a factor help? Estimates for a factorial and any plain grid.
 
-A panel is the set of cells that differ in the order set only; other axes (resolution, network) make more panels.
+A panel is the set of cells that differ in the factor's levels only; other axes (resolution, network) make more panels.
 Scores are fractions; drawing and wording are elsewhere.
 """
 
@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from analysis import statistics
+from analysis.frames.factor import Factor, factor_of
 from analysis.frames.measures import PRIMARY, Measure, of_run
-from analysis.load import orders_name
 from analysis.statistics import FactorialEffects, Gain, many_to_one
-
-NO_DISTILLATION = "none"
 
 SUMMARY_SCHEMA: dict[str, Any] = {
     "cell": pl.String,
     "label": pl.String,
-    "orders": pl.String,
-    "terms": pl.Int64,
+    "levels": pl.String,
+    "terms": pl.Int64,  # How many levels are on.
     "n": pl.Int64,
     "n_expected": pl.Int64,
     "n_failed": pl.Int64,
@@ -54,7 +52,7 @@ GAIN_SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One forest: cells that differ in the order set only (or all cells of a study without orders)."""
+    """One forest: cells that differ in the factor's levels only (or all cells of a study without a factor)."""
 
     title: str  # The values of the other axes, or ''.
     # SUMMARY_SCHEMA and GAIN_SCHEMA, in drawing order, and `best`, `reference` (booleans).
@@ -64,14 +62,22 @@ class Panel:
     tests: int  # How many cells are tested against the reference.
     effects: FactorialEffects | None = None
     measure: Measure = PRIMARY["top1"]
+    factor: Factor | None = None  # None where cells are no levels: those of arms.
+
+    def cell_name(self, row: Mapping[str, Any]) -> str:
+        """What sentences call a row: its levels, else its label."""
+        levels = None if self.factor is None else row["levels"]
+        if self.factor is not None and levels == self.factor.none:
+            return self.factor.none_title
+        return str(levels or row["label"])
+
+    @property
+    def printed(self) -> pl.DataFrame:
+        """The rows as files have them: the column of levels is called after the parameter."""
+        return self.rows if self.factor is None else self.rows.rename({"levels": self.factor.column})
 
 
-def split_orders(orders: str) -> tuple[str, ...]:
-    """The single orders of a set: '1+2' is ('1', '2'), 'none' is ()."""
-    return () if orders == NO_DISTILLATION else tuple(part for part in orders.split("+") if part)
-
-
-def summary_by_cell(trials: pl.LazyFrame, *, score: str = "score") -> pl.LazyFrame:
+def summary_by_cell(trials: pl.LazyFrame, factor: Factor, *, score: str = "score") -> pl.LazyFrame:
     """One row per cell, columns of SUMMARY_SCHEMA: mean and t-interval of `score` over completed trials.
 
     `n` of `n_expected` trials have a finite score; `n_failed` counts failed ones. Cells keep their first
@@ -91,13 +97,13 @@ def summary_by_cell(trials: pl.LazyFrame, *, score: str = "score") -> pl.LazyFra
         s = statistics.summarise([value for value, _ in done], n_expected=group.height, bounds=statistics.RATE)
         failed = status.count("failed")
         first = group.row(0, named=True)
-        orders = first["orders"]
+        levels = first["levels"]
         rows.append(
             {
                 "cell": first["cell"],
                 "label": first["label"],
-                "orders": orders,
-                "terms": None if orders is None else len(split_orders(orders)),
+                "levels": levels,
+                "terms": None if levels is None else len(factor.split(levels)),
                 "n": s.n,
                 "n_expected": s.n_expected,
                 "n_failed": failed,
@@ -158,12 +164,12 @@ def _teachers(trials: pl.DataFrame) -> dict[str, dict[int, str | None]]:
     return teachers
 
 
-def order_effects(trials: pl.LazyFrame, factors: Sequence[str], *, score: str = "score") -> FactorialEffects:
-    """Main effect of each order and their pairwise interactions, over the cells whose orders are known."""
-    frame = trials.filter(pl.col("orders").is_not_null()).collect()
-    names = dict(frame.select("cell", "orders").unique().iter_rows())
-    cells = {frozenset(split_orders(names[cell])): by_seed for cell, by_seed in scores_by_cell(frame, score).items()}
-    return statistics.factorial_effects(cells, factors)
+def level_effects(trials: pl.LazyFrame, factor: Factor, *, score: str = "score") -> FactorialEffects:
+    """Main effect of each level and their pairwise interactions, over the cells whose levels are known."""
+    frame = trials.filter(pl.col("levels").is_not_null()).collect()
+    names = dict(frame.select("cell", "levels").unique().iter_rows())
+    cells = {frozenset(factor.split(names[cell])): by_seed for cell, by_seed in scores_by_cell(frame, score).items()}
+    return statistics.factorial_effects(cells, factor.levels)
 
 
 def forest_rows(accuracy: pl.LazyFrame, gains: pl.LazyFrame, baseline: str | None) -> pl.LazyFrame:
@@ -192,13 +198,14 @@ def forest_rows(accuracy: pl.LazyFrame, gains: pl.LazyFrame, baseline: str | Non
 
 
 def panels(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame, *, score: str = "score") -> list[Panel]:
-    """One panel per combination of the axes beside the orders, in the cells' order.
+    """One panel per combination of the axes beside the factor, in the cells' order.
 
-    The reference of a panel is the run's baseline when it is in it, else its cell without distillation, else
+    The reference of a panel is the run's baseline when it is in it, else its cell without any level, else
     none.
     """
     axes = run.get("axes") or {}
-    varying = orders_name(axes) if run.get("factors") else None
+    factor = factor_of(run)
+    varying = factor.held_in(axes) if factor.levels else None
     others = [name for name in axes if name != varying] if varying else []
     groups: dict[tuple[str, ...], list[str]] = {}
     for cell, parameters in cells.select("cell", "parameters").iter_rows():
@@ -209,28 +216,28 @@ def panels(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame, *,
         title = ", ".join(f"{name} {value}" for name, value in zip(others, key, strict=True))
         own = trials.filter(pl.col("cell").is_in(members))
         if not own.is_empty():
-            found.append(_panel(run, title, own, score))
+            found.append(_panel(run, factor, title, own, score))
     return found
 
 
-def _panel(run: Mapping[str, Any], title: str, trials: pl.DataFrame, score: str) -> Panel:
+def _panel(run: Mapping[str, Any], factor: Factor, title: str, trials: pl.DataFrame, score: str) -> Panel:
     baseline = run.get("baseline")
     if baseline not in set(trials["cell"]):
-        plain = trials.filter(pl.col("orders") == NO_DISTILLATION)["cell"]
+        plain = trials.filter(pl.col("levels") == factor.none)["cell"]
         baseline = plain[0] if len(plain) else None
     # A reference without a single result would leave every gain empty; absolute scores still say something.
     if baseline is not None and baseline not in scores_by_cell(trials, score):
         baseline = None
     lazy = trials.lazy()
     gains = paired_gains(lazy, baseline, score=score) if baseline else pl.LazyFrame(schema=GAIN_SCHEMA)
-    rows = forest_rows(summary_by_cell(lazy, score=score), gains, baseline).collect()
-    factors = run.get("factors")
+    rows = forest_rows(summary_by_cell(lazy, factor, score=score), gains, baseline).collect()
     return Panel(
         title=title,
         rows=rows,
         trials=trials,
         baseline=baseline,
         tests=int(rows["p"].is_not_null().sum()),
-        effects=order_effects(lazy, factors, score=score) if factors else None,
+        effects=level_effects(lazy, factor, score=score) if factor.levels else None,
         measure=of_run(run),
+        factor=factor,
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.frames import measures
+from analysis.frames.factor import factor_of
+from analysis.published import notes
 
 DUNNETT = (
     "Its p answers Dunnett's question, whether any of several differs from one reference: t = mean · √n / s of the paired "
@@ -45,13 +47,12 @@ def method(run: Mapping[str, Any]) -> list[str]:
         ]
     if run.get("factors"):
         words.append(
-            "Effect of a set T of orders, per seed: 2^−(k−1) · Σ over cells of the score · Π over T of "
+            f"Effect of a set T of {factor_of(run).plural}, per seed: 2^−(k−1) · Σ over cells of the score · Π over T of "
             "(+1 if on, −1 if off). A pairwise term is half the difference of two simple effects. "
             "Seeds with missing cells: the same model by least squares. An effect's p is that of a t-test over seeds, adjusted "
             "by Holm's method over the main effects, and over the pairs."
         )
-    if told := _sums(run.get("parameters") or {}):
-        words.append(told)
+    words += notes.on_parameters(run.get("parameters") or {})
     if run.get("claims"):
         words.append(
             "A verdict on a claim needs p below 5 %, two-sided, after Holm over the claims tested together; 'not supported' means "
@@ -89,20 +90,3 @@ def _of_methods(run: Mapping[str, Any]) -> list[str]:
             "validation score, in each setting for itself."
         )
     return words
-
-
-def _sums(parameters: Mapping[str, Any]) -> str:
-    """What the weights of summed relations mean; '' where no relation is summed."""
-    summed = any(
-        name.endswith("horkd.reduction") and value in ("sum_over_anchors_mean", "reference")
-        for name, value in parameters.items()
-    )
-    if not summed:
-        return ""
-    batch = parameters.get("batch_size")
-    size = f" (B = {batch} here)" if isinstance(batch, int) else ""
-    return (
-        "HORKD's relations are summed over ordered tuples, a pair of images twice and three images six times, where the paper "
-        f"counts combinations once; and the paper states no batch. Divided by the batch{size} such sums still grow with it, so "
-        "published weights act by more than their size: they compare under equal batches only."
-    )

@@ -9,15 +9,16 @@ from typing import Any, Literal
 import polars as pl
 
 from analysis import statistics
-from analysis.claims.orders import Claim
+from analysis.claims.verdict import Claim
 from analysis.figures.curves import learning_curves
 from analysis.figures.drawing import Drawn
 from analysis.frames import curves, measures
 from analysis.frames.arms import UNTESTED, arms_of
+from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
 from analysis.load import RunData, cell_table
 from analysis.printed import percent
-from analysis.report import wording
+from analysis.report import cautions, wording
 from analysis.report.blocks import Answer, Block, Caution, Document, Figure, Paragraph, Section, Table, Tiles
 from analysis.report.leaders import Leader
 from analysis.report.tables import claims_table, cost_by_stage
@@ -40,7 +41,7 @@ class ReportPage:
         self.sections: list[Section] = []
         self.tables: list[Table] = []
         self.figures: list[Drawn] = []
-        self.frames: dict[str, pl.DataFrame] = {"trials": trials}
+        self.frames = {"trials": trials.rename({"levels": factor_of(self.run).column})}
         self.left_out: list[str] = []
         self.numbers: dict[str, Any] = {}
         self.leaders: list[Leader] = []
@@ -69,7 +70,7 @@ class ReportPage:
     ) -> None:
         """The answers, tiles and cautions; `first` are cautions of this kind of page."""
         tiles = wording.tiles(self.data, self.trials, panels, self.cost, scored)
-        self.cautions = [*first, *wording.cautions(self.data, self.trials, panels)]
+        self.cautions = [*first, *cautions.cautions(self.data, self.trials, panels)]
         self.findings = [*answers, Tiles(tiles), Caution(self.cautions)]
         self.numbers.update(
             sentence=answers[0].sentence,

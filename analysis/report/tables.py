@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.claims.orders import Claim
-from analysis.figures import orders as figures_orders
-from analysis.frames import order_ablation
+from analysis.claims.verdict import Claim
+from analysis.figures.forest import interval_text
+from analysis.frames.factor import Factor
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
 from analysis.printed import gain_interval, p_value, percent, points
@@ -61,7 +61,7 @@ def score_table(panel: Panel, name: str, what: str) -> Table:
             row["label"] + (" (reference)" if row["reference"] else ""),
             row["mean"],
         ]
-        own.append("no result" if not row["n"] else figures_orders.interval_text(row, paired=False))
+        own.append("no result" if not row["n"] else interval_text(row, paired=False))
         own.append(row["validation_mean"])
         if paired:
             interval = gain_interval(row["gain_low"], row["gain_high"], row["pairs"])
@@ -104,7 +104,7 @@ def search_table(search: Search) -> Table:
     body: list[list[Any]] = []
     for rank, row in enumerate(rows, start=1):
         own: list[Any] = [rank, row["status"], *(row[name] for name in search.weights), row["value"]]
-        own += [figures_orders.interval_text(row, paired=False) if row["n"] else None, row["n"]]
+        own += [interval_text(row, paired=False) if row["n"] else None, row["n"]]
         body.append([*own, search.test.mean if row["cell"] == search.best else None])
     best = frozenset(index for index, row in enumerate(rows) if row["cell"] == search.best)
     words = search.measure.words
@@ -126,22 +126,22 @@ def claims_table(rows: Sequence[tuple[str, Claim]]) -> Table:
     return Table(name="claims", caption=caption, columns=columns, rows=body)
 
 
-def effects_words(result: statistics.FactorialEffects) -> str:
+def effects_words(result: statistics.FactorialEffects, factor: Factor) -> str:
     """How the effects were got, and which cells are missing, in words."""
     words = (
         "Exact contrasts of the complete factorial."
         if result.method == "contrasts"
         else "Least squares over the cells present."
     )
-    if gone := missing_cells(result):
+    if gone := missing_cells(result, factor):
         words += f" Missing: {', '.join(gone[:8])}{' and more' if len(gone) > 8 else ''}."
     return words + (f" {result.note[0].upper()}{result.note[1:]}." if result.note else "")
 
 
-def missing_cells(result: statistics.FactorialEffects) -> list[str]:
+def missing_cells(result: statistics.FactorialEffects, factor: Factor) -> list[str]:
     """Missing cells as '1+2 (seeds 0, 3)'."""
     seeds: dict[str, list[int]] = {}
     for cell, seed in result.missing:
-        name = "+".join(sorted(cell)) or order_ablation.NO_DISTILLATION
+        name = factor.joined(sorted(cell))
         seeds.setdefault(name, []).append(seed)
     return [f"{name} (seed{'' if len(own) == 1 else 's'} {', '.join(map(str, own))})" for name, own in seeds.items()]

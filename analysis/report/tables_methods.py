@@ -242,7 +242,7 @@ def matrix_table(rows: pl.DataFrame, measure: Measure) -> Table:
     return Table(name="cross_evaluation", caption=caption, columns=columns, rows=body)
 
 
-def published_table(found: Sequence[Beside]) -> Table:
+def published_table(found: Sequence[Beside], paper: str) -> Table:
     """The paper's numbers beside ours, as the paper prints them (errors stay errors)."""
     columns = [Column(heading=h, number=False) for h in ("in the paper", "its data")]
     columns += [Column(heading="paper %", show=lambda value: f"{value:.2f}"), Column(heading="ours", number=False)]
@@ -271,7 +271,7 @@ def published_table(found: Sequence[Beside]) -> Table:
                 number.note or None,
             ]
         )
-    caption = "Numbers printed in HORKD beside ours; a difference is shown on the paper's whole data set only."
+    caption = f"Numbers printed in {paper} beside ours; a difference is shown on the paper's whole data set only."
     return Table(name="published", caption=caption, columns=columns, rows=body)
 
 

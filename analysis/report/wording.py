@@ -1,4 +1,4 @@
-"""The sentences, tiles and cautions of a report, made from the very tables its figures are drawn from."""
+"""The sentences and tiles of a report, made from the very tables its figures are drawn from."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.claims.orders import OPEN, PAPER_DATA, Claim
+from analysis.claims.verdict import OPEN, Claim
 from analysis.frames import measures
 from analysis.frames.order_ablation import Panel
 from analysis.frames.weight_search import Search
-from analysis.load import RunData, as_object
+from analysis.load import RunData
 from analysis.printed import duration, p_value, percent, points
 from analysis.report.blocks import Answer
-from analysis.statistics import Effect, FactorialEffects, many_to_one
-
-FEW_SEEDS = 5  # Below this, a gain of two standard deviations is missed more often than found among 15 cells.
-
-# What rounding alone did: another processor and another version of torch moved means of five seeds of the order ablation on
-# digits (preset demo) by up to this much, as one changed last digit sends a training another way.
-ROUNDING_MOVES = 0.0081
+from analysis.statistics import Effect, many_to_one
 
 
 def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
-    """What a panel shows: the orders that help on average, the best cell that passes, and how the others fare."""
+    """What a panel shows: the levels that help on average, the best cell that passes, and how the others fare."""
     start = f"At {panel.title}: " if panel.title else ""
     done = panel.rows.filter(pl.col("n") > 0)
     if done.is_empty():
@@ -39,7 +33,7 @@ def ablation_answer(panel: Panel, claims: Sequence[Claim] = ()) -> Answer:
         headline, rest = _shown(panel)
     rest.append(_incomplete(panel))
     for claim in claims:
-        if claim.name == "best_is_not_the_full_set" and claim.verdict not in OPEN:
+        if claim.kind == "best_is_not" and claim.verdict not in OPEN:
             rest.append(f"That the full set is not the best is {claim.sentence}.")
     headline = start + headline
     return Answer(headline=headline[0].upper() + headline[1:], rest=" ".join(part for part in rest if part))
@@ -51,15 +45,13 @@ def _highest(panel: Panel) -> str:
     mean = f"{percent(best['mean'])} %"
     if panel.baseline is None:
         interval = "" if best["low"] is None else f", 95% CI {percent(best['low'])} to {percent(best['high'])}"
-        return f"{_cell_name(best)} has the highest mean, {mean} ({n_words(best['n'])}{interval})."
+        return f"{panel.cell_name(best)} has the highest mean, {mean} ({n_words(best['n'])}{interval})."
     reference = reference_name(panel)
     if best["reference"]:
         return f"no other cell has a higher mean than {reference}, {mean} ({n_words(best['n'])})."
     if best["gain"] is None:
-        return (
-            f"{_cell_name(best)} has the highest mean, {mean} ({n_words(best['n'])}); it has no pair with {reference}."
-        )
-    return f"{_cell_name(best)} has the highest mean, {mean}: {gain_words(best)} over {reference}."
+        return f"{panel.cell_name(best)} has the highest mean, {mean} ({n_words(best['n'])}); it has no pair with {reference}."
+    return f"{panel.cell_name(best)} has the highest mean, {mean}: {gain_words(best)} over {reference}."
 
 
 def too_few(rows: pl.DataFrame) -> str:
@@ -75,39 +67,43 @@ def _shown(panel: Panel) -> tuple[str, list[str]]:
     reference = reference_name(panel)
     passing = proven(panel.rows)
     better = passing.filter(pl.col("gain") > 0).sort("gain", descending=True, maintain_order=True)
-    orders = order_words(panel.effects)
+    levels = level_words(panel)
     tally = _tally(panel, reference)
     best = panel.rows.filter("best").row(0, named=True)
     rest = [tally]
     if better.height:
         top = better.row(0, named=True)
-        words = f"{_cell_name(top)}, {percent(top['mean'])} %: {gain_words(top)}"
-        if orders:
+        words = f"{panel.cell_name(top)}, {percent(top['mean'])} %: {gain_words(top)}"
+        if levels:
             rest.append(f"The largest gain that passes is that of {words} over {reference}.")
         else:
-            orders = f"{_cell_name(top)} beats {reference}, with {percent(top['mean'])} %: {gain_words(top)}."
+            levels = f"{panel.cell_name(top)} beats {reference}, with {percent(top['mean'])} %: {gain_words(top)}."
         if top["cell"] != best["cell"]:
-            rest.append(_own_gain(best, reference))
+            rest.append(_own_gain(panel, best, reference))
     else:
-        orders = orders or f"{'no order and ' if panel.effects else ''}no cell is shown to beat {reference}."
-        rest.append(_own_gain(best, reference))
-    return orders, rest
+        nothing = f"no {panel.factor.noun} and " if panel.effects and panel.factor else ""
+        levels = levels or f"{nothing}no cell is shown to beat {reference}."
+        rest.append(_own_gain(panel, best, reference))
+    return levels, rest
 
 
-def _own_gain(best: Mapping[str, Any], reference: str) -> str:
+def _own_gain(panel: Panel, best: Mapping[str, Any], reference: str) -> str:
     """The highest mean where it is not what the answer is about."""
     if best["reference"]:
         return f"No cell has a higher mean than {reference}, {percent(best['mean'])} %."
-    words = f"The highest mean, {percent(best['mean'])} %, is that of {_cell_name(best)}"
+    words = f"The highest mean, {percent(best['mean'])} %, is that of {panel.cell_name(best)}"
     if best["gain"] is None:
         return f"{words}, which has no pair with {reference}."
     passes = best["p_dunnett"] is not None and best["p_dunnett"] < statistics.ALPHA
     return f"{words}, whose own gain {'passes, too' if passes else 'does not pass'}: {gain_words(best)}."
 
 
-def order_words(result: FactorialEffects | None) -> str:
+def level_words(panel: Panel) -> str:
     """'Order 3 helps: +1.26 points ...' for the main effects that pass; '' where none does."""
-    mains = [effect for effect in (result.effects if result else ()) if len(effect.factors) == 1]
+    factor = panel.factor
+    if panel.effects is None or factor is None:
+        return ""
+    mains = [effect for effect in panel.effects.effects if len(effect.factors) == 1]
     groups = []
     for helps, verb in ((True, "help"), (False, "hurt")):
         own = sorted((e for e in mains if e.passes and (e.mean > 0) is helps), key=lambda e: -abs(e.mean))
@@ -115,12 +111,14 @@ def order_words(result: FactorialEffects | None) -> str:
             named = _listed([effect.factors[0] for effect in own])
             shown = "; ".join(_effect_words(effect, alone=len(own) == 1) for effect in own)
             one = len(own) == 1
-            groups.append(f"{'order' if one else 'orders'} {named} {verb}{'s' if one else ''}: {shown}")
+            groups.append(f"{factor.noun if one else factor.plural} {named} {verb}{'s' if one else ''}: {shown}")
     if not groups:
         return ""
     n = max(effect.n for effect in mains)
     tested = sum(effect.p is not None for effect in mains)
-    return f"{'; '.join(groups)}, averaged over the other orders ({n_words(n)}; Holm over {tested} main effects)."
+    return (
+        f"{'; '.join(groups)}, averaged over the other {factor.plural} ({n_words(n)}; Holm over {tested} main effects)."
+    )
 
 
 def _effect_words(effect: Effect, *, alone: bool) -> str:
@@ -140,12 +138,12 @@ def _incomplete(panel: Panel) -> str:
     words = []
     for row in panel.rows.filter(pl.col("n") < best["n"], pl.col("mean") > best["mean"]).iter_rows(named=True):
         mean = percent(row["mean"])
-        words.append(f"{_cell_name(row)} is higher ({mean} %) but has {row['n']} of {row['n_expected']} seeds.")
+        words.append(f"{panel.cell_name(row)} is higher ({mean} %) but has {row['n']} of {row['n_expected']} seeds.")
     return " ".join(words)
 
 
 def reference_name(panel: Panel) -> str:
-    return _cell_name(panel.rows.filter(pl.col("reference")).row(0, named=True))
+    return panel.cell_name(panel.rows.filter(pl.col("reference")).row(0, named=True))
 
 
 def gain_words(row: Mapping[str, Any], p: str = "p_dunnett", by: str = "Dunnett p") -> str:
@@ -164,7 +162,7 @@ def gain_words(row: Mapping[str, Any], p: str = "p_dunnett", by: str = "Dunnett 
 
 def _tally(panel: Panel, reference: str) -> str:
     others = panel.rows.filter(pl.col("reference").not_())
-    return tally(others, reference, "cell", [_cell_name(row) for row in others.iter_rows(named=True)])
+    return tally(others, reference, "cell", [panel.cell_name(row) for row in others.iter_rows(named=True)])
 
 
 def tally(rows: pl.DataFrame, reference: str, noun: str, names: Sequence[str]) -> str:
@@ -225,10 +223,6 @@ def search_answer(search: Search) -> Answer:
     if search.gain:
         rest.append(f"On the test set that is {gain_words(search.gain, 'p', 'p')} over the reference.")
     return Answer(headline=headline, rest=" ".join(rest))
-
-
-def _cell_name(row: Mapping[str, Any]) -> str:
-    return "no distillation" if row["orders"] == "none" else str(row["orders"] or row["label"])
 
 
 def proven(rows: pl.DataFrame) -> pl.DataFrame:
@@ -310,93 +304,3 @@ def detectable_gains(panel: Panel) -> dict[str, float] | None:
         "after_holm": statistics.detectable(sd, n, tests=tests),
         "after_dunnett": many_to_one.detectable(sd, tests, n),
     }
-
-
-def cautions(data: RunData, trials: pl.DataFrame, panels: Sequence[Panel]) -> list[str]:
-    """What a reader must know before believing the numbers; empty when there is nothing."""
-    run = data.run
-    name = str((run.get("data") or {}).get("name") or "unknown")
-    found = []
-    if run.get("factors") and name.lower() not in PAPER_DATA:
-        found.append(
-            f"Stand-in data: {name} was used, the paper used {' and '.join(PAPER_DATA)}. Numbers do not "
-            "compare with it."
-        )
-    if (preset := run.get("preset")) and preset != "paper":
-        found.append(f"Preset '{preset}', not the paper's protocol.")
-    found += [str(departure) for departure in run.get("departures") or ()]
-    done = trials.filter(pl.col("status") == "completed")
-    seeds = done.group_by("cell").len()["len"] if done.height else pl.Series([], dtype=pl.Int64)
-    if len(seeds) and int(seeds.max()) < FEW_SEEDS:  # type: ignore[arg-type]
-        most = int(seeds.max())  # type: ignore[arg-type]
-        text = f"At most {n_words(most)} per cell."
-        if most == 1:
-            text += " One seed has no interval, and nothing is judged."
-        elif most < statistics.LEAST_PAIRS:
-            text += f" Below {statistics.LEAST_PAIRS} nothing is judged: the numbers stand, and so few show little."
-        else:
-            text += " Read the effects and their intervals: what did not pass may still be there."
-        found.append(text)
-    for panel in panels[:1]:
-        if power := detectable_gains(panel):
-            words = f"With {power['pairs']} pairs this design finds gains of {100 * power['alone']:.2f} points or more "
-            words += "with 80 % power in a single comparison"
-            if power["tests"] > 1:
-                words += f", and of {100 * power['after_dunnett']:.2f} points among {power['tests']} tested together"
-            found.append(f"{words}.")
-    if panels:
-        found.append(rounding_words())
-    lacking = {s: int((trials["status"] == s).sum()) for s in ("failed", "missing")}
-    if any(lacking.values()):
-        text = " and ".join(f"{count} {status}" for status, count in lacking.items() if count)
-        found.append(
-            f"{text} of {trials.height} trials: means are over those that finished, and failing may not be chance."
-        )
-    finished = data.records.filter(pl.col("status") == "completed")
-    # What is tested is another set than what is trained on, where the run says so: then each must be one.
-    tested = pl.col("stage") == "evaluation"
-    parts = [finished.filter(tested), finished.filter(~tested)] if run.get("test_data") else [finished]
-    for column, what, frames in (
-        ("numerics", "numerics (versions or processors)", [finished]),
-        ("data", "data fingerprints", parts),
-    ):
-        if (kinds := max(frame[column].drop_nulls().n_unique() for frame in frames)) > 1:
-            found.append(f"The stages compared mix {kinds} {what}.")
-    if text := also_trained_on(trials):
-        found.append(text)
-    withheld = sum(int(p.rows["note"].str.contains("another teacher").fill_null(False).sum()) for p in panels)
-    if withheld:
-        found.append(f"{withheld} cells hang from another teacher than their reference; their gains are withheld.")
-    if data.unreadable:
-        found.append(
-            f"{len(data.unreadable)} of {data.files_listed} record files could not be read: "
-            + "; ".join(f"{file} ({why})" for file, why in list(data.unreadable.items())[:5])
-            + ("; and more" if len(data.unreadable) > 5 else "")
-            + "."
-        )
-    if data.odd:
-        found.append(
-            "Strange record files: " + "; ".join(f"{f} ({why})" for f, why in list(data.odd.items())[:5]) + "."
-        )
-    return found
-
-
-def rounding_words() -> str:
-    """What no seed averages out: the same command on another machine gives other last digits, and then other means."""
-    return (
-        "Rounding alone moves results: on the digits' demo another processor and version moved means of five seeds by up to "
-        f"{100 * ROUNDING_MOVES:.2f} points. Which of two close cells is higher is settled by their intervals, not by "
-        "their order in a table."
-    )
-
-
-def also_trained_on(trials: pl.DataFrame) -> str:
-    """How many of the classes tested have the name of one that was trained on; '' where none has."""
-    values = [as_object(text).get("classes_also_trained_on") for text in trials["metrics"].unique(maintain_order=True)]
-    counts = sorted({value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0})
-    if not counts:
-        return ""
-    count = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    if counts[-1] == 1:
-        return "1 tested class has the name of a class that was trained on."
-    return f"{count} tested classes have the name of a class that was trained on."

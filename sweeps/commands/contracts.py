@@ -79,14 +79,23 @@ def has_a_tiny_preset(study: Study) -> None:
 
 
 def claims_are_known(study: Study) -> None:
-    """Every claim is one that the analysis has a test for."""
-    from analysis.claims.methods import KNOWN as OF_METHODS
-    from analysis.claims.orders import KNOWN as OF_ORDERS
+    """Every claim is one that the analysis has a test for, and names what the study has."""
+    from analysis.claims.check import TESTS
 
-    known = OF_METHODS if study.arms else OF_ORDERS
     for claim in study.claims:
-        if claim.name not in known:
-            broken(f"no test is written for the claim '{claim.name}'.{did_you_mean(claim.name, known)}")
+        declared = claim.test.plain()
+        if declared["kind"] not in TESTS:
+            broken(
+                f"no test is written for claims of kind '{declared['kind']}'.{did_you_mean(declared['kind'], TESTS)}"
+            )
+        named = [value for value in (declared.get("arm"), declared.get("than"), declared.get("to")) if value]
+        named += declared.get("arms", [])
+        flat = [name for value in named for name in (value if isinstance(value, list) else [value])]
+        for name in flat:
+            if study.arms and name not in study.arms and not name.startswith("("):
+                broken(f"the claim '{claim.text}' is about '{name}', which is no arm.{did_you_mean(name, study.arms)}")
+            if study.factor is not None and name not in study.axes[study.factor.parameter]:
+                broken(f"the claim '{claim.text}' is about '{name}', which is no value of {study.factor.parameter}")
 
 
 def baseline_is_a_cell(study: Study) -> None:

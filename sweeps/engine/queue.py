@@ -260,6 +260,8 @@ class StageQueue:
             if node.state == "pruned":
                 return
             outcome = (result or {}).get("outcome", "running")
+            if number := int((result or {}).get("unreleased") or 0):
+                self._dead[key] = max(number, self._dead.get(key, 0))
             if self.store.has(key):
                 state.trained += 1
                 self._done(node)
@@ -269,11 +271,10 @@ class StageQueue:
             elif outcome == "failed":
                 if unwritten := (result or {}).get("unwritten"):
                     self.failures.keep(key, json.loads(unwritten) if isinstance(unwritten, str) else unwritten)
-                if number := (result or {}).get("unreleased"):
-                    self._dead[key] = max(number, self._dead.get(key, 0))
                 self._judge(node)
             elif outcome == "elsewhere":
-                state.graph.set(key, "elsewhere")
+                # A lease of ours that could not be given back is held by nobody.
+                state.graph.set(key, "ready" if number else "elsewhere")
             elif outcome == "done" and state.machine.patience:
                 self._late[key] = time.monotonic()
                 self._traceless.add(key)

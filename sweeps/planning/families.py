@@ -18,7 +18,6 @@ from trainables.spec.parameter import field_of
 
 UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
 DISTILLED = ("method", "ours")
-NO_DISTILLATION = "none"
 
 
 def sizes(planner: Planner) -> list[int]:
@@ -31,8 +30,9 @@ def sizes(planner: Planner) -> list[int]:
 
 def _of_grid(planner: Planner) -> list[int]:
     plan, resolved = planner.plan, planner.plan.resolved
-    cells, axes = plan.cells(), resolved.axes
-    varying = next((name for name in axes if field_of(name) == "orders"), None) if resolved.study.factors else None
+    cells, axes, factor = plan.cells(), resolved.axes, resolved.study.factor
+    varying = None if factor is None else resolved.study.recipe.canonical(factor.parameter)
+    varying = varying if varying in axes else None
     others = [name for name in axes if name != varying] if varying else []
     panels: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
@@ -42,8 +42,8 @@ def _of_grid(planner: Planner) -> list[int]:
     sizes_of_panels = []
     for members in panels.values():
         reference = next((cell for cell in members if cell.id == named), None)
-        if reference is None and varying:
-            reference = next((cell for cell in members if cell.point[varying] == NO_DISTILLATION), None)
+        if reference is None and varying and factor is not None:
+            reference = next((cell for cell in members if cell.point[varying] == factor.none), None)
         if reference is not None:
             theirs = _teacher(reference, planner)
             sizes_of_panels.append(sum(_teacher(cell, planner) == theirs for cell in members if cell is not reference))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.study import ARM, TUNING, Arm
+from search_spaces.study import ARM, TUNING, Arm, Study
 from sweeps.planning import identity
 from sweeps.planning.cells import Cell, sampled_names
 from sweeps.planning.plan import Plan
@@ -102,7 +102,8 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "pinned": resolved.pinned,
         "ranges": sampled_names(resolved.space),
         "baseline": None,
-        "factors": list(study.factors) or None,
+        "factors": None if study.factor is None else list(study.factor.levels),
+        **({} if study.factor is None else {"factor": _factor_words(study)}),
         "task": resolved.task,
         "metric": task_of(resolved.task).metric,
         "sampled": study.sampled,
@@ -113,7 +114,9 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "reference": (study.baseline or {}).get(ARM),
         "tuned": TUNING if TUNING in resolved.axes else None,
         "published": [vars(number) for number in study.published],
-        "claims": [vars(claim) for claim in study.claims],
+        "claims": [claim.plain() for claim in study.claims],
+        **({"ours": list(study.ours)} if study.ours else {}),
+        **({"paper_data": list(study.paper_data)} if study.paper_data else {}),
         "cells": before.get("cells", []),
         "trials": before.get("trials", []),
         "commands": commands,
@@ -124,6 +127,12 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "versions": provenance.versions(),
         "started": before.get("started") or now(),
     }
+
+
+def _factor_words(study: Study) -> dict[str, Any]:
+    """What run.json says of a factorial's factor, its parameter by the name that cells give it."""
+    assert study.factor is not None
+    return study.factor.plain() | {"parameter": study.recipe.canonical(study.factor.parameter)}
 
 
 def arm_words(arm: Arm, arms: Mapping[str, Arm]) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def copied(tmp_path: Path) -> Path:
         ("sweeps/planning/plan.py", "import torch", "the doors of torch"),
         ("search_spaces/ranges.py", "import importlib\nimportlib.import_module('optuna')", "the doors of optuna"),
         ("analysis/report/write.py", "import matplotlib.pyplot", "the doors of matplotlib"),
-        ("analysis/figures/orders.py", "from matplotlib.axes import Axes", "the doors of matplotlib"),
+        ("analysis/figures/forest.py", "from matplotlib.axes import Axes", "the doors of matplotlib"),
         ("analysis/report/render/markdown.py", "import seaborn", "the doors of seaborn"),
         ("analysis/report/write.py", "import jinja2", "the doors of jinja2"),
         ("trainables/data/packed.py", "import polars", "the doors of polars"),

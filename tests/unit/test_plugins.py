@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import search_spaces
+from search_spaces.claims import BestIsNot, Better, Claim
 from sweeps.commands import contracts
 from sweeps.engine.machines import LocalMachine
 from sweeps.engine.queue import StageQueue
@@ -35,7 +36,7 @@ from trainables import spec as specs
 from trainables.attempts.attempt import attempt
 from trainables.attempts.failures import verdict
 from trainables.attempts.manifest import describe
-from trainables.contracts import OF_NETWORKS
+from trainables.contracts import OF_NETWORKS, Broken
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import ArtifactError, DataError, UsageError
@@ -1187,11 +1188,25 @@ def test_a_stage_may_have_a_role_of_its_own(desk: Any) -> None:
 
 
 def test_a_claim_without_a_test_is_found(desk: Any) -> None:
-    source = STAGE.replace("import Preset, Study", "import Claim, Preset, Study").replace(
-        "axes={", "claims=(Claim(name='more_orders_helps', text='', source=''),), axes={"
+    own = "claims=(Claim('It rises', 'p. 3', test=type('Rise', (Test,), {'kind': 'rise'})()),), axes={"
+    source = STAGE.replace("axes={", own).replace(
+        "from search_spaces.study", "from search_spaces.claims import Claim, Test\nfrom search_spaces.study"
     )
     found = checked(desk.write("mine.py", source))
-    assert "Did you mean 'more_orders_help'" in found["study counting: its claims have tests"]
+    assert "Did you mean 'rises'" in found["study counting: its claims have tests"]
+
+
+@pytest.mark.parametrize(
+    "name, test, told",
+    [
+        ("horkd_classification", Better("horkd", than="horkd_dirct"), "Did you mean 'horkd_direct'"),
+        ("horkd_order_ablation", BestIsNot("1+4"), "no value of horkd.orders"),
+    ],
+)
+def test_a_claim_about_what_the_study_lacks_is_found(name: str, test: Any, told: str) -> None:
+    study = dataclasses.replace(search_spaces.load(name), claims=(Claim("It is so", "p. 3", test=test),))
+    with pytest.raises(Broken, match=told):
+        contracts.claims_are_known(study)
 
 
 def test_offers_and_origins_compare_by_what_they_are() -> None:

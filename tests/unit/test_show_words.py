@@ -50,7 +50,7 @@ def both_counts(request: Request, store: Store, folder: Path) -> tuple[list[int]
         pl.lit("completed").alias("status"),
         pl.Series("score", [draw.random() for _ in range(trials.height)]),
         pl.Series("resolution", [sides[cell] for cell in trials["cell"]]),
-        pl.col("orders").fill_null("1"),
+        pl.col("levels").fill_null("1"),
     )
     table = cell_table(content)
     if content["arms"]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import polars as pl
 
-from analysis.claims import methods as claims_methods
-from analysis.claims.methods import Evidence
-from analysis.figures import orders as figures_orders
-from analysis.figures import slim as figures_slim
+from analysis.claims.check import check
+from analysis.claims.evidence import ArmEvidence
 from analysis.figures.drawing import Drawn
+from analysis.figures.forest import forest
 from analysis.figures.matrix import MOST_ARMS, matrix
 from analysis.figures.pareto import score_against_cost
 from analysis.figures.resolution import arm_looks, resolution
+from analysis.figures.slim import slim_forest
 from analysis.frames import methods, pareto, resolutions
 from analysis.frames.arms import FLOOR, arms_of, our_arm, reference_arm
 from analysis.frames.methods import Setting
@@ -62,7 +62,7 @@ class Page(ReportPage):
         self.matrix()
         self.pareto()
         self.arm_curves(shown)
-        self.left_out.append("Effects of single orders: this study compares methods.")
+        self.left_out.append("Effects of single factors: this study compares methods.")
         self.keep()
         return answer
 
@@ -99,7 +99,7 @@ class Page(ReportPage):
             for row in panel.rows.filter(pl.col("n") > 0).iter_rows(named=True)
         ]
         title = f"Which method is better?  {', '.join(part for part in (setting.title, count) if part)}"
-        drawn = figures_orders.forest(
+        drawn = forest(
             panel,
             name=f"forest{self._suffix(setting)}",
             title=title,
@@ -107,7 +107,7 @@ class Page(ReportPage):
             caption=caption,
             alt=f"Mean {setting.measure.words} and gain in points: {', '.join(told)}.",
         )
-        return replace(drawn, slim=figures_slim.forest(panel, title=title, factors=None))
+        return replace(drawn, slim=slim_forest(panel, title=title, factors=None))
 
     def chance(self, setting: Setting) -> float | None:
         """The evaluations say; without them a classification's is one over its classes."""
@@ -148,13 +148,13 @@ class Page(ReportPage):
     # Across settings.
 
     def claims(self) -> None:
-        evidence = Evidence(
+        evidence = ArmEvidence(
             settings=self.settings,
             arms=self.arms,
             native=native_side(self.run),
             on=data_words(self.run),
         )
-        found = claims_methods.check(evidence, self.run.get("claims") or ())
+        found = check(evidence, self.run.get("claims") or ())
         if not found:
             self.numbers["claims"] = []
             self.left_out.append("Claims: the study names none.")
@@ -177,7 +177,7 @@ class Page(ReportPage):
         if not found:
             self.left_out.append("Paper beside ours: the study names no printed numbers.")
             return
-        table = tables_methods.published_table(found)
+        table = tables_methods.published_table(found, str(self.run.get("paper") or "the paper"))
         words = [table.caption]
         if any(item.data == "other data" and not item.exact and item.ours.n for item in found):
             words.append("On other data sides are matched by their share of the largest one.")
@@ -222,7 +222,8 @@ class Page(ReportPage):
         )
         if printed:
             sources = "; ".join(dict.fromkeys(source for *_, source in printed))
-            caption += f" Crosses: printed in HORKD ({sources}), by another protocol than ours, so not a pair with it."
+            where = f"{self.run.get('paper') or 'the paper'} ({sources})"
+            caption += f" Crosses: printed in {where}, by another protocol than ours, so not a pair with it."
         title = "How the score falls with the resolution" + (f"  {curve.title}" if curve.title else "")
         return resolution(
             curve,

@@ -50,7 +50,7 @@ class Page(ReportPage):
         if search.best is not None:
             groups[search.best] = "chosen"
         self.curves(search.best, groups, ["chosen", "completed", "pruned"])
-        self.left_out.append("Effects and claims of the order ablation: this study draws its cells.")
+        self.left_out.append("Effects and claims of single factors: this study draws its cells.")
         self.numbers["search"] = {
             "weights": list(search.weights),
             "chosen": search.best,

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -6,11 +7,15 @@ import pytest
 from scipy import stats
 
 from analysis import statistics
-from analysis.claims import methods as claims_methods
-from analysis.claims.methods import Evidence
+from analysis.claims.check import TESTS, read_asked
+from analysis.claims.check import check as checked
+from analysis.claims.equivalence import margin_p
+from analysis.claims.evidence import ArmEvidence
+from analysis.claims.verdict import Claim, judged
 from analysis.frames.arms import arms_of
 from analysis.frames.methods import settings
 from analysis.load import TRIAL_SCHEMA
+from analysis.published import earlier
 
 KINDS = {
     "teacher": "teacher",
@@ -44,14 +49,21 @@ def evidence(score, *, arms=tuple(KINDS), sides=(16,), seeds=5, noise=0.0005, wo
                 rows.append(dict.fromkeys(TRIAL_SCHEMA) | known)
     frame = pl.DataFrame(
         cells,
-        schema={"cell": pl.String, "label": pl.String, "orders": pl.String, "parameters": pl.String},
+        schema={"cell": pl.String, "label": pl.String, "levels": pl.String, "parameters": pl.String},
         orient="row",
     )
     of = COMPUTE_OF if compute_of is None else compute_of
     words = {name: {"title": name.upper(), "kind": KINDS[name], "compute_of": of.get(name)} for name in arms}
     run = {"arms": words, "reference": "ce"}
     trials = pl.DataFrame(rows, schema=TRIAL_SCHEMA, orient="row")
-    return Evidence(settings=settings(run, frame, trials), arms=arms_of(run, trials), native=native, on="on digits")
+    return ArmEvidence(settings=settings(run, frame, trials), arms=arms_of(run, trials), native=native, on="on digits")
+
+
+def claim_of(name):
+    """What checks one claim alone, before several are settled together."""
+    asked = read_asked(name)
+    row = partial(Claim, name=name, claim=asked.text, source=asked.source)
+    return lambda given: TESTS[asked.kind](given, asked.test, row)
 
 
 def planted(**gains):
@@ -67,7 +79,7 @@ def planted(**gains):
     ],
 )
 def test_one_arm_against_another_is_judged_by_the_paired_interval(name, better, worse):
-    check = claims_methods.KNOWN[name]
+    check = claim_of(name)
     assert check(evidence(planted(**{better: 0.02}))).verdict == "supported"
     assert check(evidence(planted(**{worse: 0.02}))).verdict == "not supported"
     assert check(evidence(planted(), wobble=0.01)).verdict == "inconclusive"
@@ -77,12 +89,12 @@ def test_one_arm_against_another_is_judged_by_the_paired_interval(name, better, 
 
 
 def test_equal_compute_is_told_as_multiply_adds_with_the_time_it_took():
-    claim = claims_methods.distillation_survives_equal_compute(evidence(planted(horkd=0.02)))
+    claim = claim_of("distillation_survives_equal_compute")(evidence(planted(horkd=0.02)))
     assert claim.estimate.endswith("; equal multiply-adds, mean training 15.0 s against 20.0 s")
 
 
 def test_the_claim_of_equal_compute_names_what_is_lacking():
-    check = claims_methods.distillation_survives_equal_compute
+    check = claim_of("distillation_survives_equal_compute")
     other = check(evidence(planted(), compute_of={"ce_long": "kd"}, arms=["ce", "ce_long", "horkd"]))
     assert (other.verdict, other.estimate) == (
         "not tested yet",
@@ -98,9 +110,9 @@ def test_a_study_of_direct_students_alone_is_about_horkd_without_an_assistant(mo
         planted(horkd_direct=0.03), arms=["ce", "ce_long", "kd", "horkd_direct"], compute_of={"ce_long": "horkd_direct"}
     )
     assert found.ours == "horkd_direct"
-    claim = claims_methods.distillation_survives_equal_compute(found)
+    claim = claim_of("distillation_survives_equal_compute")(found)
     assert claim.verdict == "supported" and claim.value == pytest.approx(0.03, abs=0.001)
-    rivals = claims_methods.ours_beats_baselines(found)
+    rivals = claim_of("ours_beats_baselines")(found)
     assert rivals.verdict == "supported" and "KD" in rivals.estimate and "DIRECT" not in rivals.estimate
 
 
@@ -111,27 +123,27 @@ def test_some_orders_of_ours_are_no_rival():
         name: replace(arm, parameters={"student.method": "horkd" if name in ("horkd", "at") else "kd"})
         for name, arm in found.arms.items()
     }
-    claim = claims_methods.ours_beats_baselines(replace(found, arms=arms))
+    claim = claim_of("ours_beats_baselines")(replace(found, arms=arms))
     assert claim.verdict == "supported" and "AT" not in claim.estimate
-    assert claims_methods.ours_beats_baselines(found).verdict == "not supported"
+    assert claim_of("ours_beats_baselines")(found).verdict == "not supported"
 
 
 def test_a_difference_over_settings_is_the_mean_per_seed():
     def score(arm, side):
         return 0.7 + (0.01 if side == 16 else 0.03) * (arm == "horkd")
 
-    claim = claims_methods.assistant_helps(evidence(score, sides=(16, 8), noise=0.0))
+    claim = claim_of("assistant_helps")(evidence(score, sides=(16, 8), noise=0.0))
     assert claim.value == pytest.approx(0.02) and "mean over 2 settings" in claim.estimate and claim.n == 5
 
 
 def test_the_slope_per_halving_is_the_planted_one():
-    claim = claims_methods.accuracy_falls_with_resolution(
+    claim = claim_of("accuracy_falls_with_resolution")(
         evidence(lambda arm, side: 0.5 + 0.02 * np.log2(side), sides=(32, 16, 8), noise=0.0001)
     )
     assert claim.verdict == "supported" and claim.value == pytest.approx(-0.02, abs=2e-4)
     rising = evidence(lambda arm, side: 0.9 - 0.02 * np.log2(side), sides=(32, 16, 8))
-    assert claims_methods.accuracy_falls_with_resolution(rising).verdict == "not supported"
-    assert claims_methods.accuracy_falls_with_resolution(evidence(planted())).verdict == "not tested yet"
+    assert claim_of("accuracy_falls_with_resolution")(rising).verdict == "not supported"
+    assert claim_of("accuracy_falls_with_resolution")(evidence(planted())).verdict == "not tested yet"
 
 
 def test_little_is_lost_when_every_side_down_to_a_quarter_is_within_a_point():
@@ -139,18 +151,18 @@ def test_little_is_lost_when_every_side_down_to_a_quarter_is_within_a_point():
         return lambda arm, side: 0.8 - (loss if side < 32 else 0.0) - (0.3 if side < 8 else 0.0)
 
     sides = (32, 16, 8, 4)
-    small = claims_methods.little_above_a_quarter(evidence(score(0.002), sides=sides))
+    small = claim_of("little_above_a_quarter")(evidence(score(0.002), sides=sides))
     assert small.verdict == "supported" and "4×4" not in small.estimate
-    assert claims_methods.little_above_a_quarter(evidence(score(0.03), sides=sides)).verdict == "not supported"
+    assert claim_of("little_above_a_quarter")(evidence(score(0.03), sides=sides)).verdict == "not supported"
     # A loss of about the margin is neither.
-    near = claims_methods.little_above_a_quarter(evidence(score(0.01), sides=sides, wobble=0.004))
+    near = claim_of("little_above_a_quarter")(evidence(score(0.01), sides=sides, wobble=0.004))
     assert near.verdict == "inconclusive"
-    none = claims_methods.little_above_a_quarter(evidence(score(0.0), sides=(32, 4)))
+    none = claim_of("little_above_a_quarter")(evidence(score(0.0), sides=(32, 4)))
     assert none.verdict == "not tested yet" and "from 8" in none.estimate
 
 
 def test_ours_must_beat_every_baseline():
-    check = claims_methods.ours_beats_baselines
+    check = claim_of("ours_beats_baselines")
     assert check(evidence(planted(horkd=0.03, kd=0.01))).verdict == "supported"
     assert check(evidence(planted(horkd=0.03, kd=0.05))).verdict == "not supported"
     unsure = check(evidence(planted(horkd=0.03, kd=0.03), wobble=0.004))
@@ -159,7 +171,7 @@ def test_ours_must_beat_every_baseline():
 
 
 def test_a_baseline_without_a_result_leaves_the_claim_open_unless_another_is_better():
-    check = claims_methods.ours_beats_baselines
+    check = claim_of("ours_beats_baselines")
     without = evidence(planted(horkd=0.03), arms=["ce", "kd", "horkd"])
     arms = arms_of(
         {"arms": {n: {"kind": KINDS[n], "title": n.upper()} for n in ("ce", "kd", "at", "horkd")}},
@@ -175,18 +187,18 @@ def test_a_claim_about_ours_waits_for_ours_and_takes_no_other_arm():
     without = evidence(planted(horkd_direct=0.03), arms=["ce", "ce_long", "kd", "horkd_direct"])
     arms = arms_of({"arms": {n: {"kind": kind} for n, kind in KINDS.items()}}, without.settings[0].trials)
     for name in ("ours_beats_baselines", "student_above_teacher", "distillation_survives_equal_compute"):
-        claim = claims_methods.KNOWN[name](replace(without, arms=arms))
+        claim = claim_of(name)(replace(without, arms=arms))
         assert claim.verdict == "not tested yet" and claim.n == 0, name
 
 
 def test_a_variant_of_ours_is_no_rival(monkeypatch):
     monkeypatch.setitem(KINDS, "horkd_direct", "method")
-    claim = claims_methods.ours_beats_baselines(evidence(planted(horkd=0.03, horkd_direct=0.09)))
+    claim = claim_of("ours_beats_baselines")(evidence(planted(horkd=0.03, horkd_direct=0.09)))
     assert claim.verdict == "supported" and "DIRECT" not in claim.estimate
 
 
 def test_the_student_is_held_against_its_teacher_in_each_setting():
-    check = claims_methods.student_above_teacher
+    check = claim_of("student_above_teacher")
     assert check(evidence(planted(horkd=0.03))).verdict == "supported"
     assert check(evidence(planted(teacher=0.03))).verdict == "not supported"
     mixed = check(evidence(lambda arm, side: 0.7 + (0.03 if side == 16 else -0.03) * (arm == "horkd"), sides=(16, 8)))
@@ -196,7 +208,7 @@ def test_the_student_is_held_against_its_teacher_in_each_setting():
 
 def test_claims_are_told_with_the_words_and_the_source_of_the_study():
     given = [{"name": "assistant_helps", "text": "The assistant helps", "source": "HORKD, Sec. 4.4"}, "flies"]
-    first, second = claims_methods.check(evidence(planted(horkd=0.02)), given)
+    first, second = checked(evidence(planted(horkd=0.02)), given)
     assert (first.claim, first.source, first.sentence) == (
         "The assistant helps",
         "HORKD, Sec. 4.4",
@@ -205,22 +217,22 @@ def test_claims_are_told_with_the_words_and_the_source_of_the_study():
     assert (second.claim, second.verdict) == ("flies", "not checked")
 
 
-@pytest.mark.parametrize("name", list(claims_methods.KNOWN))
+@pytest.mark.parametrize("name", list(earlier.OF_METHODS))
 @pytest.mark.parametrize("arms", [("horkd",), ("ce",), tuple(KINDS)])
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_no_claim_finds_anything_on_few_arms_few_seeds_or_equal_scores(name, arms, seeds):
     given = evidence(planted(horkd=0.02), arms=arms, sides=(32, 16), seeds=seeds, noise=0.0)
-    claim = claims_methods.KNOWN[name](given)
+    claim = claim_of(name)(given)
     assert claim.verdict in ("inconclusive", "not tested yet") and claim.estimate and claim.p is None
     assert (claim.verdict == "not tested yet") == (claim.n == 0)
 
 
-@pytest.mark.parametrize("name", list(claims_methods.KNOWN))
+@pytest.mark.parametrize("name", list(earlier.OF_METHODS))
 def test_two_seeds_give_no_verdict_however_clear_they_are(name):
     def score(arm, side):
         return 0.5 + 0.05 * np.log2(side) + (0.2 if arm == "horkd" else 0.0)
 
-    claim = claims_methods.KNOWN[name](evidence(score, sides=(32, 16, 8), seeds=2, noise=0.0001))
+    claim = claim_of(name)(evidence(score, sides=(32, 16, 8), seeds=2, noise=0.0001))
     assert (claim.verdict, claim.p, claim.n) == ("inconclusive", None, 2) and "too few to judge" in claim.estimate
 
 
@@ -228,7 +240,7 @@ def test_two_seeds_give_no_verdict_however_clear_they_are(name):
     "values", [[0.0125, 0.0125], [0.0125] * 3, [0.9125 - 0.9, 0.8125 - 0.8, 0.7125 - 0.7], [0.01, 0.02]]
 )
 def test_neither_two_differences_nor_equal_ones_are_a_verdict(values):
-    assert claims_methods._verdict(statistics.summarise(values)) == "inconclusive"
+    assert judged(statistics.summarise(values)) == "inconclusive"
 
 
 def test_equivalence_equals_the_two_one_sided_tests():
@@ -255,7 +267,7 @@ def test_a_loss_of_exactly_the_margin_is_judged_in_one_study_of_twenty(seeds):
     generator = np.random.default_rng(seeds)
     found = 0
     for _ in range(2000):
-        little, much = claims_methods._margin_p([list(generator.normal(-0.01, 0.002, seeds)) for _ in range(2)])
+        little, much = margin_p([list(generator.normal(-0.01, 0.002, seeds)) for _ in range(2)], 0.01)
         found += min(little, much) < 0.05
     assert found / 2000 <= 0.05
 

@@ -13,12 +13,13 @@ import hashlib, os, sys
 ours = lambda: {{n: v for n, v in os.environ.items() if n.startswith(("MPL", "MATPLOTLIB", "XDG"))}}
 before = ours()
 {first}
-from analysis.figures import curves, orders
+from analysis.figures import curves, effects
+from analysis.frames.factor import Factor
 from analysis import statistics
 assert ours() == before, "the environment was changed"
 cells = {{frozenset(c): {{s: 0.5 + 0.01 * len(c) + 0.001 * s * len(c) for s in range(3)}} for c in ("", "1", "2", "12")}}
 result = statistics.factorial_effects(cells, ["1", "2"])
-drawn = orders.effects(result, words="x", name="e", title="$t_1$", caption="", alt="")
+drawn = effects.effects(result, Factor(parameter="orders"), words="x", name="e", title="$t_1$", caption="", alt="")
 print(*(hashlib.sha256(drawn.files[suffix]).hexdigest() for suffix in ("svg", "png", "pdf")))
 """
 RC = """

@@ -7,7 +7,7 @@ import synthetic
 from scipy import stats
 
 from analysis.frames import methods
-from analysis.frames.arms import Arm, arms_of, our_arm
+from analysis.frames.arms import arms_of, our_arm
 from analysis.load import cell_table, load_run, trial_table
 
 
@@ -261,7 +261,10 @@ def test_a_score_that_is_no_number_counts_as_failed(tmp_path):
         ({"ce": "plain", "kd": "method"}, None),
     ],
 )
-def test_ours_is_horkd_else_of_that_kind_else_horkd_without_assistant(kinds, ours):
-    arms = {name: Arm(name=name, title=name, kind=kind) for name, kind in kinds.items()}
+@pytest.mark.parametrize("told", [{}, {"ours": ["horkd", "horkd_direct"]}], ids=["first releases", "told"])
+def test_ours_is_what_the_study_names_else_of_that_kind_else_what_stands_for_it(kinds, ours, told):
+    arms = arms_of(
+        {"arms": {name: {"kind": kind} for name, kind in kinds.items()}} | told, pl.DataFrame({"arm": ["ce"]})
+    )
     assert our_arm(arms, list(kinds)) == ours
     assert our_arm(arms, ["ce"]) is None

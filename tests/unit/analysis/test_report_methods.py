@@ -458,9 +458,9 @@ def test_pictures_keep_the_colour_of_a_method_and_name_every_line(tmp_path):
 def test_every_method_has_one_look_and_ours_the_first():
     from analysis.figures import theme
     from analysis.figures.resolution import arm_looks
-    from analysis.frames.arms import Arm
+    from analysis.frames.arms import Arm, arms_of
 
-    arms = {name: Arm(name=name, title=words["title"], kind=words["kind"]) for name, words in synthetic.ARMS.items()}
+    arms = arms_of({"arms": synthetic.ARMS}, pl.DataFrame({"arm": []}, schema={"arm": pl.String}))
     looks = arm_looks(arms, "ce")
     assert looks["horkd"][0] == theme.BLUE and looks["ce"][0] == theme.GREY and "pixels" not in looks
     assert len({look[:2] for look in looks.values()}) == len(looks)

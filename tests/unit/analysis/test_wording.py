@@ -7,7 +7,7 @@ import synthetic
 
 from analysis.frames import order_ablation
 from analysis.load import cell_table, load_run, trial_table
-from analysis.report import method, wording
+from analysis.report import cautions, method, wording
 from analysis.report.write import write_report
 from analysis.statistics import ALPHA
 
@@ -24,7 +24,7 @@ def answer(tmp_path, **options):
 
 
 def rows(panel):
-    return {row["orders"]: row for row in panel.rows.iter_rows(named=True)}
+    return {row["levels"]: row for row in panel.rows.iter_rows(named=True)}
 
 
 def only(order, points=0.02):
@@ -40,7 +40,7 @@ def test_a_main_effect_that_passes_comes_first_whatever_has_the_highest_mean(tmp
     passing = [row for row in rows(panel).values() if row["p_dunnett"] is not None and row["p_dunnett"] < ALPHA]
     assert f"{len(passing)} of 15 cells tested beat no distillation" in found.rest
     top = max(passing, key=lambda row: row["gain"])
-    assert f"The largest gain that passes is that of {top['orders']}" in found.rest
+    assert f"The largest gain that passes is that of {top['levels']}" in found.rest
 
 
 def test_an_order_that_hurts_is_said_to(tmp_path):
@@ -64,7 +64,7 @@ def test_where_nothing_passes_the_highest_mean_is_told_with_its_own_test(tmp_pat
     best = next(row for row in rows(panel).values() if row["best"])
     assert found.headline == "No order and no cell is shown to beat no distillation."
     assert "0 of 15 cells tested beat no distillation; 15 are inconclusive." in found.rest
-    assert f"is that of {best['orders']}, whose own gain does not pass: {100 * best['gain']:+.2f} points" in found.rest
+    assert f"is that of {best['levels']}, whose own gain does not pass: {100 * best['gain']:+.2f} points" in found.rest
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
@@ -119,7 +119,7 @@ def test_the_caution_on_few_seeds_fits_their_number(tmp_path, seeds):
 def test_rounding_is_named_with_how_far_it_moved_means(tmp_path):
     folder = synthetic.ablation(tmp_path / "run", orders=["none", "1"], epochs=0)
     told = [item for item in write_report(folder, tmp_path / "out").cautions if "Rounding" in item]
-    assert len(told) == 1 and f"{100 * wording.ROUNDING_MOVES:.2f} points" in told[0]
+    assert len(told) == 1 and f"{100 * cautions.ROUNDING_MOVES:.2f} points" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.metrics
 
 from trainables.metrics.verification import (
     area_under_curve,
@@ -185,6 +186,16 @@ def test_the_curve_is_what_counting_gives(levels: int) -> None:
         assert y == (similarity[same] >= threshold).mean()
     wins = [float(a > b) + 0.5 * (a == b) for a in similarity[same] for b in similarity[~same]]
     assert area_under_curve(similarity, same) == pytest.approx(np.mean(wins))
+
+
+@pytest.mark.parametrize("levels", [0, 3, 6])
+@pytest.mark.parametrize("seed", range(5))
+def test_curve_and_area_are_those_of_scikit_learn_to_the_last_bit(levels: int, seed: int) -> None:
+    similarity, same = drawn(301, seed, levels=levels)
+    false, true, thresholds = sklearn.metrics.roc_curve(same, similarity, drop_intermediate=False)
+    for ours, theirs in zip(roc(similarity, same), (false, true, thresholds), strict=True):
+        assert np.array_equal(ours, theirs)
+    assert area_under_curve(similarity, same) == sklearn.metrics.auc(false, true)
 
 
 def test_the_rate_is_met_and_never_interpolated() -> None:

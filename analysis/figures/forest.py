@@ -1,4 +1,4 @@
-"""The pictures of a grid: paired gains with the matrix of orders (HORKD, Fig. 4), and each order's effect."""
+"""The forest of a grid or of methods: paired gains with the matrix of a factor's levels (HORKD, Fig. 4), and the numbers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from analysis.figures.drawing import (
     verdict_mark,
 )
 from analysis.figures.library import Axes
-from analysis.frames.order_ablation import Panel, scores_by_cell, split_orders
+from analysis.frames.order_ablation import Panel, scores_by_cell
 from analysis.printed import gain_interval, interval, p_value, percent, points
-from analysis.statistics import FactorialEffects
 
 ROW = 0.29  # Inches.
 WIDTH = 10.2
@@ -33,7 +32,7 @@ JITTER = (0.18, -0.2, 0.1, -0.1, 0.24)  # Of a row, by seed, so that equal gains
 
 
 def forest(panel: Panel, *, name: str, title: str, factors: Sequence[str] | None, caption: str, alt: str) -> Drawn:
-    """Draw one row per cell: which orders are on, the gain over the reference, and the numbers.
+    """Draw one row per cell: which levels are on, the gain over the reference, and the numbers.
 
     Without a reference the rows show the score itself. A cell without a result keeps its row.
     """
@@ -65,11 +64,11 @@ def forest(panel: Panel, *, name: str, title: str, factors: Sequence[str] | None
         for axes in (marks, text):
             axes.set_xlim(0, 1)
             axes.set_xticks([])
-        order_marks(marks, rows, factors)
+        level_marks(marks, rows, panel)
         dots(gains, rows, seeds, panel)
         _texts(text, rows, panel)
         files = render(figure)
-    frames = {name: panel.rows, f"{name}_seeds": seeds}
+    frames = {name: panel.printed, f"{name}_seeds": seeds}
     return Drawn(name=name, alt=alt, caption=caption, files=files, frames=frames)
 
 
@@ -120,22 +119,23 @@ def bands(axes: Axes, rows: Sequence[dict[str, Any]], *, grouped: bool) -> None:
 
 
 def group_of(row: dict[str, Any]) -> int | None:
-    """What rows between two rules have in common: the number of orders, or the kind of arm."""
+    """What rows between two rules have in common: the number of levels, or the kind of arm."""
     found: int | None = row["group"] if "group" in row else row["terms"]
     return found
 
 
-def order_marks(axes: Axes, rows: Sequence[dict[str, Any]], factors: Sequence[str] | None) -> None:
-    if not factors:
+def level_marks(axes: Axes, rows: Sequence[dict[str, Any]], panel: Panel) -> None:
+    factor = panel.factor
+    if factor is None or not factor.levels:
         for index, row in enumerate(rows):
             weight = "bold" if row["best"] else "normal"
             axes.text(0.02, index, short(row["label"]), va="center", size=9.5, weight=weight)
         return
-    step = 1 / len(factors)
-    for place, factor in enumerate(factors):
+    step = 1 / len(factor.levels)
+    for place, level in enumerate(factor.levels):
         x = (place + 0.5) * step
-        axes.text(x, -0.85, factor, ha="center", va="center", size=11, weight="bold")
-        on = [i for i, row in enumerate(rows) if row["orders"] and factor in split_orders(row["orders"])]
+        axes.text(x, -0.85, level, ha="center", va="center", size=11, weight="bold")
+        on = [i for i, row in enumerate(rows) if row["levels"] and level in factor.split(row["levels"])]
         off = [i for i in range(len(rows)) if i not in on]
         axes.plot([x] * len(off), off, "s", ms=7.5, mfc=theme.GROUND, mec=theme.FAINT, mew=1, ls="none")
         axes.plot([x] * len(on), on, "s", ms=8, mfc=theme.INK, mec=theme.INK, ls="none")
@@ -187,7 +187,8 @@ def dots(axes: Axes, rows: Sequence[dict[str, Any]], seeds: pl.DataFrame, panel:
 
 def reference_name(panel: Panel) -> str:
     row = panel.rows.filter(pl.col("reference")).row(0, named=True)
-    return "no distillation" if row["orders"] == "none" else short(row["label"])
+    factor = panel.factor
+    return factor.none_title if factor is not None and row["levels"] == factor.none else short(row["label"])
 
 
 def _texts(axes: Axes, rows: Sequence[dict[str, Any]], panel: Panel) -> None:
@@ -238,67 +239,3 @@ def p_text(row: dict[str, Any]) -> str:
     if row["p_dunnett"] is not None:
         return p_value(row["p_dunnett"])
     return f"n={row['pairs']}" if row["pairs"] < statistics.LEAST_PAIRS else "equal"
-
-
-def effects(result: FactorialEffects, *, words: str, name: str, title: str, caption: str, alt: str) -> Drawn:
-    """Draw main effects above a rule, interactions below; pale where they do not pass."""
-    rows = result.effects
-    mains = sum(1 for effect in rows if len(effect.factors) == 1)
-    width, top, bottom = 7.3, 0.72, 0.62
-    height = top + 0.36 * len(rows) + bottom
-    with style():
-        figure = new_figure(width, height)
-        box = (0.95 / width, bottom / height, 4.5 / width, 0.36 * len(rows) / height)
-        axes = figure.add_axes(box)
-        figure.text(0.15 / width, 1 - 0.24 / height, title, size=12, weight="bold", va="center")
-        words_of_key = f"{PASSES} (at 5%, Holm over the main effects; below the rule over the pairs)   {DOES_NOT}   "
-        figure.text(
-            0.15 / width,
-            1 - 0.48 / height,
-            spaced(words_of_key + UNTESTED_MARK),
-            size=8.6,
-            color=theme.MUTED,
-            va="center",
-        )
-        for index, effect in enumerate(rows):
-            colour = theme.BLUE if len(effect.factors) == 1 else theme.PINK
-            state = verdict(effect.p_holm)
-            if effect.low is not None and effect.high is not None:
-                ends = [100 * effect.low, 100 * effect.high]
-                axes.plot(ends, [index, index], color=colour, lw=2.6, alpha=1 if state else 0.5)
-            verdict_mark(axes, 100 * effect.mean, index, "o", passes=state, colour=colour, size=8)
-            axes.text(1.02, index, effect_text(effect), transform=axes.get_yaxis_transform(), va="center",
-                      size=8.8, family="monospace")  # fmt: skip
-        axes.set_yticks(range(len(rows)), [effect_name(effect.factors) for effect in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        if 0 < mains < len(rows):
-            axes.axhline(mains - 0.5, color=theme.RULE, linewidth=1)
-        axes.axvline(0, color=theme.INK, linewidth=1.1, zorder=1.5)
-        axes.margins(x=0.06)
-        axes.locator_params(axis="x", nbins=8)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
-        axes.spines["left"].set_visible(False)
-        axes.set_xlabel(f"change in {words}, points (averaged over the other orders)")
-        files = render(figure)
-    frame = effects_frame(result)
-    return Drawn(name=name, alt=alt, caption=caption, files=files, frames={name: frame})
-
-
-def effects_frame(result: FactorialEffects) -> pl.DataFrame:
-    """One row per effect: `effect`, `n`, `mean`, `low`, `high`, `p`, `p_holm`, as fractions."""
-    rows = [(effect_name(e.factors), e.n, e.mean, e.low, e.high, e.p, e.p_holm) for e in result.effects]
-    schema: dict[str, Any] = {"effect": pl.String, "n": pl.Int64}
-    schema |= dict.fromkeys(("mean", "low", "high", "p", "p_holm"), pl.Float64)
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def effect_name(factors: tuple[str, ...]) -> str:
-    return f"order {factors[0]}" if len(factors) == 1 else " × ".join(factors)
-
-
-def effect_text(effect: statistics.Effect) -> str:
-    if effect.low is None or effect.high is None:
-        return f"{points(effect.mean)} ({'n=1' if effect.n == 1 else f'n={effect.n}, all equal'})"
-    return f"{points(effect.mean)} [{points(effect.low)}, {points(effect.high)}]"
