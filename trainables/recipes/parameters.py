@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from trainables import spec as specs
 from trainables.recipes.step import Step
+from trainables.spec.parameter import Parameter
 
 NOT_PARAMETERS = ("seed", "data")  # Seeds are an axis of their own; the data set has its own flags.
 
 Legal = dict[str, tuple[Any, dataclasses.Field[Any]]]  # Full name -> (declared type, field).
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """What a parameter's name says: the stage it is for, if it names one, and the path of the field."""
-
-    role: str  # Empty where it is for every stage that has the field.
-    path: str
-
-    @classmethod
-    def parse(cls, name: str, roles: Iterable[str]) -> Parameter:
-        """`teacher.horkd.alpha` -> teacher and horkd.alpha."""
-        head, dot, tail = name.partition(".")
-        return cls(head, tail) if dot and head in roles else cls("", name)
-
-    @property
-    def field(self) -> str:
-        """The last part of the path: `alpha`."""
-        return self.path.rpartition(".")[2]
-
-    def __str__(self) -> str:
-        return f"{self.role}.{self.path}" if self.role else self.path
 
 
 def legal_names(steps: tuple[Step, ...], routes: tuple[str, ...]) -> Legal:
@@ -53,11 +31,11 @@ def legal_names(steps: tuple[Step, ...], routes: tuple[str, ...]) -> Legal:
             if path in NOT_PARAMETERS or path in taken:
                 continue
             legal.setdefault(path, entry)
-            legal[str(Parameter(step.role, path))] = entry
+            legal[Parameter(step.role, path).name] = entry
         if step.given is not None:
             # Its own fields are named with the role alone: others have a `head`, too.
             own = specs.field_paths(step.given)
-            legal.update({str(Parameter(step.role, name)): own[name] for name in specs.GIVEN if name in own})
+            legal.update({Parameter(step.role, name).name: own[name] for name in specs.GIVEN if name in own})
     return legal
 
 

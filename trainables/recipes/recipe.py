@@ -10,9 +10,10 @@ from typing import Any
 
 from trainables import spec as specs
 from trainables.errors import UsageError, did_you_mean_any
-from trainables.recipes.parameters import NOT_PARAMETERS, Parameter, legal_names, nested, shortened
+from trainables.recipes.parameters import NOT_PARAMETERS, legal_names, nested, shortened
 from trainables.recipes.step import Placed, Step, outputs_role, place, with_outputs
 from trainables.spec import GIVEN, StageSpec, registry
+from trainables.spec.parameter import Parameter
 from trainables.stages.outputs import outputs_specs
 
 
@@ -90,7 +91,7 @@ class Recipe:
             return name
         if name in self.short_names:
             return self.short_names[name]
-        common = [n for n in self.parameters if n.split(".")[0] not in self.roles]
+        common = [n for n in self.parameters if not Parameter.parse(n, self.roles).role]
         raise UsageError(
             f"'{name}' is not a parameter of recipe {self.name}."
             f"{did_you_mean_any(name, self.parameters if '.' in name else [*common, *self.short_names])}"
