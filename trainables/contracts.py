@@ -332,7 +332,8 @@ def guides_its_like(name: str) -> None:
 
     from trainables import spec as specs
     from trainables.attempts.attempt import attempt
-    from trainables.data.packed import Items, write_packed
+    from trainables.data.packed import Items
+    from trainables.data.packing import write_packed
     from trainables.stages.base import Context
     from trainables.store.artifacts import Store
 

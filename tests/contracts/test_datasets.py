@@ -9,7 +9,8 @@ import pytest
 
 from trainables import contracts
 from trainables.contracts import OF_DATASETS, Broken
-from trainables.data.packed import Items, open_packed, write_packed
+from trainables.data.packed import Items, open_packed
+from trainables.data.packing import write_packed
 
 TWICE, WELL, CUT, DECLARED = OF_DATASETS
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from trainables.attempts.attempt import attempt
 from trainables.data import catalog
-from trainables.data.packed import TEST, TRAIN, Items, Packed, PackedInfo, item_names, open_packed, write_packed
+from trainables.data.packed import TEST, TRAIN, Items, Packed, PackedInfo, item_names, open_packed
+from trainables.data.packing import write_packed
 from trainables.data.protocols import Cut, cut, cut_for
 from trainables.errors import UsageError
 from trainables.spec import TASKS, EvaluationSpec, StageSpec, TeacherSpec, spec_from, stage_key, to_plain

@@ -475,7 +475,9 @@ def test_the_limits_of_the_data_are_themselves_allowed(settings: list[str]) -> N
 def test_the_plan_and_the_split_agree_on_how_many_images_are_left(fraction: float, images: int, tmp_path: Any) -> None:
     import numpy as np
 
-    from trainables.data.packed import Items, open_packed, split_indices, write_packed
+    from trainables.data.packed import Items, open_packed
+    from trainables.data.packing import write_packed
+    from trainables.data.splits import split_indices
 
     labels = np.arange(images, dtype=np.int32) % 2
     items = Items(

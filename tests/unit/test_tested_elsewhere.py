@@ -16,7 +16,8 @@ from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
 from sweeps.runs.prepare import Prepared, prepare
 from trainables.attempts.attempt import attempt
-from trainables.data.packed import Items, Packed, open_packed, write_packed
+from trainables.data.packed import Items, Packed, open_packed
+from trainables.data.packing import write_packed
 from trainables.data.protocols import cut, whole
 from trainables.errors import UsageError
 from trainables.spec import to_plain

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from trainables.attempts.attempt import attempt, runner
 from trainables.data.batches import epoch_batches, normalise, statistics, to_float
-from trainables.data.packed import TEST, TRAIN, open_packed, split_indices
+from trainables.data.packed import TEST, TRAIN, open_packed
+from trainables.data.splits import split_indices
 from trainables.errors import ArtifactError, MachineError, NonFiniteError, UsageError
 from trainables.spec import (
     ARCHITECTURES,

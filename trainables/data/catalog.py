@@ -22,7 +22,8 @@ from trainables.data import blocks, from_plugins
 from trainables.data.checks import Check, check
 from trainables.data.datasets import DATASETS, FOLDER_PREFIX, DatasetInfo, protocols_of
 from trainables.data.images import Progress, read_images
-from trainables.data.packed import Items, PackedInfo, doubt_of, open_packed, read_info, write_packed
+from trainables.data.packed import Items, PackedInfo, doubt_of, open_packed, read_info
+from trainables.data.packing import write_packed
 from trainables.data.passed import sentences
 from trainables.data.sources import FOLDER, Source, listing_of, locate, unknown
 from trainables.data.survey import dark, stored_side, survey

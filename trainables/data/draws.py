@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from trainables.data.packed import class_ranks
+from trainables.data.splits import class_ranks
 from trainables.errors import UsageError
 
 FOLDS = 10

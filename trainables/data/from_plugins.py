@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.packed import Items, draw_test_split
+from trainables.data.packed import Items
+from trainables.data.splits import draw_test_split
 from trainables.errors import DataError, SweepsError, UsageError
 from trainables.spec import registry
 

@@ -21,8 +21,9 @@ from PIL import Image
 
 from trainables.data.archives import each_content, in_reading_order
 from trainables.data.blocks import Blocks
-from trainables.data.packed import TRAIN, Items, draw_test_split
+from trainables.data.packed import TRAIN, Items
 from trainables.data.pixels import DAMAGE, Content, Scale, decoded
+from trainables.data.splits import draw_test_split
 from trainables.data.stored import Stored, shown
 from trainables.errors import DataError
 

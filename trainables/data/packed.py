@@ -1,6 +1,7 @@
 """The packed form of a data set: one memory-mapped Arrow file of uint8 images, and its splits.
 
-Decoding is in `readers` and `folder`; which file belongs to which source is known by `catalog`.
+Writing one is in `packing`, drawing its splits in `splits`, decoding in `readers` and `folder`; which file belongs to which
+source is known by `catalog`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,19 +27,17 @@ from trainables.data.block_digests import (
     block_crc,
     columns_crc,
     compared_blocks,
-    digests_of,
     names_crc,
     state_of,
 )
-from trainables.errors import DataError, UsageError
+from trainables.errors import DataError
 from trainables.store.files import share_with_group
 
 FORMAT_VERSION = 1
 TRAIN, TEST = 0, 1
-Split = Literal["train", "validation", "test"]
 
 _MAGIC = b"ARROW1\0\0"
-_METADATA_KEY = b"packed_images"
+DESCRIPTION_KEY = b"packed_images"
 _NAMED = re.compile(r"^[0-9a-f]{16}\.arrow\Z")
 _AGAIN = "The next run packs it again."
 
@@ -157,85 +155,7 @@ def fingerprint(
     return digest.hexdigest()[:16]
 
 
-def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
-    """Write `<folder>/<fingerprint>.arrow` aside, sync it and rename it into place.
-
-    An intact file of that fingerprint is kept as it is. No half file stays behind.
-
-    Raises:
-        DataError: If the pairs do not fit the items.
-        OSError: If the disk refuses.
-    """
-    if items.pairs is not None and not _fit(items.pairs, len(items.labels)):
-        raise DataError(
-            f"`pairs` of {name} must be rows of int32 (fold from 1, two different items from 0 to "
-            f"{len(items.labels) - 1}, 0 or 1), but they are not. Mend the reader of that set."
-        )
-    marks = fingerprint(items.images, items.labels, items.split, items.classes, items.pairs)
-    path = folder / f"{marks}.arrow"
-    if path.exists():
-        try:
-            return open_packed(path, verify=True).info
-        except DataError:
-            pass  # Damaged, and what replaces it is at hand.
-        if path.is_dir():
-            raise DataError(f"{path} must be a file, but a folder is in the way. Remove it and run again.")
-    count, channels, height, width = items.images.shape
-    described = {
-        "format": FORMAT_VERSION,
-        "name": name,
-        "classes": list(items.classes),
-        "shape": [count, channels, height, width],
-        "fingerprint": marks,
-        "counts": {"train": int((items.split == TRAIN).sum()), "test": int((items.split == TEST).sum())},
-    }
-    if items.pairs is not None:
-        described["pairs"] = len(items.pairs)
-    # The file states its own size, so that a cut one is known at once; the field has a fixed width, so that a
-    # dry run can measure it.
-    measured = pa.MockOutputStream()
-    digests = digests_of(items.images, items.labels, items.split, items.pairs, items.names, described)
-    _write_table(measured, items, {**described, "bytes": f"{0:020d}"}, digests)
-    described["bytes"] = f"{measured.size():020d}"
-    digests = replace(digests, about=about_crc(described))
-    aside = folder / f".{marks}.{os.getpid()}.tmp"
-    try:
-        with open(aside, "xb") as file:
-            _write_table(file, items, described, digests)
-            file.flush()
-            os.fsync(file.fileno())
-        share_with_group(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _sync_folder(folder)
-    return read_info(path)
-
-
-def _write_table(sink: Any, items: Items, described: dict[str, Any], digests: BlockDigests) -> None:
-    count = len(items.labels)
-    width = int(np.prod(items.images.shape[1:]))
-    pixels = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), count, [None, pa.py_buffer(np.ascontiguousarray(items.images).reshape(-1))]
-    )
-    columns = {
-        "image": pixels,
-        "label": pa.array(np.asarray(items.labels, dtype=np.int32)),
-        "split": pa.array(np.asarray(items.split, dtype=np.uint8)),
-        "name": pa.array(list(items.names), type=pa.string()),
-    }
-    if items.pairs is not None:
-        columns["pairs"] = _pairs_column(items.pairs, count)
-    schema = pa.schema(
-        [(name, column.type) for name, column in columns.items()],
-        metadata={_METADATA_KEY: json.dumps(described).encode(), METADATA_KEY: digests.to_json()},
-    )
-    batch = pa.record_batch(list(columns.values()), schema=schema)
-    with pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(batch)
-
-
-def _fit(pairs: np.ndarray, items: int) -> bool:
+def pairs_fit(pairs: np.ndarray, items: int) -> bool:
     """Whether pairs are what `Packed.pairs` promises."""
     if pairs.dtype != np.int32 or pairs.ndim != 2 or pairs.shape[1] != 4 or len(pairs) == 0:
         return False
@@ -248,21 +168,6 @@ def _fit(pairs: np.ndarray, items: int) -> bool:
         and (first != second).all()
         and ((same == 0) | (same == 1)).all()
     )
-
-
-def _pairs_column(pairs: np.ndarray, count: int) -> pa.Array:
-    # A table has one length: all pairs are the list of the first item, and the lists of the others are empty.
-    offsets = np.full(count + 1, pairs.size, dtype=np.int32)
-    offsets[0] = 0
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(pairs).reshape(-1)))
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_info(path: Path) -> PackedInfo:
@@ -290,10 +195,10 @@ def read_info(path: Path) -> PackedInfo:
         raise _foreign(path, f"its beginning is damaged ({error})") from error
     except OSError as error:
         raise DataError(f"Packed data set {path} cannot be read: {error}") from error
-    if _METADATA_KEY not in metadata:
+    if DESCRIPTION_KEY not in metadata:
         raise _foreign(path, "its schema does not describe packed images")
     try:
-        described = json.loads(metadata[_METADATA_KEY])
+        described = json.loads(metadata[DESCRIPTION_KEY])
         if described["format"] != FORMAT_VERSION:
             raise DataError(
                 f"Packed data set {path} must have format {FORMAT_VERSION}, but has {described['format']}. {_AGAIN}"
@@ -402,7 +307,7 @@ def open_packed(path: Path, *, verify: bool = False) -> Packed:
         and (count == 0 or (labels.min() >= 0 and labels.max() < len(info.classes)))
         and int((split == TRAIN).sum()) == info.train_images
         and int((split == TEST).sum()) == info.test_images
-        and (pairs is None or _fit(pairs, count))
+        and (pairs is None or pairs_fit(pairs, count))
         and (digests is None or digests.columns == columns_crc(labels, split, pairs))
     )
     if not whole or (verify and _fingerprint(packed) != info.fingerprint):
@@ -428,90 +333,3 @@ def item_names(path: Path) -> list[str]:
     if digests is not None and digests.names != names_crc(names):
         raise _altered(info.path)
     return names
-
-
-def split_indices(
-    packed: Packed,
-    split: Split,
-    *,
-    validation_fraction: float,
-    split_seed: int,
-    train_images: int,
-) -> np.ndarray:
-    """Sorted indices [n] int64 of one split, stratified by class; the three splits are disjoint.
-
-    Validation is drawn first, so it is the same for every `train_images`; smaller training sets are parts of
-    larger ones. `train_images=0` means all that validation leaves. Every class keeps at least one training
-    image, so a class with a single one has none in validation.
-
-    Raises:
-        UsageError: If the fraction is outside [0, 1), the split unknown, or `train_images` cannot be met.
-    """
-    if split not in ("train", "validation", "test"):
-        raise UsageError(f"`split` must be train, validation or test, but got {split!r}.")
-    if not 0.0 <= validation_fraction < 1.0:
-        raise UsageError(f"`0 <= validation_fraction < 1` must hold, but got {validation_fraction}.")
-    if split == "test":
-        return np.flatnonzero(packed.split == TEST).astype(np.int64)
-    training = np.flatnonzero(packed.split == TRAIN).astype(np.int64)
-    labels = packed.labels[training]
-    ranks, ties = class_ranks(labels, split_seed)
-    held_out = _validation(labels, ranks, ties, validation_fraction)
-    if split == "validation":
-        return training[held_out]
-    remaining, labels = training[~held_out], labels[~held_out]
-    if train_images == 0:
-        return remaining
-    present = len(np.unique(labels))
-    if not present <= train_images <= len(remaining):
-        raise UsageError(
-            f"`train_images` must be 0 (all) or from {present} (one per class) to {len(remaining)}, but got "
-            f"{train_images}: {packed.info.name} has {len(training)} training images, of which "
-            f"{int(held_out.sum())} are for validation (`validation_fraction` {validation_fraction}). "
-            "Change one of the two."
-        )
-    # Taking items in the order of their relative place within the class keeps every prefix stratified.
-    kept_ranks = _ranks_in_order(labels, ranks[~held_out])
-    places = np.where(kept_ranks == 0, 0.0, (kept_ranks + 0.5) / np.bincount(labels)[labels])
-    return np.sort(remaining[np.lexsort((ties[~held_out], places))[:train_images]])
-
-
-def _validation(labels: np.ndarray, ranks: np.ndarray, ties: np.ndarray, fraction: float) -> np.ndarray:
-    chosen = np.zeros(len(labels), dtype=bool)
-    if fraction == 0.0 or len(labels) == 0:
-        return chosen
-    counts = np.bincount(labels)[labels]
-    spare = np.flatnonzero(ranks < counts - 1)  # The last of each class always stays in training.
-    places = (ranks[spare] + 0.5) / counts[spare]
-    wanted = max(1, int(len(labels) * fraction + 0.5))
-    chosen[spare[np.lexsort((ties[spare], places))[:wanted]]] = True
-    return chosen
-
-
-def class_ranks(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each item's rank [N] int64 in a random order of its class, and numbers [N] that break ties."""
-    # RandomState's stream is frozen (NEP 19); the newer generators may change between versions of NumPy.
-    digest = hashlib.blake2b(f"split/{seed}".encode(), digest_size=4).digest()
-    random = np.random.RandomState(int.from_bytes(digest, "little"))
-    noise, ties = random.random_sample(len(labels)), random.random_sample(len(labels))
-    return _ranks_in_order(labels, noise), ties
-
-
-def _ranks_in_order(labels: np.ndarray, by: np.ndarray) -> np.ndarray:
-    order = np.lexsort((by, labels))
-    counts = np.bincount(labels) if len(labels) else np.zeros(1, dtype=np.int64)
-    starts = np.cumsum(counts) - counts
-    ranks = np.empty(len(labels), dtype=np.int64)
-    ranks[order] = np.arange(len(labels)) - starts[labels[order]]
-    return ranks
-
-
-def draw_test_split(labels: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
-    """Splits [N] uint8 for data without: `fraction` of each class for test, at least one in both.
-
-    The only image of a class is for training.
-    """
-    ranks, _ = class_ranks(labels, seed)
-    counts = np.bincount(labels)[labels]
-    wanted = np.minimum(np.maximum(1, (counts * fraction + 0.5).astype(np.int64)), counts - 1)
-    return np.where(ranks < wanted, TEST, TRAIN).astype(np.uint8)

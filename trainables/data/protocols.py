@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.packed import TEST, TRAIN, Packed, split_indices
+from trainables.data.packed import TEST, TRAIN, Packed
+from trainables.data.splits import split_indices
 from trainables.errors import DataError, UsageError, did_you_mean
 from trainables.spec import registry
 from trainables.spec.training import ReadsTraining, task_of

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from system.regular_files import read_bytes
-from trainables.data.packed import TEST, TRAIN, Items, draw_test_split
+from trainables.data.packed import TEST, TRAIN, Items
+from trainables.data.splits import draw_test_split
 from trainables.errors import DataError, MachineError
 
 DIGITS_TEST_FRACTION = 0.3

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from trainables.data.packed import TRAIN, Packed, split_indices
+from trainables.data.packed import TRAIN, Packed
 from trainables.data.protocols import Cut, SplitAsked
+from trainables.data.splits import split_indices
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
 from trainables.tasks.base import Task, task_entry

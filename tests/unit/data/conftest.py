@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.data.packed import Items, Packed, draw_test_split, open_packed, write_packed
+from trainables.data.packed import Items, Packed, open_packed
+from trainables.data.packing import write_packed
+from trainables.data.splits import draw_test_split
 
 
 @pytest.fixture

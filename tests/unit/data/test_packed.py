@@ -8,19 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from trainables.data import block_digests
+from trainables.data import block_digests, packing
 from trainables.data import packed as packed_module
-from trainables.data.packed import (
-    TEST,
-    TRAIN,
-    Items,
-    draw_test_split,
-    item_names,
-    open_packed,
-    read_info,
-    split_indices,
-    write_packed,
-)
+from trainables.data.packed import TEST, TRAIN, Items, item_names, open_packed, read_info
+from trainables.data.packing import write_packed
+from trainables.data.splits import draw_test_split, split_indices
 from trainables.errors import DataError, UsageError
 
 SPLITS = ("train", "validation", "test")
@@ -154,7 +146,7 @@ def test_a_file_that_was_replaced_while_it_is_mapped_is_read_as_it_was(make_pack
 
 
 def test_a_file_packed_before_there_were_digests_is_compared_by_its_fingerprint(make_packed, monkeypatch):
-    monkeypatch.setattr(packed_module, "METADATA_KEY", b"unknown yet")
+    monkeypatch.setattr(packing, "METADATA_KEY", b"unknown yet")
     packed = make_packed()
     monkeypatch.undo()
     packed = open_packed(packed.info.path)
@@ -230,8 +222,8 @@ def test_somebody_elses_arrow_file_is_refused(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(packed_module, "read_info", lambda path: path)
-    monkeypatch.setattr(packed_module, "FORMAT_VERSION", 0)
+    monkeypatch.setattr(packing, "read_info", lambda path: path)
+    monkeypatch.setattr(packing, "FORMAT_VERSION", 0)
     path = write_packed(tmp_path, "old", items(np.zeros((4, 1, 2, 2), dtype=np.uint8)))
     monkeypatch.undo()
     with pytest.raises(DataError, match="must have format 1, but has 0"):

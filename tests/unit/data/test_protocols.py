@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.data.packed import TEST, TRAIN, Packed, PackedInfo, split_indices
+from trainables.data.packed import TEST, TRAIN, Packed, PackedInfo
 from trainables.data.protocols import Cut, cut, cut_for, require_apart, require_unseen
+from trainables.data.splits import split_indices
 from trainables.errors import DataError, UsageError
 from trainables.spec import TeacherSpec
 

@@ -59,8 +59,10 @@ import numpy as np
 from pyarrow import ipc
 import trainables
 from trainables import plugins, spec
-from trainables.data.packed import Items, write_packed
-from trainables.stages.base import Context, attempt
+from trainables.attempts.attempt import attempt
+from trainables.data.packed import Items
+from trainables.data.packing import write_packed
+from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 
 told = {"where": trainables.__file__, "key": spec.stage_key(spec.StudentSpec(), {})}
