@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks import direct, measure
 from benchmarks.measure import Row
-from trainables.losses import angle_loss
+from trainables.losses.horkd import angle_loss
 
 STUDENT_WIDTH, TEACHER_WIDTH = 512, 2048
 SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"direct": direct.angle_loss, "ours": angle_loss}

@@ -30,7 +30,8 @@ from benchmarks.gpu_setting import (
 from trainables.data.augment import augment
 from trainables.data.batches import generator
 from trainables.data.degrade import degrade, enlarge
-from trainables.losses import Distiller, triplet_loss
+from trainables.losses.distiller import Distiller
+from trainables.losses.ranking import triplet_loss
 from trainables.models import build
 from trainables.models.network import Outputs
 from trainables.spec import ARCHITECTURES, FILTERS, DistillationSpec, HorkdSpec, StudentSpec, registry

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import direct
 from trainables.data.augment import draw_views, take_views, view, view_count
 from trainables.data.batches import epoch_batches
-from trainables.losses import HorkdLoss
+from trainables.losses.horkd_loss import HorkdLoss
 from trainables.models import Network, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec

@@ -41,7 +41,7 @@ from benchmarks.gpu_setting import (
     wait_for,
 )
 from trainables.data.augment import view_count
-from trainables.losses import angle_loss
+from trainables.losses.horkd import angle_loss
 from trainables.models.macs import count_macs
 from trainables.training.frozen import CachedTeacher, FrozenNetwork
 

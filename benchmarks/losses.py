@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from benchmarks import direct, measure
 from benchmarks.measure import Row
-from trainables.losses import Distiller, HorkdLoss
+from trainables.losses.distiller import Distiller
+from trainables.losses.horkd_loss import HorkdLoss
 from trainables.models import Outputs, build
 from trainables.spec import HorkdSpec, StudentSpec
 from trainables.training.optimizer import make_optimizer

@@ -29,7 +29,7 @@ from benchmarks import augmentation, direct, direct_images, measure
 from benchmarks.measure import Row
 from trainables.data.augment import view_count
 from trainables.data.batches import epoch_batches, generator
-from trainables.losses import HorkdLoss
+from trainables.losses.horkd_loss import HorkdLoss
 from trainables.models import Network, Outputs, build
 from trainables.models.network import fold
 from trainables.spec import HorkdSpec, StudentSpec, TeacherSpec

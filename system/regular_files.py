@@ -14,7 +14,6 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-LOCK_BYTES = 1 << 20  # Leases, locks, stop files, failures: a page or less.
 TEXT_BYTES = 256 << 20  # Manifests, run.json, journals, logs: 20,000 trials take about 20 MB.
 
 _KINDS = (

@@ -243,7 +243,6 @@ class LevelEvidence(Evidence):
     factor: Factor
     by_levels: Mapping[tuple[str, ...], Scores]
     on: str
-    title_of_panel: str = ""
 
     @property
     def parts(self) -> Sequence[Part]:

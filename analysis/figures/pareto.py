@@ -57,9 +57,7 @@ def pareto_search(search: ParetoSearch, *, name: str, title: str, caption: str, 
     """Draw the drawn cells: validation score against the cost, the front filled and joined."""
     rows = search.cells.filter(pl.col("value").is_not_null(), pl.col(search.cost) > 0).rename({"value": "mean"})
     with style():
-        figure, (axes,) = _panels(
-            title, "nothing is tested here   ◆ on the front   ● not   bar: 95% t-interval over seeds", [search.cost]
-        )
+        figure, (axes,) = _panels(title, SEARCH_KEY, [search.cost])
         for row in rows.iter_rows(named=True):
             look = (theme.VERMILLION, "D") if row["front"] else (theme.BLUE, "o")
             _point(axes, row[search.cost], row, look, ringed=False)

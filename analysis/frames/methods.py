@@ -154,7 +154,7 @@ def settings(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame) 
             fits = all(point.get(axis, value) == value for axis, value in values.items())
             if fits and cell in by_cell and point.get(ARM) is not None:
                 members.setdefault(str(point[ARM]), []).append(cell)
-        chosen = {arm: _choose(own, points, by_cell, tuned) for arm, own in members.items()}
+        chosen = {arm: _choose(own, by_cell, tuned) for arm, own in members.items()}
         if chosen:
             found.append(_setting(run, arms, values, chosen, points, by_cell, tuned))
     return found
@@ -162,7 +162,6 @@ def settings(run: Mapping[str, Any], cells: pl.DataFrame, trials: pl.DataFrame) 
 
 def _choose(
     cells: Sequence[str],
-    points: Mapping[str, Mapping[str, Any]],
     by_cell: Mapping[str, pl.DataFrame],
     tuned: str | None,
 ) -> tuple[str, int]:

@@ -6,33 +6,22 @@
 from analysis.statistics.factorial import Effect, FactorialEffects, factorial_effects, slope
 from analysis.statistics.means import (
     ALPHA,
-    DIFFERENCE,
     LEAST_PAIRS,
-    LEVEL,
-    NO_SPREAD,
     RATE,
     Summary,
     direction,
     mean_p,
     summarise,
-    t_below,
-    t_quantile,
-    t_test_p,
 )
 from analysis.statistics.multiple import holm
-from analysis.statistics.paired import POWER, Equivalence, Gain, detectable, equivalence, paired_gain
+from analysis.statistics.paired import Gain, detectable, equivalence, paired_gain
 from analysis.statistics.proportions import noise_floor, wilson
 
 __all__ = [
     "ALPHA",
-    "DIFFERENCE",
     "LEAST_PAIRS",
-    "LEVEL",
-    "NO_SPREAD",
-    "POWER",
     "RATE",
     "Effect",
-    "Equivalence",
     "FactorialEffects",
     "Gain",
     "Summary",
@@ -46,8 +35,5 @@ __all__ = [
     "paired_gain",
     "slope",
     "summarise",
-    "t_below",
-    "t_quantile",
-    "t_test_p",
     "wilson",
 ]

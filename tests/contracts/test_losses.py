@@ -16,29 +16,16 @@ from torch.nn import functional as F
 
 from trainables.contracts import OF_LOSSES, OF_ZERO_LOSSES, Broken, Loss, as_maps, draw
 from trainables.errors import UsageError
-from trainables.losses import (
-    CrdLoss,
-    Distiller,
-    HorkdLoss,
-    angle_loss,
-    at_loss,
-    center_loss,
-    class_centers,
-    darkrank_loss,
-    fitnet_loss,
-    kd_loss,
-    mkd_absolute_loss,
-    mkd_relative_loss,
-    pair_loss,
-    pkt_loss,
-    point_loss,
-    rkd_angle_loss,
-    rkd_distance_loss,
-    sp_loss,
-    triplet_loss,
-)
+from trainables.losses.classic import kd_loss, pkt_loss, rkd_angle_loss, rkd_distance_loss
+from trainables.losses.contrastive import CrdLoss
+from trainables.losses.distiller import Distiller
+from trainables.losses.feature_maps import at_loss, fitnet_loss, sp_loss
+from trainables.losses.horkd import angle_loss, center_loss, class_centers, pair_loss, point_loss
+from trainables.losses.horkd_loss import HorkdLoss
+from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss, triplet_loss
 from trainables.models.network import Outputs
-from trainables.spec import CrdSpec, DarkrankSpec, DistillationSpec, HorkdSpec
+from trainables.spec import CrdSpec, DistillationSpec, HorkdSpec
+from trainables.spec.losses import DarkrankSpec
 
 CLASSES = 4
 

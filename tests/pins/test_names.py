@@ -17,7 +17,7 @@ from sweeps.runs.folder import Place
 from trainables import plugins
 from trainables.data.batches import generator
 from trainables.data.draws import seeded_random
-from trainables.losses import Distiller
+from trainables.losses.distiller import Distiller
 from trainables.models import build
 from trainables.models.caffe_resnet import CaffeResNet
 from trainables.models.inception_resnet import InceptionResnetV1

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from trainables.errors import UsageError
-from trainables.spec import SPECS, canonical_json, field_paths, identity, options_of, spec_from, stage_key, to_plain
+from trainables.spec import SPECS, field_paths, options_of, spec_from, stage_key, to_plain
+from trainables.spec.keys import canonical_json, identity
 
 FILE = "stage_keys"
 PARENTS = {"network": "f" * 16}

@@ -21,8 +21,12 @@ from trainables.data.augment import augment
 from trainables.data.batches import balanced_batches, epoch_batches, generator
 from trainables.data.degrade import degrade
 from trainables.data.draws import draw_pairs, split_gallery
-from trainables.data.packed import Items, open_packed, split_indices, write_packed
-from trainables.losses import Distiller, HorkdLoss, triplet_loss
+from trainables.data.packed import Items, open_packed
+from trainables.data.packing import write_packed
+from trainables.data.splits import split_indices
+from trainables.losses.distiller import Distiller
+from trainables.losses.horkd_loss import HorkdLoss
+from trainables.losses.ranking import triplet_loss
 from trainables.metrics.identification import identify, softmax_scores
 from trainables.metrics.retrieval import recall_at
 from trainables.metrics.similarity import pair_similarity

@@ -40,7 +40,7 @@ from trainables.contracts import OF_NETWORKS, Broken
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import ArtifactError, DataError, UsageError
-from trainables.losses import Distiller
+from trainables.losses.distiller import Distiller
 from trainables.models import Outputs, build
 from trainables.recipes import HORKD_ASSISTANT
 from trainables.recipes.distillation import DISTILLATION

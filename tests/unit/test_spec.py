@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from trainables import spec as sp
 from trainables.errors import UsageError
 from trainables.spec import (
-    COMPONENTS,
     SEED_MARK,
     SPECS,
     AssistantSpec,
@@ -31,12 +30,10 @@ from trainables.spec import (
     TripletSpec,
     UntrainedSpec,
     built_in,
-    canonical_json,
     canonical_orders,
     coerce,
     field_paths,
     flatten,
-    from_plain,
     later,
     options_of,
     registry,
@@ -45,6 +42,10 @@ from trainables.spec import (
     to_plain,
     version_of,
 )
+from trainables.spec.components import COMPONENTS
+from trainables.spec.fields import from_plain
+from trainables.spec.keys import canonical_json
+from trainables.spec.losses import AtSpec, KdSpec
 
 OF_FAMILIES = {entry.name: tuple(entry.facts["sizes"]) for entry in registry.entries("network_family")}
 PARENT, OTHER = "0" * 15 + "a", "0" * 15 + "b"
@@ -430,8 +431,8 @@ def test_losses_that_are_off_make_no_second_training() -> None:
     def key(method: str, **more: Any) -> str:
         return stage_key(StudentSpec(data=DATA, method=method, **more), {"guide": PARENT})
 
-    assert key("kd", at=sp.AtSpec(weight=5), horkd=HorkdSpec(alpha=7)) == key("kd") != key("kd", kd=sp.KdSpec(weight=2))
-    assert key("none", distillation=3.0, kd=sp.KdSpec(weight=2)) == key("none") != key("kd")
+    assert key("kd", at=AtSpec(weight=5), horkd=HorkdSpec(alpha=7)) == key("kd") != key("kd", kd=KdSpec(weight=2))
+    assert key("none", distillation=3.0, kd=KdSpec(weight=2)) == key("none") != key("kd")
     assert key("at+mkd") == key("MKD+at") != key("mkd")
     assert key("horkd", distillation=2.0) != key("horkd") == stage_key(StudentSpec(data=DATA), {"guide": PARENT})
     with pytest.raises(UsageError, match=r"'kdd' is not a distillation loss. Did you mean 'kd'"):

@@ -54,11 +54,6 @@ class Found:
     parameters: int
     left_out: tuple[str, ...]  # Names in the file that are not used.
 
-    def parameters_of_spec(self) -> dict[str, Any]:
-        """Fields of `GivenSpec` that say the same."""
-        names = ("family", "architecture", "width", "embedding", "stem")
-        return {name: getattr(self, name) for name in names}
-
 
 def identify(shapes: Shapes, asked: GivenSpec, *, name: str, pickled: bool = False) -> Found:
     """What the file is; every name and shape is compared with the network's.

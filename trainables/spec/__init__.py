@@ -10,29 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from trainables.spec import registry
-from trainables.spec.components import COMPONENTS, Versions, built_in, version_of
-from trainables.spec.fields import Fields, OpenFields, field_paths, flatten, from_plain, to_plain, variant
+from trainables.spec.components import Versions, built_in, version_of
+from trainables.spec.fields import Fields, field_paths, flatten, to_plain, variant
 from trainables.spec.given import GIVEN, GivenSpec, is_given
-from trainables.spec.keys import SEED_MARK, KeyTemplate, canonical_json, identity, short_hash, stage_key
-from trainables.spec.losses import (
-    ORDER_TERMS,
-    ORDERS,
-    AtSpec,
-    CrdSpec,
-    DarkrankSpec,
-    FitnetSpec,
-    HorkdSpec,
-    KdSpec,
-    MkdSpec,
-    PktSpec,
-    RkdSpec,
-    SpSpec,
-    TripletSpec,
-    canonical_orders,
-    orders_of,
-)
-from trainables.spec.methods import LossOptions, canonical_method, methods_of
-from trainables.spec.networks import ARCHITECTURES, OUTSIDE, STEMS
+from trainables.spec.keys import SEED_MARK, KeyTemplate, short_hash, stage_key
+from trainables.spec.losses import ORDERS, CrdSpec, HorkdSpec, TripletSpec, canonical_orders, orders_of
+from trainables.spec.methods import canonical_method, methods_of
+from trainables.spec.networks import ARCHITECTURES, OUTSIDE
 from trainables.spec.stages import StageSpec, spec_classes, spec_from, stage_entry
 from trainables.spec.training import (
     AUGMENTATIONS,
@@ -49,59 +33,32 @@ from trainables.spec.training import (
     task_of,
     view_count,
 )
-from trainables.spec.values import (
-    MOST_FLOAT,
-    MOST_WHOLE,
-    anything,
-    bounded,
-    check,
-    choice,
-    coerce,
-    later,
-    options_of,
-)
+from trainables.spec.values import bounded, check, choice, coerce, later, options_of
 
 __all__ = [
     "ARCHITECTURES",
     "AUGMENTATIONS",
-    "COMPONENTS",
     "FILTERS",
     "GIVEN",
-    "MOST_FLOAT",
     "MOST_VIEWS",
-    "MOST_WHOLE",
     "ORDERS",
-    "ORDER_TERMS",
     "OUTPUTS",
     "OUTSIDE",
     "SEED_MARK",
-    "STEMS",
     "TEACHER_OUTPUTS",
-    "AtSpec",
     "CrdSpec",
-    "DarkrankSpec",
     "DistillationSpec",
     "Fields",
-    "FitnetSpec",
     "GivenSpec",
     "HorkdSpec",
-    "KdSpec",
     "KeyTemplate",
-    "LossOptions",
-    "MkdSpec",
-    "OpenFields",
-    "PktSpec",
     "ReadsTraining",
-    "RkdSpec",
-    "SpSpec",
     "StageSpec",
     "TrainingSpec",
     "TripletSpec",
     "Versions",
-    "anything",
     "bounded",
     "built_in",
-    "canonical_json",
     "canonical_method",
     "canonical_orders",
     "check",
@@ -110,9 +67,7 @@ __all__ = [
     "distils",
     "field_paths",
     "flatten",
-    "from_plain",
     "has_network",
-    "identity",
     "is_given",
     "later",
     "learns",

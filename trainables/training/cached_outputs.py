@@ -16,7 +16,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,6 @@ BASE_FILE = "base.safetensors"
 FILL_BATCH = 256  # Images of one forward pass while filling; also what class sums are blocked by.
 RESIDENT_BYTES = 8 << 30  # Cached outputs up to this size are copied onto the GPU that reads them.
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "panfs", "glusterfs")
-
-Ask = Callable[[Tensor], Outputs]
 
 
 class Shard:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.errors import UsageError
-from trainables.losses import at_loss, fitnet_loss, kd_loss, pkt_loss, rkd_angle_loss, rkd_distance_loss, sp_loss
+from trainables.losses.classic import kd_loss, pkt_loss, rkd_angle_loss, rkd_distance_loss
+from trainables.losses.feature_maps import at_loss, fitnet_loss, sp_loss
 
 
 def _map(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from trainables.errors import UsageError
-from trainables.losses import CrdLoss, contrastive
+from trainables.losses import contrastive
+from trainables.losses.contrastive import CrdLoss
 from trainables.spec import CrdSpec
 
 ITEMS = 12

@@ -13,21 +13,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainables.data.batches import generator
 from trainables.errors import UsageError
-from trainables.losses import Distiller, HorkdLoss
+from trainables.losses.distiller import Distiller
+from trainables.losses.horkd_loss import HorkdLoss
 from trainables.models import build
 from trainables.models.network import Outputs
-from trainables.spec import (
-    AtSpec,
-    CrdSpec,
-    DarkrankSpec,
-    DistillationSpec,
-    FitnetSpec,
-    HorkdSpec,
-    KdSpec,
-    MkdSpec,
-    RkdSpec,
-    registry,
-)
+from trainables.spec import CrdSpec, DistillationSpec, HorkdSpec, registry
+from trainables.spec.losses import AtSpec, DarkrankSpec, FitnetSpec, KdSpec, MkdSpec, RkdSpec
 
 METHODS = registry.names("loss")
 CLASSES, ITEMS, BATCH = 3, 20, 8

@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from trainables.errors import UsageError
-from trainables.losses import HorkdLoss, center_loss, class_centers, pair_loss
+from trainables.losses.horkd import center_loss, class_centers, pair_loss
+from trainables.losses.horkd_loss import HorkdLoss
 from trainables.spec import HorkdSpec
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainables.errors import UsageError
-from trainables.losses import darkrank_loss, mkd_absolute_loss, mkd_relative_loss, triplet_loss
+from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss, triplet_loss
 
 
 def _rows(batch: int, width: int = 4, seed: int = 0) -> Tensor:

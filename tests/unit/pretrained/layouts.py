@@ -5,11 +5,18 @@ The names and shapes are written down here from the layout of each family; nothi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 State = dict[str, Tensor]
+
+
+def fields_of(found: Any) -> dict[str, Any]:
+    """The fields of a spec that say what a file turned out to be."""
+    return {name: getattr(found, name) for name in ("family", "architecture", "width", "embedding", "stem")}
 
 
 class Maker:

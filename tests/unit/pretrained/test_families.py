@@ -25,7 +25,7 @@ def opened(path: Path, root: Path, **asked: Any) -> tuple[Network, Found]:
     """A file through the store to a network, as a stage gets it."""
     spec = PretrainedSpec(**asked)
     admitted = shelf.admit(str(path), root, spec)
-    whole = PretrainedSpec(weights=admitted.digits, **admitted.found.parameters_of_spec() | asked)
+    whole = PretrainedSpec(weights=admitted.digits, **layouts.fields_of(admitted.found) | asked)
     network, found, _, _ = open_from_store(root, whole)
     return network, found
 

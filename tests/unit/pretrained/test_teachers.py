@@ -32,7 +32,8 @@ from sweeps.runs.prepare import Prepared, prepare
 from trainables import plugins
 from trainables.attempts.attempt import attempt
 from trainables.data.batches import remembered_statistics, to_float
-from trainables.data.packed import Items, open_packed, write_packed
+from trainables.data.packed import Items, open_packed
+from trainables.data.packing import write_packed
 from trainables.data.protocols import cut_for
 from trainables.errors import ArtifactError, UsageError
 from trainables.models import build
@@ -98,7 +99,7 @@ def saved(network: torch.nn.Module, path: Path) -> Path:
 def admitted(path: Path, store: Store, data: str, **asked: Any) -> PretrainedSpec:
     """The spec of a teacher from a file, as planning makes it."""
     found = shelf.admit(str(path), store.root, PretrainedSpec(**asked))
-    more = {"data": data, "validation_fraction": 0.5, **found.found.parameters_of_spec(), **asked}
+    more = {"data": data, "validation_fraction": 0.5, **layouts.fields_of(found.found), **asked}
     return PretrainedSpec(weights=found.digits, **more)
 
 
