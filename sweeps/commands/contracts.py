@@ -17,16 +17,10 @@ from sweeps.planning.request import Request
 from sweeps.runs.folder import Place
 from sweeps.runs.prepare import Prepared, prepare
 from trainables.attempts.attempt import attempt
-from trainables.contracts import (
-    OF_DATASETS,
-    OF_LOSSES,
-    OF_LOSSES_OF_ANY_WIDTHS,
-    OF_NETWORKS,
-    OF_ZERO_LOSSES,
-    Broken,
-    broken,
-    loss_of,
-)
+from trainables.contracts import Broken, broken
+from trainables.contracts.datasets import OF_DATASETS
+from trainables.contracts.losses import OF_LOSSES, OF_LOSSES_OF_ANY_WIDTHS, OF_ZERO_LOSSES, loss_of
+from trainables.contracts.networks import OF_NETWORKS
 from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_mean
 from trainables.recipes import Recipe
 from trainables.spec import registry, spec_classes, stage_key, to_plain

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables import contracts
-from trainables.contracts import OF_DATASETS, Broken
+from trainables.contracts import Broken, datasets
+from trainables.contracts.datasets import OF_DATASETS
 from trainables.data.packed import Items, open_packed
 from trainables.data.packing import write_packed
 
@@ -48,7 +48,7 @@ def made(folder: Any, *, tested: int = 4, empty: bool = False) -> Any:
 def test_a_data_set_that_breaks_the_contract_is_told_how(
     contract: str, wrong: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contracts, "_pack", lambda name, root, folder: made(folder, **wrong))
+    monkeypatch.setattr(datasets, "_pack", lambda name, root, folder: made(folder, **wrong))
     with pytest.raises(Exception, match=told) as caught:
         OF_DATASETS[contract]("digits")
     assert caught.type.__module__.startswith("trainables")

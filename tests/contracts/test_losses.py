@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.contracts import OF_LOSSES, OF_ZERO_LOSSES, Broken, Loss, as_maps, draw
+from trainables.contracts import Broken
+from trainables.contracts.losses import OF_LOSSES, OF_ZERO_LOSSES, Loss, as_maps, draw
 from trainables.errors import UsageError
 from trainables.losses.classic import kd_loss, pkt_loss, rkd_angle_loss, rkd_distance_loss
 from trainables.losses.contrastive import CrdLoss

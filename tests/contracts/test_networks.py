@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables import contracts
-from trainables.contracts import OF_NETWORKS, Broken
+from trainables.contracts import Broken, networks
+from trainables.contracts.networks import OF_NETWORKS
 from trainables.models.network import Network, Outputs
 from trainables.spec import ARCHITECTURES
 
@@ -112,7 +112,7 @@ def test_a_network_that_breaks_the_contract_is_told_how(
     def build(name: str, *, channels: int, classes: int, width: float = 1.0) -> Any:
         return builder(channels, classes)
 
-    monkeypatch.setattr(contracts, "build", build)
+    monkeypatch.setattr(networks, "build", build)
     with pytest.raises(Broken, match=told):
         OF_NETWORKS[contract]("made_up")
 
@@ -129,9 +129,9 @@ class NotFrozen(Network):
 def test_a_network_that_cannot_be_a_guide_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
     made = of_class(NotFrozen)
     monkeypatch.setattr(
-        "trainables.training.loop.build", lambda name, *, channels, classes, **more: made(channels, classes)
+        "trainables.training.networks.build", lambda name, *, channels, classes, **more: made(channels, classes)
     )
-    monkeypatch.setattr(contracts, "build", lambda name, *, channels, classes, **more: made(channels, classes))
+    monkeypatch.setattr(networks, "build", lambda name, *, channels, classes, **more: made(channels, classes))
     with pytest.raises(
         Broken, match="as a teacher, trained on labels, it ends as failed: RuntimeError: needs gradients"
     ):
@@ -143,6 +143,6 @@ def test_a_network_without_layers_has_no_cost(monkeypatch: pytest.MonkeyPatch) -
         def forward(self, images: Tensor, maps: bool = False) -> Outputs:
             return Outputs(images.flatten(1), images.flatten(1))
 
-    monkeypatch.setattr(contracts, "build", lambda name, **more: Empty())
+    monkeypatch.setattr(networks, "build", lambda name, **more: Empty())
     with pytest.raises(Broken, match="no convolution"):
         OF_NETWORKS[COST]("made_up")

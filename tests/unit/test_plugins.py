@@ -36,7 +36,8 @@ from trainables import spec as specs
 from trainables.attempts.attempt import attempt
 from trainables.attempts.failures import verdict
 from trainables.attempts.manifest import describe
-from trainables.contracts import OF_NETWORKS, Broken
+from trainables.contracts import Broken
+from trainables.contracts.networks import OF_NETWORKS
 from trainables.data import catalog
 from trainables.data.packed import open_packed
 from trainables.errors import ArtifactError, DataError, UsageError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -69,6 +69,12 @@ def shown(name: str) -> str:
     """A name fit for a terminal: what is no letter, sign or space is replaced, and a very long one is cut."""
     text = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     return text if len(text) <= 120 else f"{text[:58]}...{text[-58:]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first five names and the last, for messages."""
+    found = [shown(name) for name in names]
+    return ", ".join(found[:5]) + (f", ... {found[-1]}" if len(found) > 5 else "")
 
 
 def is_hidden(part: str) -> bool:

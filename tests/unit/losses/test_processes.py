@@ -22,7 +22,8 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from trainables.losses import CrdLoss, HorkdLoss
+from trainables.losses.contrastive import CrdLoss
+from trainables.losses.horkd_loss import HorkdLoss
 from trainables.spec import CrdSpec, HorkdSpec
 
 kind, rank, world, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
