@@ -259,26 +259,14 @@ def _setting(
                 "tuning": None if choice is None else str(choice),
                 "tried": tried,
                 **_gain_columns(gain, name == reference or reference is None),
-                "compute_against": arms[against].title if against else None,
-                "compute_pairs": same.pairs if against else None,
-                "compute_gain": same.mean,
-                "compute_low": same.low,
-                "compute_high": same.high,
-                "compute_p": same.p,
-                "compute_note": same.note if against else None,
-                "compute_seconds": _train_seconds(own[against]) if against else None,
+                **_compute_columns(same, arms[against] if against else None, own[against] if against else None),
                 "reference": name == reference,
                 "best": False,
                 "apart": arm.kind in UNTESTED or name in elsewhere,
                 "group": ORDER[TEACHER] if name in elsewhere and arm.kind != FLOOR else ORDER[arm.kind],
             }
         )
-    tested = [gain if not row["apart"] else Gain(pairs=0) for row, gain in zip(rows, gains, strict=True)]
-    adjusted = statistics.holm([gain.p for gain in tested])
-    dunnett = many_to_one.adjusted([gain.differences for gain in tested])
-    at_compute = statistics.holm([same.p for same in computes])
-    for row, p, d, q in zip(rows, adjusted, dunnett, at_compute, strict=True):
-        row["p_holm"], row["p_dunnett"], row["compute_p_holm"] = p, d, q
+    _adjust(rows, gains, computes)
     _mark_best(rows)
     rows.sort(key=_place)
     cells = {name: chosen[name][0] for name in names}
@@ -289,8 +277,8 @@ def _setting(
         trials=pl.concat([own[name] for name in names]),
         cells=cells,
         baseline=cells[reference] if reference is not None else None,
-        tests=sum(p is not None for p in adjusted),
-        compute_tests=sum(q is not None for q in at_compute),
+        tests=sum(row["p_holm"] is not None for row in rows),
+        compute_tests=sum(row["compute_p_holm"] is not None for row in rows),
         measure=of_run(run),
     )
 
@@ -355,6 +343,29 @@ def _gain_columns(gain: Gain, none: bool) -> dict[str, Any]:
         return dict.fromkeys(names)
     values = (gain.pairs, gain.mean, gain.sd, gain.low, gain.high, gain.p, gain.effect_size, gain.note)
     return dict(zip(names, values, strict=True))
+
+
+def _compute_columns(same: Gain, against: Arm | None, theirs: pl.DataFrame | None) -> dict[str, Any]:
+    return {
+        "compute_against": against.title if against else None,
+        "compute_pairs": same.pairs if against else None,
+        "compute_gain": same.mean,
+        "compute_low": same.low,
+        "compute_high": same.high,
+        "compute_p": same.p,
+        "compute_note": same.note if against else None,
+        "compute_seconds": _train_seconds(theirs) if theirs is not None else None,
+    }
+
+
+def _adjust(rows: Sequence[dict[str, Any]], gains: Sequence[Gain], computes: Sequence[Gain]) -> None:
+    """Give every row its p-values over all arms that are tested."""
+    tested = [gain if not row["apart"] else Gain(pairs=0) for row, gain in zip(rows, gains, strict=True)]
+    adjusted = statistics.holm([gain.p for gain in tested])
+    dunnett = many_to_one.adjusted([gain.differences for gain in tested])
+    at_compute = statistics.holm([same.p for same in computes])
+    for row, p, d, q in zip(rows, adjusted, dunnett, at_compute, strict=True):
+        row["p_holm"], row["p_dunnett"], row["compute_p_holm"] = p, d, q
 
 
 def _mark_best(rows: list[dict[str, Any]]) -> None:

@@ -115,39 +115,14 @@ def read_images(
     places = {id(file): place for place, file in enumerate(files)}
     order = in_reading_order(files)
     length = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // width))
-    rows = [
-        np.asarray([places[id(file)] for file in order[start : start + length]])
-        for start in range(0, len(files), length)
-    ]
+    read = [order[start : start + length] for start in range(0, len(files), length)]
+    rows = [np.asarray([places[id(file)] for file in block]) for block in read]
     named = hashlib.sha256("\n".join(file.relative for file in files).encode("utf-8", "replace")).hexdigest()
     recipe = {"pillow": PIL.__version__, "channels": channels, "side": side, "files": named}
     if scale is not None:
         recipe["scale"] = [scale.whole, scale.fractions]
     blocks = Blocks(work, recipe, rows, width)
-    broken: list[str] = []
-    with pool() as threads, blocks.opened() as whole:
-        done = sum(len(rows[block]) for block in whole)
-        if progress is not None and done:
-            progress(done, len(files))
-        missing = [block for block in range(len(rows)) if block not in whole]
-        wanted = [file for block in missing for file in order[block * length : (block + 1) * length]]
-        lengths = [len(rows[block]) for block in missing]
-        arrays = each(
-            threads, lambda file, content: _decode(file, content, side, channels, scale or Scale()), wanted, lengths
-        )
-        for block in missing:
-            made: list[bytes] = []
-            for _ in rows[block]:
-                file, pixels = next(arrays)
-                if isinstance(pixels, str):
-                    broken.append(f"{shown(file.relative)} ({pixels})")
-                elif not broken:
-                    made.append(pixels)
-                done += 1
-                if progress is not None:
-                    progress(done, len(files))
-            if not broken:
-                blocks.write(block, made)
+    broken = _decode_missing(blocks, read, side, channels, scale or Scale(), progress)
     if broken:
         raise DataError(
             f"{len(broken)} of {len(files)} images in {where} cannot be decoded: "
@@ -161,6 +136,41 @@ def read_images(
         classes=listing.classes,
         pairs=listing.pairs,
     )
+
+
+def _decode_missing(
+    blocks: Blocks,
+    files: Sequence[Sequence[ImageFile]],
+    side: int,
+    channels: int,
+    scale: Scale,
+    progress: Progress | None,
+) -> list[str]:
+    """Decode the blocks that are not there yet; which images could not be, and why. Nothing is written after such."""
+    broken: list[str] = []
+    count = sum(map(len, files))
+    with pool() as threads, blocks.opened() as whole:
+        done = sum(len(files[block]) for block in whole)
+        if progress is not None and done:
+            progress(done, count)
+        missing = [block for block in range(len(files)) if block not in whole]
+        wanted = [file for block in missing for file in files[block]]
+        lengths = [len(files[block]) for block in missing]
+        arrays = each(threads, lambda file, content: _decode(file, content, side, channels, scale), wanted, lengths)
+        for block in missing:
+            made: list[bytes] = []
+            for _ in files[block]:
+                file, pixels = next(arrays)
+                if isinstance(pixels, str):
+                    broken.append(f"{shown(file.relative)} ({pixels})")
+                elif not broken:
+                    made.append(pixels)
+                done += 1
+                if progress is not None:
+                    progress(done, count)
+            if not broken:
+                blocks.write(block, made)
+    return broken
 
 
 def more(found: Sequence[object]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from trainables.data.archives import Tree
 from trainables.data.images import ImageFile, Listing, more
 from trainables.data.packed import TEST, TRAIN
@@ -48,21 +50,8 @@ def list_tiny_imagenet(tree: Tree) -> Listing:
             f"Nothing tells the class of {len(unknown):,} images in {tree.where}: {', '.join(map(shown, unknown[:5]))}"
             f"{more(unknown)}. Expected are train/<class>/images/ and val/images/ with {_LIST}. {_AGAIN}"
         )
-    there = {name.rpartition("/")[2] for name in tested}
-    missing = [name for name in listed if name not in there]
-    if missing:
-        raise DataError(
-            f"{_LIST} in {tree.where} names {len(missing):,} images that are not there: "
-            f"{', '.join(map(shown, missing[:5]))}{more(missing)}. {_AGAIN}"
-        )
     classes = sorted({label for label, _ in trained.values()})
-    foreign = sorted({label for label, _ in tested.values()} - set(classes))
-    if len(classes) < 2 or not tested or foreign:
-        what = f"classes that train/ lacks ({', '.join(map(shown, foreign[:5]))})" if foreign else "too few images"
-        raise DataError(
-            f"{tree.where} must hold images of at least 2 classes in train/ and of the same in val/, but holds {what}. "
-            f"{_AGAIN}"
-        )
+    _require_fitting(tree, listed, set(classes), tested)
     labels = {name: label for label, name in enumerate(classes)}
     files = tuple(
         ImageFile.at(stored, relative=name, label=labels[label], split=split)
@@ -77,6 +66,26 @@ def list_tiny_imagenet(tree: Tree) -> Listing:
         passed={**tree.passed, **others(tree.files, taken), **passed},
         notes=("what is tested are the images of val/: those of test/ have no published labels",),
     )
+
+
+def _require_fitting(
+    tree: Tree, listed: Mapping[str, str], classes: set[str], tested: Mapping[str, tuple[str, Stored]]
+) -> None:
+    """Refuse a list with images that are not there, and validation images of classes that nobody trains on."""
+    there = {name.rpartition("/")[2] for name in tested}
+    missing = [name for name in listed if name not in there]
+    if missing:
+        raise DataError(
+            f"{_LIST} in {tree.where} names {len(missing):,} images that are not there: "
+            f"{', '.join(map(shown, missing[:5]))}{more(missing)}. {_AGAIN}"
+        )
+    foreign = sorted({label for label, _ in tested.values()} - classes)
+    if len(classes) < 2 or not tested or foreign:
+        what = f"classes that train/ lacks ({', '.join(map(shown, foreign[:5]))})" if foreign else "too few images"
+        raise DataError(
+            f"{tree.where} must hold images of at least 2 classes in train/ and of the same in val/, but holds {what}. "
+            f"{_AGAIN}"
+        )
 
 
 def _base(tree: Tree) -> str:
