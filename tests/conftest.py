@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from trainables.store.artifacts import Artifact, Store
 
+sys.path.insert(0, str(Path(__file__).parent))  # For `helpers`.
+
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -17,6 +20,17 @@ def own_cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWEEPS_CORES_DIR", str(tmp_path_factory.mktemp("cores") / "locks"))
         yield
+
+
+@pytest.fixture
+def torch_as_it_was() -> Iterator[None]:
+    """What training sets in the whole process is set back."""
+    import torch
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture

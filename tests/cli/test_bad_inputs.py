@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import said, sweeps
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
 ABLATION = "horkd_order_ablation"
-
-
-def sweeps(*words: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run(
-        [sys.executable, "-m", "sweeps", *words],
-        cwd=cwd or ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def said(result: subprocess.CompletedProcess[str]) -> str:
-    """The message as one line."""
-    return " ".join(result.stderr.split())
 
 
 BAD_WORDS = [

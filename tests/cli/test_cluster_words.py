@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import ROOT, said
 
 from sweeps.commands.app import main
 
-ROOT = Path(__file__).resolve().parents[2]
 ABLATION = "horkd_order_ablation"
 TINY = ["run", ABLATION, "--preset", "tiny"]
 DRY = [*TINY, "--dry-run"]
@@ -48,11 +48,6 @@ def sweeps(*words: str, before: str = "", **more: str) -> subprocess.CompletedPr
         timeout=60,
         check=False,
     )
-
-
-def said(result: subprocess.CompletedProcess[str]) -> str:
-    """The message as one line."""
-    return " ".join(result.stderr.split())
 
 
 @pytest.fixture

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import sweeps
 from PIL import Image
 
 from sweeps.commands.data import data
 from sweeps.runs.packing import PackingLine
 from trainables.data.datasets import DATASETS
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def sweeps(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
-    return subprocess.run(
-        [sys.executable, "-m", "sweeps", "data", *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -85,46 +68,46 @@ def test_doubtful_data_is_a_warning_of_check_and_a_note_of_pack(orl: Path, tmp_p
             (folder / f"{number}.pgm").write_bytes((orl / "att_faces" / f"s{person}" / f"{number}.pgm").read_bytes())
     (tmp_path / "faces" / "loose.png").touch()
     words = [f"folder:{tmp_path / 'faces'}", "--data-size", "8", "--out", str(tmp_path / "out")]
-    checked = sweeps("check", *words)
+    checked = sweeps("data", "check", *words)
     assert checked.returncode == 0, checked.stderr
     warned = [line for line in checked.stdout.splitlines() if line.startswith("WARN")]
     assert len(warned) == 2 and "session_1" in warned[0] and "loose.png" in warned[1]
-    answer = json.loads(sweeps("check", *words, "--json").stdout)
+    answer = json.loads(sweeps("data", "check", *words, "--json").stdout)
     rows = answer["checks"]
     assert answer["passed_over"] == {"loose.png": "an image without a class folder"}
     assert [row["message"] for row in rows if row["warning"]] == [line.removeprefix("WARN  ") for line in warned]
-    packed = sweeps("pack", *words)
+    packed = sweeps("data", "pack", *words)
     assert (
         packed.stdout.startswith("folder:faces: 6 training and 3 test images, 3 classes")
         and "loose.png" in packed.stderr
     )
-    assert len(json.loads(sweeps("pack", *words, "--json").stdout)["notes"]) == 2
+    assert len(json.loads(sweeps("data", "pack", *words, "--json").stdout)["notes"]) == 2
 
 
 @pytest.mark.parametrize("command", ["show", "check", "pack"])
 def test_names_in_the_wrong_case_get_a_hint(command: str) -> None:
-    result = sweeps(command, "CIFAR10")
+    result = sweeps("data", command, "CIFAR10")
     assert result.returncode == 2 and "Did you mean 'cifar10'?" in result.stderr
 
 
 def test_a_set_is_checked_packed_and_checked_again(orl: Path, tmp_path: Path) -> None:
     place = ["--data-root", str(orl), "--out", str(tmp_path / "out")]
-    before = sweeps("check", "orl", *place)
+    before = sweeps("data", "check", "orl", *place)
     assert before.returncode == 0, before.stderr
     assert "FAIL" not in before.stdout and "9 images of 3 classes, 3 to 3 each" in before.stdout
     assert "not the whole set, which has 400 images of 40 classes" in before.stdout
-    packed = sweeps("pack", "orl", *place)
+    packed = sweeps("data", "pack", "orl", *place)
     assert packed.returncode == 0, packed.stderr
     assert packed.stdout.startswith("orl: 6 training and 3 test images, 3 classes, 1x23x23, ")
     assert packed.stderr == "Most images of orl have 23 pixels, so they were not enlarged to 92.\n"
-    smaller = json.loads(sweeps("pack", "orl", *place, "--data-size", "7", "--json").stdout)
+    smaller = json.loads(sweeps("data", "pack", "orl", *place, "--data-size", "7", "--json").stdout)
     assert (smaller["name"], smaller["height"], smaller["train_images"]) == ("orl", 7, 6)
-    after = sweeps("check", "orl", *place)
+    after = sweeps("data", "check", "orl", *place)
     assert after.returncode == 0 and "every byte matches fingerprint" in after.stdout
 
 
 def test_the_data_root_may_come_from_the_environment(orl: Path, tmp_path: Path) -> None:
-    result = sweeps("pack", "orl", "--out", str(tmp_path / "out"), SWEEPS_DATA_ROOT=str(orl))
+    result = sweeps("data", "pack", "orl", "--out", str(tmp_path / "out"), SWEEPS_DATA_ROOT=str(orl))
     assert result.returncode == 0, result.stderr
 
 
@@ -133,7 +116,7 @@ def test_leaks_make_the_check_fail(orl: Path, tmp_path: Path) -> None:
         for number in (2, 3):
             folder = orl / "att_faces" / f"s{person}"
             (folder / f"{number}.pgm").write_bytes((folder / "1.pgm").read_bytes())
-    result = sweeps("check", "orl", "--data-root", str(orl), "--out", str(tmp_path / "out"))
+    result = sweeps("data", "check", "orl", "--data-root", str(orl), "--out", str(tmp_path / "out"))
     assert result.returncode == 4
     assert "FAIL  3 of 3 test files are also in training, byte for byte" in result.stdout
 
@@ -155,7 +138,7 @@ def test_what_cannot_be_is_one_paragraph_and_a_code(
 ) -> None:
     (orl / "sop.tar").write_bytes(bytes(100))
     words = [str(orl) if word == "ROOT" else word for word in words]
-    result = sweeps(command, *words, "--out", str(tmp_path / "out"), SWEEPS_DATA_ROOT="")
+    result = sweeps("data", command, *words, "--out", str(tmp_path / "out"), SWEEPS_DATA_ROOT="")
     assert result.returncode == code, result.stderr
     assert message in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
 

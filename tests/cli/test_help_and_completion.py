@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
+from helpers import requests, typed
 
 import search_spaces
 from sweeps.commands import completion
-from sweeps.commands.app import cli, main
+from sweeps.commands.app import cli
 from sweeps.planning import parameter_words, parameters
-from sweeps.planning.request import Request
 from sweeps.planning.resolve import resolve
 from trainables.errors import UsageError
 from trainables.recipes import HORKD_ASSISTANT
@@ -25,13 +25,6 @@ from trainables.recipes.distillation import DISTILLATION
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFICATION = "horkd_classification"
 TINY = ("horkd_order_ablation", "--preset", "tiny")
-
-
-def typed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    said = capsys.readouterr()
-    return int(end.value.code or 0), said.out, said.err
 
 
 # Help.
@@ -183,13 +176,7 @@ def test_what_a_flag_says_is_led_to_the_flag(name: str, flag: str) -> None:
 def test_a_name_that_was_understood_is_said_and_kept_as_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[Request] = []
-
-    def prepare(request: Request, *rest: object, **more: object) -> None:
-        asked.append(request)
-        raise UsageError("That is enough.")
-
-    monkeypatch.setattr("sweeps.runs.prepare.prepare", prepare)
+    asked = requests(monkeypatch)
     _, _, err = typed(capsys, "show", *TINY, "--set", "lr=0.1,0.2", "--set", "wd=0")
     assert asked[0].settings == ["learning_rate=0.1,0.2", "weight_decay=0"]
     assert "--set lr is understood as learning_rate." in err and "weight_decay" in err

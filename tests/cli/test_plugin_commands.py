@@ -6,12 +6,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
 from click.testing import CliRunner
 
@@ -26,15 +25,7 @@ EXAMPLES = dict(re.findall(r"^`(\w+\.py)`\n\n```python\n(.*?)^```$", PAGE, re.DO
 
 def sweeps(*words: str, cwd: Path) -> dict[str, Any]:
     """What a command in a process of its own answers."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sweeps", *words, "--json"],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = helpers.sweeps(*words, "--json", cwd=cwd, timeout=300)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -190,15 +181,7 @@ def test_check_knows_what_the_environment_names(desk: Path, monkeypatch: pytest.
 def test_the_command_that_asks_for_a_run_names_the_plug_ins_of_the_environment(
     desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps.planning.request import Request
-
-    asked: list[Request] = []
-
-    def prepare(request: Request, *rest: object, **more: object) -> None:
-        asked.append(request)
-        raise UsageError("That is enough.")
-
-    monkeypatch.setattr("sweeps.runs.prepare.prepare", prepare)
+    asked = helpers.requests(monkeypatch)
     monkeypatch.setenv("SWEEPS_PLUGINS", "mine/variance.py:mine/tinynet.py")
     here("show", "horkd_order_ablation", "--plugins", "mine/stripes.py", "--plugins", "mine/variance.py")
     # By paths that mean the same in every folder.

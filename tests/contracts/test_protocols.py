@@ -6,23 +6,22 @@ Real data is read from the folder that SWEEPS_TEST_DATA names, with lfw_a_112/, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import trained
 from safetensors.torch import load_file
 
-from trainables.attempts.attempt import attempt
 from trainables.data import catalog
 from trainables.data.packed import TEST, TRAIN, Items, Packed, PackedInfo, item_names, open_packed
 from trainables.data.packing import write_packed
 from trainables.data.protocols import Cut, cut, cut_for
 from trainables.errors import UsageError
-from trainables.spec import TASKS, EvaluationSpec, StageSpec, TeacherSpec, spec_from, stage_key, to_plain
-from trainables.stages.base import Context
+from trainables.spec import TASKS, EvaluationSpec, TeacherSpec, spec_from
 from trainables.store.artifacts import Artifact, Store
 from trainables.training.networks import load_network
 
@@ -41,13 +40,7 @@ CUTS: dict[str, dict[str, Any]] = {
     "two folds": {"folds": (1, 8), "validation_fraction": 0.3},
 }
 
-
-@pytest.fixture(autouse=True)
-def torch_as_it_was() -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 
 def people(kind: str) -> Items:
@@ -163,14 +156,6 @@ def test_no_tested_picture_of_real_data_is_trained_on(name: str, shelf: Callable
 # The pixels of what is tested do not reach the weights.
 
 
-def run(store: Store, spec: StageSpec, **parents: Artifact) -> Artifact:
-    keys = {role: parent.key for role, parent in parents.items()}
-    key = stage_key(spec, keys)
-    for said in attempt(spec.kind, to_plain(spec), keys, Context(store=store, key=key)):
-        assert said.get("outcome", "done") == "done", said
-    return store.get(key)
-
-
 TINY: dict[str, Any] = {"architecture": "resnet_thin", "width": 0.2, "batch_size": 16, "augment": "crop_flip", "pad": 1}
 
 
@@ -178,7 +163,7 @@ def trained_on(store: Store, items: Items, task: str) -> Artifact:
     data = store.root / "data"
     data.mkdir(exist_ok=True)
     info = write_packed(data, "made", items)
-    return run(store, TeacherSpec(data=info.fingerprint, task=task, epochs=2, select="best", **TINY))
+    return trained(store, TeacherSpec(data=info.fingerprint, task=task, epochs=2, select="best", **TINY))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +212,7 @@ def test_an_evaluation_reads_the_very_cut_of_its_network(task: str, store: Store
     expected = cut_for(packed, spec)
     np.testing.assert_array_equal(found.test, expected.test)
     assert network.classifier.out_features == len(expected.classes)  # type: ignore[union-attr]
-    evaluated = run(store, EvaluationSpec(data=fingerprint, protocol=task), network=made)
+    evaluated = trained(store, EvaluationSpec(data=fingerprint, protocol=task), network=made)
     assert evaluated.metrics["items"] <= max(len(expected.test), 0 if expected.pairs is None else len(expected.pairs))
 
 

@@ -11,20 +11,18 @@ from typing import Any
 
 import polars as pl
 import pytest
+from helpers import train_stages
 
 import search_spaces
 from sweeps.commands.contracts import OF_STUDIES
-from sweeps.planning.planner import build_graph
 from sweeps.planning.request import Request
 from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
 from sweeps.runs.outcome import Outcome
 from sweeps.runs.prepare import prepare
-from trainables.attempts.attempt import attempt
 from trainables.data.packed import open_packed
 from trainables.data.protocols import cut_for
-from trainables.spec import TrainingSpec, spec_from, to_plain
-from trainables.stages.base import Context
+from trainables.spec import TrainingSpec, spec_from
 from trainables.store.artifacts import Store
 
 GRIDS = [name for name in search_spaces.names() if not search_spaces.load(name).sampled]
@@ -42,12 +40,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finish(request: Request, place: Place) -> Outcome:
     """Train every stage of a grid here, then bring the run up to the store."""
-    ready = prepare(request, place, silent)
-    graph, _, _ = build_graph(ready.plan, ready.store)
-    for node in graph.nodes.values():
-        context = Context(store=ready.store, key=node.key, core_locks=False)
-        said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
-        assert said[-1]["outcome"] == "done", said[-1]
+    train_stages(prepare(request, place, silent))
     return execute(request, place, silent, quiet=True, train=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import pickle
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
@@ -25,6 +27,15 @@ def sh_lines(text: str) -> list[str]:
     """Every command line of the sh blocks."""
     found = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [line for block in found for line in block.splitlines() if line.strip()]
+
+
+def generator(name: str) -> ModuleType:
+    """docs/<name>.py as a module."""
+    plan = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
+    assert plan and plan.loader
+    module = importlib.util.module_from_spec(plan)
+    plan.loader.exec_module(module)
+    return module
 
 
 def own_study() -> tuple[str, str]:

@@ -6,14 +6,12 @@ are packed, so that all is checked that a run checks. Everything else is done.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
-from desks import ROOT, Desk
+from desks import ROOT, Desk, generator
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 BEGINNING = "python -m sweeps "
@@ -91,13 +89,4 @@ def test_an_arm_that_cannot_be_is_left_out_where_the_readme_names_a_network_with
 
 
 def test_the_page_of_parameters_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    assert generator().main(["--check"]) == 0, capsys.readouterr().out
-
-
-def generator() -> ModuleType:
-    """docs/parameters.py as a module."""
-    plan = importlib.util.spec_from_file_location("docs_parameters", ROOT / "docs" / "parameters.py")
-    assert plan and plan.loader
-    module = importlib.util.module_from_spec(plan)
-    plan.loader.exec_module(module)
-    return module
+    assert generator("parameters").main(["--check"]) == 0, capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import desks
 import pytest
 from desks import README, ROOT, Desk, own_study, sh_lines
 
@@ -75,11 +75,7 @@ def test_the_generated_blocks_are_filled_and_the_figure_is_there() -> None:
 @pytest.fixture
 def generator() -> ModuleType:
     """docs/readme.py as a module."""
-    plan = importlib.util.spec_from_file_location("docs_readme", ROOT / "docs" / "readme.py")
-    assert plan and plan.loader
-    module = importlib.util.module_from_spec(plan)
-    plan.loader.exec_module(module)
-    return module
+    return desks.generator("readme")
 
 
 @pytest.fixture

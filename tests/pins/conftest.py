@@ -18,16 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import train_stages
 
-from sweeps.planning.planner import build_graph
 from sweeps.planning.request import Request
 from sweeps.runs.execute import execute
 from sweeps.runs.folder import Place
 from sweeps.runs.outcome import Outcome
 from sweeps.runs.prepare import prepare
-from trainables.attempts.attempt import attempt
-from trainables.spec import to_plain
-from trainables.stages.base import Context
 
 KEPT = Path(__file__).parent / "kept"
 SHOWN = 25  # Differences that a failure lists.
@@ -172,12 +169,7 @@ def finish(place: Place, study: str, *settings: str, train: bool = True, **more:
     """A run of the preset `tiny` whose stages are trained here, one after the other, then recorded."""
     request = Request(study=study, preset="tiny", settings=list(settings), **more)
     if train:
-        ready = prepare(request, place, lambda line: None)
-        graph, _, _ = build_graph(ready.plan, ready.store)
-        for node in graph.nodes.values():
-            context = Context(store=ready.store, key=node.key, core_locks=False)
-            said = list(attempt(node.spec.kind, to_plain(node.spec), node.parents, context))
-            assert said[-1]["outcome"] == "done", said[-1]
+        train_stages(prepare(request, place, lambda line: None))
     return execute(request, place, lambda line: None, quiet=True, report=False, train=False)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
 
 from slurm.rendezvous import Rendezvous
@@ -31,22 +32,15 @@ from trainables.store.leases import Lease
 A, B, C, D = ("a" * 16, "b" * 16, "c" * 16, "d" * 16)
 
 
-class Listener:
-    """Remembers what it was told; gives further stages while it has some."""
+class Listener(helpers.Listener):
+    """Gives further stages while it has some."""
 
     def __init__(self) -> None:
-        self.done: list[str] = []
-        self.failed: list[str] = []
+        super().__init__()
         self.values: list[tuple[str, int, float]] = []
         self.prune = False
         self.in_store: list[Callable[[], Any]] = []
         self.asked = 0
-
-    def stage_done(self, node: StageNode) -> None:
-        self.done.append(node.key)
-
-    def stage_failed(self, node: StageNode) -> None:
-        self.failed.append(node.key)
 
     def stage_value(self, node: StageNode, epoch: int, value: float) -> bool:
         self.values.append((node.key, epoch, value))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from helpers import trained
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainables.attempts.attempt import attempt, runner
+from trainables.attempts.attempt import runner
 from trainables.data.batches import statistics
 from trainables.data.draws import draw_pairs, split_gallery
 from trainables.data.packed import Packed, item_names, open_packed
@@ -24,12 +25,9 @@ from trainables.metrics.verification import best_threshold, over_folds, tpr_at_f
 from trainables.spec import (
     TASKS,
     EvaluationSpec,
-    StageSpec,
     TrainingSpec,
     UntrainedSpec,
     spec_from,
-    stage_key,
-    to_plain,
 )
 from trainables.stages.base import Context
 from trainables.store.artifacts import Artifact, Store
@@ -40,21 +38,7 @@ from trainables.training.networks import load_network
 DRAWN: dict[str, Any] = {"architecture": "resnet_thin", "width": 0.25, "train_images": 60, "embedding": 6}
 CLASS_DISJOINT = [task for task in TASKS if task != "classification"]
 
-
-@pytest.fixture(autouse=True)
-def torch_as_it_was() -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-
-
-def run(store: Store, spec: StageSpec, **parents: Artifact) -> Artifact:
-    keys = {role: parent.key for role, parent in parents.items()}
-    key = stage_key(spec, keys)
-    for said in attempt(spec.kind, to_plain(spec), keys, Context(store=store, key=key)):
-        assert said.get("outcome", "done") == "done", said
-    return store.get(key)
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 
 @pytest.fixture
@@ -62,7 +46,7 @@ def network(digits_store: Store, packed_digits: Any) -> Callable[..., Artifact]:
     """An untrained network for a task."""
 
     def make(task: str, **more: Any) -> Artifact:
-        return run(digits_store, UntrainedSpec(data=packed_digits.fingerprint, task=task, **DRAWN | more))
+        return trained(digits_store, UntrainedSpec(data=packed_digits.fingerprint, task=task, **DRAWN | more))
 
     return make
 
@@ -72,7 +56,7 @@ def evaluate(digits_store: Store, packed_digits: Any) -> Callable[..., Artifact]
     def make(artifact: Artifact, **fields: Any) -> Artifact:
         protocol = fields.pop("protocol", artifact.manifest["spec"].get("task", "classification"))
         spec = EvaluationSpec(data=packed_digits.fingerprint, protocol=protocol, **fields)
-        return run(digits_store, spec, network=artifact)
+        return trained(digits_store, spec, network=artifact)
 
     return make
 
@@ -132,7 +116,7 @@ def test_two_evaluations_agree_to_the_bit(
         (store.root / "data").symlink_to(packed_digits.path.parent)
         (store.root / artifact.key).symlink_to(artifact.path)
         spec = EvaluationSpec(data=packed_digits.fingerprint, protocol=task)
-        digests.append(run(store, spec, network=artifact).digest)
+        digests.append(trained(store, spec, network=artifact).digest)
     assert digests[0] == digests[1]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import Listener
 
 from sweeps.engine import failures
 from sweeps.engine.machines import LocalMachine
@@ -27,23 +28,6 @@ from trainables.store.files import explained
 from trainables.store.leases import Lease
 
 KEYS = [digit * 16 for digit in "abcdef"]
-
-
-class Listener:
-    """Wants to know nothing."""
-
-    def stage_done(self, node: StageNode) -> None: ...
-
-    stage_failed = stage_done
-
-    def stage_value(self, node: StageNode, epoch: int, value: float) -> bool:
-        return False
-
-    def more(self) -> bool:
-        return False
-
-    def exhausted(self) -> bool:
-        return True
 
 
 def node(key: str) -> StageNode:
@@ -133,7 +117,7 @@ def test_a_lease_that_cannot_be_given_back_is_told_and_taken_over_by_order(
 
     context = Context(store=store, key=key, core_locks=False)
     spec = {"label": "x", "seconds": 0.0, "fail_at": 1}
-    monkeypatch.setattr("trainables.store.artifacts.opened_to_change", refused)
+    monkeypatch.setattr("trainables.store.leases.opened_to_change", refused)
     *_, last = attempt("sleep", spec, {}, context)
     monkeypatch.undo()
     assert (last["outcome"], last["unreleased"]) == ("failed", 1)

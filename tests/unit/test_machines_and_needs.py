@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers import Listener
 
 from slurm.rendezvous import Rendezvous
 from sweeps.engine import queue as queue_module
@@ -179,29 +180,6 @@ class FakeMachine:
 
     def has_node(self, name: str) -> bool:
         return name in self.nodes
-
-
-class Listener:
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.failed: list[str] = []
-
-    def stage_done(self, node: StageNode) -> None:
-        self.done.append(node.key)
-
-    def stage_failed(self, node: StageNode) -> None:
-        self.failed.append(node.key)
-
-    def stage_value(self, node: StageNode, epoch: int, value: float) -> bool:
-        return False
-
-    def more(self) -> bool:
-        return False
-
-    def exhausted(self) -> bool:
-        return True
 
 
 def stage(key: str, role: str = "student") -> StageNode:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import typed
 
-from sweeps.commands.app import main
 from sweeps.planning.request import Request
 from sweeps.runs import whereabouts
 from sweeps.runs.continuation import continued
@@ -48,13 +48,6 @@ def run(nasty_path: Path, publish: Callable[..., Artifact], store: Store) -> Run
         }
     )
     return made
-
-
-def typed(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    said = capsys.readouterr()
-    return int(end.value.code or 0), said.out, said.err
 
 
 def words_of(place: Place) -> list[str]:

@@ -2,42 +2,18 @@ import base64
 import itertools
 import json
 import re
-from html.parser import HTMLParser
 
 import polars as pl
 import pytest
 import synthetic
+from reports import Page, only_svg
 
 from analysis.errors import NothingToReport
 from analysis.report.write import write_report
 
 
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
 def read(summary):
     return summary.index.read_text(encoding="utf-8")
-
-
-def quick(monkeypatch):
-    """Only the SVG is drawn: the other two formats take most of the time and have a test of their own."""
-    from analysis.figures import drawing as figures
-
-    monkeypatch.setattr(figures, "_saved", _svg_only(figures._saved))
-
-
-def _svg_only(save):
-    return lambda figure, suffix, *a, **k: save(figure, suffix, *a, **k) if suffix == "svg" else b""
 
 
 def test_the_page_asks_for_nothing_and_runs_nothing(ablation_report):
@@ -123,7 +99,7 @@ def test_the_same_records_give_the_same_bytes(ablation_report, tmp_path):
 
 
 def test_cells_without_results_keep_their_rows(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     missing = [("1+2", 0), ("1+2", 3)]
     folder = synthetic.ablation(tmp_path / "run", missing=missing, failed=[("C", s) for s in range(5)], epochs=0)
     summary = write_report(folder, tmp_path / "out")
@@ -136,7 +112,7 @@ def test_cells_without_results_keep_their_rows(tmp_path, monkeypatch):
 
 
 def test_departures_of_a_preset_are_read_with_care(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=["none", "1"], epochs=0)
     content = json.loads((folder / "run.json").read_text())
     said = "HORKD's inner weights were chosen on digits, before the five equal trials."
@@ -147,7 +123,7 @@ def test_departures_of_a_preset_are_read_with_care(tmp_path, monkeypatch):
 
 
 def test_one_seed_has_no_intervals_and_says_so(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     summary = write_report(synthetic.ablation(tmp_path / "run", seeds=(0,), epochs=0), tmp_path / "out")
     assert "n=1 seed" in summary.sentence and "CI" not in summary.sentence
     assert "(n=1)" in (tmp_path / "out" / "figures" / "forest.svg").read_text()
@@ -156,7 +132,7 @@ def test_one_seed_has_no_intervals_and_says_so(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("orders", [["1"], ["none"], ["1", "2", "1+2+3+C"]])
 def test_a_study_of_few_cells_or_no_reference_still_answers(tmp_path, monkeypatch, orders):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=orders, epochs=0)
     summary = write_report(folder, tmp_path / "out")
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -166,7 +142,7 @@ def test_a_study_of_few_cells_or_no_reference_still_answers(tmp_path, monkeypatc
 
 
 def test_other_axes_make_a_forest_each_and_the_rest_is_counted(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     orders = ["none", "1", "2"]
     folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=orders, resolutions=(4, 6, 8, 12, 16), epochs=0)
     summary = write_report(folder, tmp_path / "out")
@@ -177,7 +153,7 @@ def test_other_axes_make_a_forest_each_and_the_rest_is_counted(tmp_path, monkeyp
 
 
 def test_cells_of_another_teacher_get_no_gain(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     folder = synthetic.ablation(
         tmp_path / "run", seeds=(0, 1, 2), orders=["none", "1", "2"], epochs=0,
         teacher_of=lambda orders, seed: "other" if orders == "2" else "same",
@@ -188,7 +164,7 @@ def test_cells_of_another_teacher_get_no_gain(tmp_path, monkeypatch):
 
 
 def test_equal_scores_have_no_p_value(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     folder = synthetic.ablation(tmp_path / "run", orders=["none", "1"], score=lambda orders, noise: 0.5, epochs=0)
     summary = write_report(folder, tmp_path / "out")
     svg = (tmp_path / "out" / "figures" / "forest.svg").read_text()
@@ -197,7 +173,7 @@ def test_equal_scores_have_no_p_value(tmp_path, monkeypatch):
 
 
 def test_a_sampled_study_chooses_by_validation_and_marks_the_pruned(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     summary = write_report(synthetic.weight_search(tmp_path / "run"), tmp_path / "out")
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())["search"]
     done = [cell for cell in numbers["cells"] if cell["status"] == "completed"]
@@ -208,7 +184,7 @@ def test_a_sampled_study_chooses_by_validation_and_marks_the_pruned(tmp_path, mo
 
 
 def test_a_grid_without_orders_is_drawn_by_label(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     cells = [
         {"id": i, "parameters": {"student.width": w}, "label": f"width {w} $<b>&_"} for i, w in (("a", 1), ("b", 2))
     ]
@@ -254,7 +230,7 @@ def test_without_a_finished_trial_there_is_nothing_to_report(tmp_path, failed):
 
 
 def test_a_new_report_removes_the_old_ones_files_and_no_others(tmp_path, monkeypatch):
-    quick(monkeypatch)
+    only_svg(monkeypatch)
     folder = synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=["none", "1"], resolutions=(4, 8), epochs=0)
     write_report(folder, tmp_path / "out")
     (tmp_path / "out" / "mine.txt").write_text("keep")

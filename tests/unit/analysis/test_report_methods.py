@@ -1,11 +1,11 @@
 import base64
 import json
 import re
-from html.parser import HTMLParser
 
 import polars as pl
 import pytest
 import synthetic
+from reports import Page, only_svg
 
 from analysis.report.write import write_report
 
@@ -18,28 +18,9 @@ PRINTED = [
 POOR = {"seeds": (0, 1), "sides": (16, 8), "arms": ("teacher", "ce", "ce_long", "kd", "horkd", "pixels")}
 
 
-class Page(HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Only the SVG is drawn; the other two formats have a test of their own."""
-    from analysis.figures import drawing as figures
-
-    save = figures._saved
-    monkeypatch.setattr(
-        figures, "_saved", lambda f, suffix, *a, **k: save(f, suffix, *a, **k) if suffix == "svg" else b""
-    )
+    only_svg(monkeypatch)
 
 
 def report(tmp_path, maker=synthetic.methods, **options):
