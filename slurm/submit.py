@@ -23,8 +23,7 @@ from slurm.errors import ClusterError
 from slurm.job import Job
 from slurm.profiles import Profile
 from slurm.rendezvous import Rendezvous
-
-ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm", "system")
+from system.rooms import ROOMS
 
 
 @dataclass

@@ -9,6 +9,8 @@ import click
 from sweeps.commands import completion
 from trainables.errors import UsageError
 
+MODES = ("local", "slurm", "slurm-gang", "slurm-array")  # Where the stages of a run may train.
+
 
 def study_argument(function: Any) -> Any:
     """Adds the name of a study; without one all are named."""
@@ -109,7 +111,7 @@ def study_flags(function: Any) -> Any:
 
 def cluster_flags(function: Any) -> Any:
     """Adds what says where a run goes."""
-    modes = click.Choice(["local", "slurm", "slurm-gang", "slurm-array"])
+    modes = click.Choice(MODES)
     flags = [
         click.option("--on", type=modes, default="local", show_default=True, help="Where the stages run."),
         click.option("--workers", type=int, metavar="N", help="SLURM: nodes that train, at most [2]."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sweeps.commands.execution import begin, only_with_slurm
-from sweeps.commands.flags import json_flag, place_flags, run_argument
+from sweeps.commands.flags import MODES, json_flag, place_flags, run_argument
 from trainables.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -72,8 +72,6 @@ def _in_its_place(request: Request, on: str | None, workers: int | None, wait: b
     Raises:
         UsageError: If there is no such place.
     """
-    from sweeps.engine.submission import MODES
-
     if on is not None:
         if on not in MODES:
             raise UsageError(f"--on takes {', '.join(MODES)}, got '{on}'.{did_you_mean(on, MODES)}")

@@ -26,8 +26,6 @@ from sweeps.runs.open_stages import write_plan
 from sweeps.runs.prepare import Prepared, prepare, resolve
 from trainables.errors import MachineError, UsageError
 
-MODES = ("local", "slurm", "slurm-gang", "slurm-array")
-
 
 @dataclass
 class Submission:

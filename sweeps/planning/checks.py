@@ -15,11 +15,12 @@ from trainables.errors import UsageError
 from trainables.spec import GivenSpec, StageSpec, TrainingSpec, distils, has_network, is_given, task_of
 from trainables.spec.given import classes_differ
 from trainables.spec.networks import with_stem
+from trainables.spec.training import OF_SPLITS
 
 # What the split of a training rests on.
 SPLIT_FIELDS = (
     *("task", "validation_fraction", "split_seed", "train_images"),
-    *("held_out", "folds", "min_images", "subjects"),
+    *OF_SPLITS,
 )
 
 

@@ -9,6 +9,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from system.rooms import ROOMS
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "torch",
@@ -22,7 +24,6 @@ PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
-ROOMS = ("sweeps", "search_spaces", "trainables", "analysis", "slurm", "system")
 
 
 def revision() -> str:

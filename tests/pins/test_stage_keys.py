@@ -23,7 +23,6 @@ from trainables.spec.keys import canonical_json, identity
 FILE = "stage_keys"
 PARENTS = {"network": "f" * 16}
 METHODS = "horkd+kd+fitnet+at+rkd+pkt+sp+darkrank+mkd+crd"
-GROUPS = {"triplet": {"weight": 0.5}}
 TRAINING = ("teacher", "untrained", "pretrained", "assistant", "student")
 # What other fields need before they mean anything: kind -> title -> plain fields.
 TASKS: dict[str, dict[str, Any]] = {

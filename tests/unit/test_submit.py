@@ -24,12 +24,13 @@ from slurm.gang import Gang
 from slurm.profile_files import load
 from slurm.profiles import Profile
 from slurm.rendezvous import Rendezvous
-from slurm.submit import ROOMS, WorkerJob, note, script, setup_lines, snapshot
+from slurm.submit import WorkerJob, note, script, setup_lines, snapshot
 from slurm.worker import Worker
 from sweeps.engine import submission, submitted, worker_jobs
 from sweeps.planning.request import Request
 from sweeps.runs import continuation, provenance
 from sweeps.runs.folder import Place, RunFolder
+from system.rooms import ROOMS
 from trainables.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

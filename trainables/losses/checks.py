@@ -5,6 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from trainables.errors import UsageError, did_you_mean
+from trainables.spec.fields import Fields
+
+
+def options(group: type[Fields], name: str) -> tuple[str, ...]:
+    """What an option of a loss may be, as its group says."""
+    known: tuple[str, ...] = group.__dataclass_fields__[name].metadata["options"]
+    return known
 
 
 def one_of(what: str, got: str, known: tuple[str, ...]) -> None:

@@ -17,8 +17,9 @@ from trainables.errors import UsageError
 from trainables.losses import checks, geometry
 from trainables.losses.horkd import angle_loss, pair_loss
 from trainables.losses.terms import Batch, Term
+from trainables.spec.losses import RkdSpec
 
-FORMS = ("mean", "reference")
+FORMS = checks.options(RkdSpec, "form")
 PKT_EPSILON = 1e-7  # In the authors' code, added to lengths and to probabilities.
 
 

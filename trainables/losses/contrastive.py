@@ -7,7 +7,6 @@ other network's remembered embedding of the same image (Eq. 10 to 18) and with t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,7 @@ from trainables.errors import UsageError
 from trainables.losses import checks, geometry
 from trainables.losses.processes import joined
 from trainables.losses.terms import Batch, Known, Term
-
-if TYPE_CHECKING:
-    from trainables.spec import CrdSpec
+from trainables.spec.losses import CrdSpec
 
 # A bank up to so many times the negatives is multiplied as a whole; of a larger one rows are copied.
 WHOLE_BANK = 16
@@ -82,7 +79,7 @@ class CrdLoss(nn.Module):
                 "`classes_of_items` must be the classes [N] of N >= 2 training images, but got shape "
                 f"{tuple(classes_of_items.shape)} for {items} images."
             )
-        checks.one_of("negatives_from", spec.negatives_from, ("all", "other_classes"))
+        checks.one_of("negatives_from", spec.negatives_from, checks.options(CrdSpec, "negatives_from"))
         self.spec, self.items, self.gather = spec, items, gather
         self.negatives = min(spec.negatives, items - 1)
         self.student_head = nn.Linear(student_width, spec.width)

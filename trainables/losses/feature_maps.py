@@ -17,7 +17,7 @@ from trainables.losses import checks, geometry
 from trainables.losses.terms import Batch, Known, Term, check_maps
 from trainables.spec.losses import FitnetSpec
 
-ALIGNMENTS = ("pool", "upsample")
+ALIGNMENTS = checks.options(FitnetSpec, "align")
 
 
 def fitnet_loss(student_map: Tensor, teacher_map: Tensor, *, align: str = "pool") -> Tensor:

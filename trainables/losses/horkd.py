@@ -21,8 +21,6 @@ What holds for every term:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,14 +29,12 @@ from trainables.errors import UsageError
 from trainables.losses import checks, geometry
 from trainables.losses.angle import AngleSum
 from trainables.losses.geometry import Rows
+from trainables.spec.losses import HorkdSpec
 
-if TYPE_CHECKING:
-    pass
-
-REDUCTIONS = ("mean", "sum_over_anchors_mean", "reference")
-POINT_DISTANCES = ("mse", "squared_l2", "l2", "cosine", "smooth_l1")
-RELATION_DISTANCES = ("square", "huber")
-FEATURE_NORMS = ("none", "l2", "bn")
+REDUCTIONS = checks.options(HorkdSpec, "reduction")
+POINT_DISTANCES = checks.options(HorkdSpec, "point_distance")
+RELATION_DISTANCES = checks.options(HorkdSpec, "pair_distance")
+FEATURE_NORMS = checks.options(HorkdSpec, "feature_norm")
 
 Both = tuple[Rows, Rows]  # The student's and the teacher's.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,10 @@ from trainables.losses.horkd import (
 )
 from trainables.losses.processes import joined
 from trainables.losses.terms import Batch, Known, Term
-from trainables.spec.losses import ORDER_TERMS, ORDERS
+from trainables.spec.losses import ORDER_TERMS, ORDERS, HorkdSpec
 from trainables.spec.registry import Entry
 
-if TYPE_CHECKING:
-    from trainables.spec import HorkdSpec
-
-CENTERS = ("running", "batch", "epoch")
+CENTERS = checks.options(HorkdSpec, "centers")
 
 
 class HorkdTerm(Term):

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from trainables.losses import checks, geometry
 from trainables.losses.horkd import normalise_features, point_loss
 from trainables.losses.terms import Batch, Known, Term
+from trainables.spec.losses import DarkrankSpec, MkdSpec, TripletSpec
 
-DARKRANK_KINDS = ("hard", "soft")
-FORMS = ("mean", "reference")
-MININGS = ("hard", "all")
+DARKRANK_KINDS = checks.options(DarkrankSpec, "kind")
+FORMS = checks.options(MkdSpec, "form")
+MININGS = checks.options(TripletSpec, "mining")
 
 
 def darkrank_loss(
