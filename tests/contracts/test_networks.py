@@ -129,7 +129,7 @@ class NotFrozen(Network):
 def test_a_network_that_cannot_be_a_guide_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
     made = of_class(NotFrozen)
     monkeypatch.setattr(
-        "trainables.training.loop.build", lambda name, *, channels, classes, **more: made(channels, classes)
+        "trainables.training.networks.build", lambda name, *, channels, classes, **more: made(channels, classes)
     )
     monkeypatch.setattr(contracts, "build", lambda name, *, channels, classes, **more: made(channels, classes))
     with pytest.raises(

@@ -31,7 +31,7 @@ from trainables.stages.outputs import outputs_specs
 from trainables.store.artifacts import Artifact, Store
 from trainables.store.files import sha256_of
 from trainables.training.cached_outputs import CachedOutputs, Shard, copied, node_folder
-from trainables.training.filling import kept
+from trainables.training.filling import cached_outputs
 from trainables.training.frozen import FrozenNetwork
 from trainables.training.inputs import Splits
 
@@ -116,7 +116,7 @@ def close(one: Tensor, two: Tensor) -> bool:
 @pytest.mark.parametrize("fields", [{}, {"augment": "flip"}, {"augment": "none"}, {"outputs_per_shard": 5}], ids=str)
 def test_every_view_of_every_image_is_kept_as_the_network_says_it(fields: dict[str, Any], store: Store) -> None:
     spec = student(store, teacher_outputs="cached", **fields)
-    found = kept(filled(store, spec), context(store))
+    found = cached_outputs(filled(store, spec), context(store))
     assert found is not None
     guide, splits = live(store, spec)
     assert found.part == "views"
@@ -153,7 +153,7 @@ def _history(found: Artifact) -> dict[str, list[float]]:
 
 def test_class_centres_are_those_of_a_live_guide(store: Store) -> None:
     spec = student(store, teacher_outputs="cached")
-    found = kept(filled(store, spec), context(store))
+    found = cached_outputs(filled(store, spec), context(store))
     assert found is not None
     guide, splits = live(store, spec)
     total = torch.zeros(len(splits.cut.classes), guide.width, dtype=torch.float64)
@@ -200,14 +200,14 @@ def test_outputs_that_rest_on_another_base_are_filled_again(store: Store) -> Non
     manifest = dict(parents["outputs-1"].manifest)
     manifest["parent_digests"] = {**manifest["parent_digests"], "base": "another"}
     stale = replace(parents["outputs-1"], manifest=manifest)
-    found = kept({**parents, "outputs-0": again, "outputs-1": stale}, context(store))
+    found = cached_outputs({**parents, "outputs-0": again, "outputs-1": stale}, context(store))
     assert found is not None
     assert store.get(stale.key).manifest["parent_digests"]["base"] == again.digest
 
 
 def test_rows_and_views_may_come_in_any_order_from_several_shards_and_from_the_device(store: Store) -> None:
     spec = student(store, teacher_outputs="cached", outputs_per_shard=4)
-    found = kept(filled(store, spec), context(store))
+    found = cached_outputs(filled(store, spec), context(store))
     assert found is not None
     draws = np.random.default_rng(0)
     rows, columns = torch.from_numpy(draws.integers(0, 100, 64)), torch.from_numpy(draws.integers(0, 18, 64))
@@ -224,7 +224,7 @@ def test_shards_with_a_gap_between_them_are_refused(store: Store) -> None:
     parents = filled(store, student(store, teacher_outputs="cached", outputs_per_shard=4))
     del parents["outputs-2"]
     with pytest.raises(ArtifactError, match="without gaps"):
-        kept(parents, context(store))
+        cached_outputs(parents, context(store))
 
 
 def test_values_that_halves_cannot_hold_are_refused(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_features_far_from_the_origin_keep_their_digits(tmp_path: Path) -> None:
 def test_a_node_keeps_its_own_copy_where_it_is_told_to(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
     parents = filled(store, student(store, teacher_outputs="cached"))
     monkeypatch.setenv("SWEEPS_NODE_CACHE", str(tmp_path / "node"))
-    found = kept(parents, context(store))
+    found = cached_outputs(parents, context(store))
     assert found is not None
     copies = sorted(path.name for path in (tmp_path / "node").iterdir())
     entries = [
@@ -318,4 +318,4 @@ def test_reading_asks_the_network_nothing(store: Store, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(FrozenNetwork, "__call__", asked)
     run(store, spec, parents)
-    assert isinstance(kept(parents, context(store)), CachedOutputs)
+    assert isinstance(cached_outputs(parents, context(store)), CachedOutputs)
