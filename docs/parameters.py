@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from sweeps.planning.parameter_words import ALIASES, TITLES
-from sweeps.planning.parameters import described, range_words, value_words
+from sweeps.planning.parameter_words import ALIASES
+from sweeps.planning.parameters import described, range_words, titles, value_words
 
 PAGE = Path(__file__).with_name("parameters.md")
 STUDIES = ("horkd_classification", "horkd_order_ablation")  # One of each recipe; together they have every parameter.
@@ -37,7 +37,7 @@ def rows() -> dict[str, dict[str, dict[str, Any]]]:
                 found.setdefault(group, {}).setdefault(row["name"], row)
                 if row["name"] in study.recipe.parameters:
                     found[group][row["name"]]["spec"] = study.recipe.parameters[row["name"]][1].default
-    order = {group: place for place, group in enumerate(TITLES)}
+    order = {group: place for place, group in enumerate(titles())}
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 
@@ -46,7 +46,7 @@ def page() -> str:
     lines = [TOP]
     for group, members in rows().items():
         lines += [
-            f"## {TITLES.get(group, group)}",
+            f"## {titles().get(group, group)}",
             "",
             "| name | default | takes | unit | what it is |",
             "|---|---|---|---|---|",

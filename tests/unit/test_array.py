@@ -424,13 +424,21 @@ def test_a_task_on_which_nothing_left_fits_says_so_and_leaves(world: Callable[..
     assert at.said[-1] == "None of the 1 stages left fits here: the next takes 1 CPU, 1 GPU; the task has 2 CPU, 0 GPU."
 
 
+def environment_of(pid: int) -> list[bytes]:
+    """What a process was given; between fork and exec, on a busy machine, there is nothing to read."""
+    end = time.monotonic() + 30
+    while not (given := Path(f"/proc/{pid}/environ").read_bytes()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return given.split(b"\0")
+
+
 def test_processes_see_the_gpus_of_their_stage_alone(world: Callable[..., World], nasty_path: Path) -> None:
     machine = TaskMachine(4, ("3", "GPU-x"))
     at = world(A, B, "c" * 16, needs=Resources(by_role={"all": {"gpu": 0.5}}), machine=machine)
     bench = held(at, A)
     try:
         assert [child.devices for child in bench.busy] == [("3",), ("GPU-x",), ("3",)]
-        seen = [Path(f"/proc/{c.process.pid}/environ").read_bytes().split(b"\0") for c in bench.busy]
+        seen = [environment_of(child.process.pid) for child in bench.busy]
         assert [next(w for w in words if w.startswith(b"CUDA_VIS")) for words in seen] == [
             b"CUDA_VISIBLE_DEVICES=3",
             b"CUDA_VISIBLE_DEVICES=GPU-x",

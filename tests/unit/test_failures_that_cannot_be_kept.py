@@ -20,7 +20,7 @@ from sweeps.runs.folder import RunFolder
 from sweeps.runs.open_stages import known_failures
 from trainables.attempts.attempt import attempt
 from trainables.attempts.failures import describe_failure, verdict
-from trainables.errors import ArtifactError, DataError, MachineError, NonFiniteError, UsageError
+from trainables.errors import ArtifactError, DataError, LeaseLostError, MachineError, NonFiniteError, UsageError
 from trainables.spec import SleepSpec
 from trainables.stages.base import Context
 from trainables.store.artifacts import Store
@@ -107,20 +107,26 @@ def test_an_attempt_in_a_store_that_refuses_says_so_instead_of_raising(store: St
     assert last["unwritten"]["type"] == "MachineError" and "must be writable" in last["unwritten"]["refused"]
 
 
+@pytest.mark.parametrize("outcome", ["failed", "elsewhere"])
 def test_a_lease_that_cannot_be_given_back_is_told_and_taken_over_by_order(
-    store: Store, queue: StageQueue, monkeypatch: pytest.MonkeyPatch
+    outcome: str, store: Store, queue: StageQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = KEYS[0]
+
+    def lost(*_: Any) -> Any:
+        raise LeaseLostError("the folder could not be seen for a moment")
 
     def refused(*_: Any) -> Any:
         raise OSError(errno.EROFS, "Read-only file system")
 
     context = Context(store=store, key=key, core_locks=False)
-    spec = {"label": "x", "seconds": 0.0, "fail_at": 1}
+    spec = {"label": "x", "seconds": 0.0, "fail_at": int(outcome == "failed")}
     monkeypatch.setattr("trainables.store.leases.opened_to_change", refused)
+    if outcome == "elsewhere":
+        monkeypatch.setattr(Lease, "require", lost)
     *_, last = attempt("sleep", spec, {}, context)
     monkeypatch.undo()
-    assert (last["outcome"], last["unreleased"]) == ("failed", 1)
+    assert (last["outcome"], last["unreleased"]) == (outcome, 1)
     assert Lease.take(store.work_folder(key)) is None, "who looks at the disk alone believes that it is held"
     order = queue.suggest("t0")
     assert isinstance(order, dict) and order["dead_lease"] == 0
