@@ -47,9 +47,9 @@ from trainables.losses import geometry
 from trainables.losses.terms import Batch, Known, Term
 
 
-def near_loss(student: Tensor, teacher: Tensor, *, beta: float) -> Tensor:
+def near_loss(student: Tensor, teacher: Tensor, *, knee: float) -> Tensor:
     """Smooth L1 distance [] of embeddings [B, D], the teacher's constant."""
-    return F.smooth_l1_loss(student, geometry.at_least_float32(teacher.detach()), beta=beta)
+    return F.smooth_l1_loss(student, geometry.at_least_float32(teacher.detach()), beta=knee)
 
 
 class NearTerm(Term):
@@ -64,7 +64,7 @@ class NearTerm(Term):
             ours, theirs = self.map(batch.student.embedding.to(self.map.weight.dtype)), batch.teacher.embedding
             if name == "near_mean":
                 ours, theirs = ours.mean(0), geometry.at_least_float32(theirs).mean(0)
-            return near_loss(ours, theirs, beta=self.options.beta)
+            return near_loss(ours, theirs, knee=self.options.knee)
 '''
 LOSS_DECLARED = '''
 
@@ -74,7 +74,7 @@ class NearSpec(Fields):
 
     rows: float = bounded(1.0, 0.0, text="Of embeddings.", unit="factor")
     means: float = bounded(0.5, 0.0)
-    beta: float = bounded(1.0, 0.01)
+    knee: float = bounded(1.0, 0.01)
 
 
 declare("near", "near:NearTerm", NearSpec, title="Near", version=3, terms={"near_rows": "rows", "near_mean": "means"})
@@ -92,7 +92,7 @@ def speck(*, channels, classes, width=1.0, embedding=0):
     trunk = nn.Sequential(nn.Conv2d(channels, wide, 3, padding=1), nn.ReLU())
     return Network(trunk, wide, classes=classes, embedding=embedding)
 '''
-NETWORK_DECLARED = 'own("speck", "speck:speck", Size(0.22e6, 1, 0.3e3, 8), version=1)\n'
+NETWORK_DECLARED = 'own("speck", "speck:speck", Size(0.22e6, 1, 314, 8), version=1)\n'
 STAGE = '''
 """Shrunk: a network whose weights are multiplied by a factor and kept in half the bytes."""
 
@@ -373,9 +373,9 @@ def test_each_holds_the_contracts_and_the_loss_is_known_everywhere(house: Path, 
     assert [row for row in told["checks"] if row[2]] == []
     assert {what for what, _, _ in told["checks"]} == {*names, "study shrinking"}
     assert told["key"] == stage_key(StudentSpec(), {}), "no key moves by it"
-    assert told["method"] == "kd+near" and told["plain"] == {"rows": 2.0, "means": 0.5, "beta": 1.0}
+    assert told["method"] == "kd+near" and told["plain"] == {"rows": 2.0, "means": 0.5, "knee": 1.0}
     assert told["components"]["loss.near"] == 3 and told["read back"] and told["off"]
-    assert told["paths"] == ["near.rows", "near.means", "near.beta"]
+    assert told["paths"] == ["near.rows", "near.means", "near.knee"]
     assert "the name is built in, a method" in told["near"]
     assert "the name is built in, a term of near" in told["near_mean"]
 
