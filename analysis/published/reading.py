@@ -1,8 +1,8 @@
 """The numbers that a paper prints, beside ours: with table, data set and protocol, and never as if they were paired.
 
-A paper has a file here: `horkd.csv` holds what tables and text of HORKD print (Ge et al., "Look One and More: Distilling
-Hybrid Order Relational Knowledge for Cross-Resolution Image Recognition", AAAI 2020). One row per number, in percent as
-there; errors stay errors, and `note` says what the paper tells of the protocol.
+`published/horkd.csv` holds what tables and text of HORKD print (Ge et al., "Look One and More: Distilling Hybrid Order
+Relational Knowledge for Cross-Resolution Image Recognition", AAAI 2020): one row per number, in percent as there;
+errors stay errors, and `note` says what the paper tells of the protocol.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ PAPER_SETS = {
 class Number:
     """One printed number."""
 
-    paper: str  # As studies call it.
     table: str
     method: str
     dataset: str
@@ -85,25 +84,21 @@ class Beside:
 
 
 @functools.cache
-def numbers() -> tuple[Number, ...]:
-    """All printed numbers of all papers, each of which has a file here."""
-    found = []
-    for path in sorted(FOLDER.glob("*.csv")):
-        with open(path, encoding="utf-8", newline="") as handle:
-            found += [
-                Number(
-                    paper=row["paper"],
-                    table=row["table_or_figure"],
-                    method=row["method"],
-                    dataset=row["dataset"],
-                    resolution=row["resolution"],
-                    metric=row["metric"],
-                    value=float(row["value"]),
-                    note=row["note"],
-                )
-                for row in csv.DictReader(handle)
-            ]
-    return tuple(found)
+def numbers(paper: str = "horkd") -> tuple[Number, ...]:
+    """All printed numbers of a paper."""
+    with open(FOLDER / f"{paper}.csv", encoding="utf-8", newline="") as handle:
+        return tuple(
+            Number(
+                table=row["table_or_figure"],
+                method=row["method"],
+                dataset=row["dataset"],
+                resolution=row["resolution"],
+                metric=row["metric"],
+                value=float(row["value"]),
+                note=row["note"],
+            )
+            for row in csv.DictReader(handle)
+        )
 
 
 def tested_data(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -147,15 +142,11 @@ def _same(left: str, right: str) -> bool:
     return re.sub(r"\W", "", left.lower()) == re.sub(r"\W", "", right.lower())
 
 
-def find(entry: Mapping[str, Any], paper: str = "") -> list[Number]:
-    """The numbers that an entry of a study means: by table, method, and where given data set and resolution.
-
-    They are of the study's own `paper`; of any where none is printed of that.
-    """
-    own = [number for number in numbers() if number.paper == paper]
+def find(entry: Mapping[str, Any]) -> list[Number]:
+    """The numbers that an entry of a study means: by table, method, and where given data set and resolution."""
     found = [
         number
-        for number in own or numbers()
+        for number in numbers()
         if _same(number.table, str(entry.get("table") or ""))
         and _same(number.method, str(entry.get("method") or ""))
         and number.metric in METRICS
@@ -185,7 +176,7 @@ def beside(run: Mapping[str, Any], settings: Sequence[Setting], titles: Mapping[
     found = []
     for entry in entries:
         arm = str(entry.get("arm") or "")
-        for number in find(entry, str(run.get("paper") or "")):
+        for number in find(entry):
             relation = data_relation(run, number.dataset)
             setting, exact = _match(entry, number, entries, settings, relation)
             ours = Summary(n=0) if setting is None else _ours(setting, arm, number.metric)
