@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from trainables.contracts import Broken, broken
 from trainables.contracts.datasets import OF_DATASETS
 from trainables.contracts.losses import OF_LOSSES, OF_LOSSES_OF_ANY_WIDTHS, OF_ZERO_LOSSES, loss_of
 from trainables.contracts.networks import OF_NETWORKS
-from trainables.errors import DrainedError, NoParentError, SweepsError, did_you_mean
+from trainables.errors import DataError, DrainedError, NoParentError, SweepsError, did_you_mean
 from trainables.recipes import Recipe
 from trainables.spec import registry, spec_classes, stage_key, to_plain
 from trainables.spec.registry import Entry
@@ -230,6 +231,10 @@ def _with_ancestors(node: StageNode, nodes: Any) -> list[StageNode]:
 # All of them.
 
 
+class Skipped(Exception):
+    """Something cannot be checked here; the message tells the reason."""
+
+
 def check(offers: Sequence[Entry], data_root: Path | None = None) -> Iterator[Checked]:
     """Every contract over everything that was offered, a line each.
 
@@ -237,37 +242,57 @@ def check(offers: Sequence[Entry], data_root: Path | None = None) -> Iterator[Ch
         offers: What to check.
         data_root: Where data sets that read files find them.
     """
-    studies = [search_spaces.load(offer.name) for offer in offered(("study",))]
     for offer in offers:
-        what = f"{offer.group} {offer.name}"
-        if offer.group == "loss":
-            loss = loss_of(offer)
-            contracts = dict(OF_LOSSES)
-            contracts |= {} if offer.facts["same_width"] else OF_LOSSES_OF_ANY_WIDTHS
-            contracts |= OF_ZERO_LOSSES if offer.facts["zero"] else {}
-            for sentence, contract in contracts.items():
-                yield _one(what, sentence, contract, loss)
-        elif offer.group == "network":
-            for sentence, of_network in OF_NETWORKS.items():
-                yield _one(what, sentence, of_network, offer.name)
-        elif offer.group == "dataset":
-            for sentence, of_data in OF_DATASETS.items():
-                if offer.facts["root"] and data_root is None:
-                    yield Checked(what, sentence, "needs its files: name them with --data-root", skipped=True)
-                else:
-                    yield _one(what, sentence, of_data, offer.name, data_root)
-        elif offer.group == "stage":
-            yield _one(what, "stopped and continued equals uninterrupted", _stage, offer.name, studies)
-        elif offer.group == "recipe":
-            for sentence, of_recipe in OF_RECIPES.items():
-                yield _one(what, sentence, of_recipe, offer.load())
-        elif offer.group == "study":
-            for sentence, of_study in OF_STUDIES.items():
-                yield _one(what, sentence, of_study, search_spaces.load(offer.name))
+        for sentence, contract in contracts_of(offer, data_root).items():
+            yield _one(f"{offer.group} {offer.name}", sentence, contract)
 
 
-class Skipped(Exception):
-    """Something cannot be checked here; the message tells the reason."""
+def contracts_of(entry: Entry, data_root: Path | None = None) -> dict[str, Callable[[], None]]:
+    """Sentence -> the contract of one part, built in or of a plug-in, ready to be called.
+
+    Args:
+        entry: The part. Tasks and label losses have no contract that suits any of them.
+        data_root: As in `check`.
+    """
+    made: Mapping[str, Callable[..., None]] = {}
+    subject: tuple[Any, ...] = (entry.name,)
+    if entry.group == "loss":
+        of_widths = {} if entry.facts["same_width"] else OF_LOSSES_OF_ANY_WIDTHS
+        made, subject = OF_LOSSES | of_widths | (OF_ZERO_LOSSES if entry.facts["zero"] else {}), (loss_of(entry),)
+    elif entry.group == "network":
+        made = OF_NETWORKS
+    elif entry.group == "dataset":
+        made, subject = OF_DATASETS, (entry.name, data_root)
+        if data_root is None and _reads_files(entry):
+            made = dict.fromkeys(OF_DATASETS, _without_files)
+    elif entry.group == "stage":
+        made, subject = {"stopped and continued equals uninterrupted": _stage}, (entry.name, _studies(entry))
+    elif entry.group == "recipe":
+        made, subject = OF_RECIPES, (entry.load(),)
+    elif entry.group == "study":
+        made, subject = OF_STUDIES, (search_spaces.load(entry.name),)
+    return {sentence: functools.partial(contract, *subject) for sentence, contract in made.items()}
+
+
+def _reads_files(entry: Entry) -> bool:
+    """Whether a data set cannot be had without a data root."""
+    if entry.origin is not None:
+        return bool(entry.facts["root"])
+    try:
+        entry.load().locate(None, None)
+    except DataError:
+        return True
+    return False
+
+
+def _without_files(name: str, data_root: Path | None) -> None:
+    raise Skipped("needs its files: name them with --data-root")
+
+
+def _studies(entry: Entry) -> list[Study]:
+    """Those that may have a stage of that kind: of plug-ins, or for a built-in one of ours."""
+    names = [offer.name for offer in offered(("study",))] if entry.origin else search_spaces.names()
+    return [search_spaces.load(name) for name in names]
 
 
 def _stage(kind: str, studies: Sequence[Study]) -> None:
@@ -283,9 +308,9 @@ def _stage(kind: str, studies: Sequence[Study]) -> None:
             raise
 
 
-def _one(what: str, sentence: str, contract: Callable[..., None], *subject: Any) -> Checked:
+def _one(what: str, sentence: str, contract: Callable[[], None]) -> Checked:
     try:
-        contract(*subject)
+        contract()
     except Skipped as error:
         return Checked(what, sentence, str(error), skipped=True)
     except SweepsError as error:

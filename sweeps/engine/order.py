@@ -15,7 +15,7 @@ from trainables.store.artifacts import Store
 
 
 class StageOrder(TypedDict):
-    """What is sent; `trainables.stages.base.begin` reads it in the process that trains."""
+    """What is sent; `trainables.attempts.attempt.begin` reads it in the process that trains."""
 
     key: str
     kind: str

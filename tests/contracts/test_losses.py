@@ -1,4 +1,7 @@
-"""What every loss must do. A new loss joins `LOSSES` with one line; the contracts are those of `sweeps check`."""
+"""What every loss must do, one by one and with an oracle: a term joins `LOSSES` with one line, and cannot stay out.
+
+The contracts are those of `sweeps check`; `test_registry.py` holds the losses to them as training calls these.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from trainables.losses.horkd import angle_loss, center_loss, class_centers, pair
 from trainables.losses.horkd_loss import HorkdLoss
 from trainables.losses.ranking import darkrank_loss, mkd_absolute_loss, mkd_relative_loss, triplet_loss
 from trainables.models.network import Outputs
-from trainables.spec import CrdSpec, DistillationSpec, HorkdSpec
+from trainables.spec import CrdSpec, DistillationSpec, HorkdSpec, registry
 from trainables.spec.losses import DarkrankSpec
 
 CLASSES = 4
@@ -212,7 +215,7 @@ def _contrastive(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 def _every_method(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     torch.manual_seed(0)
     spec = DistillationSpec(
-        method="horkd+kd+fitnet+at+rkd+pkt+sp+darkrank+mkd",
+        method="+".join(name for name in registry.names("loss") if name != "crd"),  # Which has a memory of its own.
         horkd=HorkdSpec(centers="batch"),
         darkrank=DarkrankSpec(power=1.0),
         distillation=0.1,
@@ -301,6 +304,14 @@ LOSSES = {
     "crd": Case(_contrastive, zero=False),
     "every_method": Case(_every_method, zero=False),
 }
+
+
+def test_every_term_of_the_registry_is_in_the_list() -> None:
+    terms = [term for entry in registry.entries("loss") for term in entry.facts["terms"]]
+    terms += [entry.name for entry in registry.entries("label_loss") if entry.name != "cross_entropy"]  # Torch's own.
+    cases = {term: [name for name in LOSSES if f"{name}_".startswith(f"{term}_")] for term in terms}
+    assert [term for term, own in cases.items() if not own] == []
+    assert set(LOSSES) - {name for own in cases.values() for name in own} == {"horkd", "every_method"}  # Whole sums.
 
 
 @pytest.mark.parametrize("contract", OF_ZERO_LOSSES)

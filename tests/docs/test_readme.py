@@ -27,6 +27,8 @@ from trainables.spec import SPECS
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
+FOLDERS = ["sweeps", "search_spaces", "trainables", "analysis", "slurm", "system", "benchmarks", "tests", "docs"]
+
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 
@@ -136,9 +138,20 @@ def test_every_local_link_leads_somewhere(path: Path) -> None:
 
 @each_document
 def test_every_file_of_ours_that_is_named_exists(path: Path) -> None:
+    """Of `<name>.py` the folder, which is all that is said."""
     text = path.read_text(encoding="utf-8").replace(own_study()[0], "<own>")
-    named = re.findall(r"`((?:sweeps|search_spaces|trainables|analysis|slurm|tests|docs|\.ci)/[\w/.]*)`", text)
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)}|\.ci)/[\w/.<>*]*)`", text)
+    assert [name for name in named if not (ROOT / name.partition("<")[0]).exists()] == []
+
+
+def test_the_walk_is_counted_and_names_classes_that_are_there() -> None:
+    text = (ROOT / "docs" / "walk.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| `([\w/.]+)` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert f"These are {len(rows)} files." in text and len({file for _, file, _ in rows}) == len(rows)
+    sources = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    classes = {name for path in sources for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.MULTILINE)}
+    assert {name for _, _, handed in rows for name in re.findall(r"`(\w+)`", handed)} <= classes
 
 
 def commands(text: str) -> Iterator[list[str]]:

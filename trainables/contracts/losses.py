@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.contracts import broken
-from trainables.losses.terms import Batch, Known
+from trainables.losses.terms import Batch, Known, Term
 from trainables.models.network import Outputs
 from trainables.spec import registry
 
@@ -167,22 +167,43 @@ def as_maps(x: Tensor) -> Tensor:
 
 
 def loss_of(offer: registry.Entry) -> Loss:
-    """A plug-in's loss as training calls it; logits and maps are made of the same numbers as the embedding."""
+    """A declared loss as training calls it: the sum of its terms, unweighted, with its options at their defaults.
+
+    Logits and maps are made of the same numbers as the embedding.
+    """
 
     def loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             widths = {"student_width": student.shape[1], "teacher_width": teacher.shape[1]}
             classes = min(widths.values())  # Logits and maps are of one shape whatever the embeddings are.
-            known = Known(**widths, student_maps=(2, 2), teacher_maps=(2, 2), classes=classes, item_labels=labels)
-            term = offer.load()(offer, offer.options(), known)
+            # The images of the training set follow their rows, whatever the order of these; some are not in the batch.
+            places = teacher.detach()[:, 0].argsort().argsort()
+            items = torch.arange(len(labels) + 5) % 3
+            items[places] = labels
+            known = Known(**widths, student_maps=(2, 2), teacher_maps=(2, 2), classes=classes, item_labels=items)
+            term: Term = offer.load()(offer, offer.options(), known)
             for module in term.modules.values():
                 module.to(torch.promote_types(student.dtype, torch.float32))
+            sums = [_of_classes(x.detach().double(), labels, classes) for x in (teacher, student)]
+            if term.uses_teacher_centers:
+                term.set_teacher_centers(*sums[0])
+            if term.uses_epoch_centers:
+                term.set_student_centers(*sums[1])
+            term.begin_epoch(torch.Generator().manual_seed(0))
             ours, theirs = (
                 Outputs(x, x[:, :classes], (as_maps(x[:, :classes]), as_maps(x[:, :classes].flip(1))))
                 for x in (student, teacher)
             )
-            value: Tensor = term.value(offer.name, Batch(ours, theirs, labels, torch.arange(len(labels))))
-            return value
+            batch = Batch(ours, theirs, labels, places)
+            # One that its weight switches off by default is asked all the same.
+            values = term.values(batch) or {name: term.value(name, batch) for name in offer.facts["terms"]}
+            return torch.stack(list(values.values())).sum()
 
     return loss
+
+
+def _of_classes(x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Sum [C, D] and number [C] of the rows of each class."""
+    member = nn.functional.one_hot(labels, classes).to(x.dtype)
+    return member.T @ x, member.sum(0)

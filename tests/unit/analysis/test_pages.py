@@ -1,4 +1,7 @@
-"""Pages and renderers are one file each; every block has its markup, and none lets markup in."""
+"""Every run gets its page; every block has its markup, and none lets markup in.
+
+That a page and a format of reports are one file each is shown in `tests/contracts/test_one_file_each.py`.
+"""
 
 import json
 import re
@@ -10,7 +13,7 @@ import synthetic
 
 import search_spaces
 from analysis.figures.drawing import Drawn
-from analysis.report import blocks, listing, pages, render
+from analysis.report import blocks, listing
 from analysis.report.blocks import Block, Column, Table
 from analysis.report.render import html
 from analysis.report.write import write_report
@@ -89,29 +92,6 @@ def test_exactly_one_page_stands_in_for_each_run():
                 assert sum(page.stands_in and page.suits(run) for page in each) == 1, run
 
 
-ONE_PAGE = '''
-"""The page of a count."""
-
-from analysis.report.blocks import Answer, Column, Table, quiet
-from analysis.report.page import ReportPage
-
-
-class Page(ReportPage):
-    """How many trials there are."""
-
-    def body(self):
-        answer = Answer(headline=f"There are {self.trials.height} trials.")
-        self.top([answer], [])
-        table = Table(name="counted", caption="All.", columns=[Column(heading="trials")], rows=[[self.trials.height]])
-        self.add("count", "Counted", self.table(table), quiet("One each."))
-        return answer
-'''
-ONE_RENDERER = """
-def files(document):
-    return {"contents.txt": "\\n".join(section.heading for section in document.sections).encode()}
-"""
-
-
 @pytest.fixture
 def small_run(tmp_path):
     return synthetic.ablation(tmp_path / "run", seeds=(0, 1), orders=["none", "1"], epochs=0)
@@ -120,29 +100,6 @@ def small_run(tmp_path):
 def _named(folder, page):
     content = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(content | {"report": page}))
-
-
-def test_a_page_is_one_file_and_a_line_in_the_study(tmp_path, small_run, monkeypatch):
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "counted.py").write_text(ONE_PAGE)
-    monkeypatch.setattr(pages, "__path__", [*pages.__path__, str(tmp_path / "more")])
-    _named(small_run, "counted")
-    summary = write_report(small_run, tmp_path / "out")
-    assert summary.sentence == "There are 4 trials." and summary.rows == []
-    page = summary.index.read_text()
-    assert '<a href="#count">Counted</a>' in page and "One each." in page and 'id="cost"' in page
-    assert (tmp_path / "out" / "tables" / "counted.md").read_text().startswith("| trials |")
-    assert not (tmp_path / "out" / "figures").exists()
-
-
-def test_an_output_format_is_one_file(tmp_path, small_run, monkeypatch):
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "contents.py").write_text(ONE_RENDERER)
-    monkeypatch.setattr(render, "__path__", [*render.__path__, str(tmp_path / "more")])
-    write_report(small_run, tmp_path / "out")
-    headings = (tmp_path / "out" / "contents.txt").read_text().splitlines()
-    assert headings[0] == "Which orders help" and "Method" in headings
-    assert "contents.txt" in json.loads((tmp_path / "out" / "report.json").read_text())["files"]
 
 
 def test_a_page_that_is_not_there_is_said_and_does_not_stop_the_report(tmp_path, small_run):
