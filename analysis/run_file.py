@@ -132,6 +132,15 @@ _SHAPE: dict[str, tuple[_Check, str]] = {
     ),
     "ours": (_list_of(_is(str)), "a list of names"),
     "paper_data": (_list_of(_is(str)), "a list of names"),
+    "roles": (
+        lambda value: (
+            _is(dict)(value)
+            and all(_list_of(_is(str))(value.get(name)) for name in ("order", "learners", "result"))
+            and isinstance(value.get("teacher"), str)
+        ),
+        "lists of roles `order`, `learners` and `result`, and a `teacher`",
+    ),
+    "terms": (_dict_of(_is(str)), "titles by name"),
     "left_out": (_or_nothing(_dict_of(_is(str))), "sentences by name"),
     "cells": (_list_of(_is_cell), "a list of objects with `id`, `parameters` and `label`"),
     "trials": (_list_of(_is_trial), "a list of objects with `cell`, `seed` and `stages`"),

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from analysis.frames.roles import roles_of, terms_of
 from analysis.load import RunData, validation_name, validation_names
-from analysis.records import LOSS_TERMS
-
-TERMS = ("cross_entropy", *LOSS_TERMS)
-TRAINED = ("student", "assistant")  # The later in the chain first; teachers are shared by all cells.
 
 
-def history_points(records: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per number logged by an assistant or student: `cell`, `key`, `stage`, `epoch`, `name`, `value`.
+def history_points(records: pl.LazyFrame, learners: Sequence[str]) -> pl.LazyFrame:
+    """One row per number logged by a cell's own trainings: `cell`, `key`, `stage`, `epoch`, `name`, `value`.
 
     A stage that several cells use appears once for each of them. Non-finite values are left out.
     """
     return (
-        records.filter(pl.col("stage").is_in(TRAINED), pl.col("history").list.len() > 0)
+        records.filter(pl.col("stage").is_in(learners), pl.col("history").list.len() > 0)
         .select("key", "stage", pl.col("cells").alias("cell"), "history")
         .explode("cell")
         .explode("history")
@@ -30,15 +27,16 @@ def history_points(records: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def loss_terms(points: pl.LazyFrame, cell: str) -> pl.LazyFrame:
+def loss_terms(points: pl.LazyFrame, cell: str, learners: Sequence[str], terms: Collection[str]) -> pl.LazyFrame:
     """Mean loss terms of a cell by epoch: `term`, `kind` ('raw', 'weighted'), `epoch`, `value`, `n` (seeds).
 
-    They are its student's; a cell without a trained student shows its assistant's.
+    They are those of the last of its `learners` that logged any of the `terms`.
     """
     own = points.filter(pl.col("cell") == cell, pl.col("name").str.starts_with("train/")).collect()
-    for stage in TRAINED:
+    part = own.clear()
+    for stage in reversed(learners):
         part = own.filter(pl.col("stage") == stage)
-        if part.filter(pl.col("name").str.strip_prefix("train/").is_in(TERMS)).height:
+        if part.filter(pl.col("name").str.strip_prefix("train/").is_in(terms)).height:
             break
     name = pl.col("name").str.strip_prefix("train/")
     labelled = part.lazy().with_columns(
@@ -46,7 +44,7 @@ def loss_terms(points: pl.LazyFrame, cell: str) -> pl.LazyFrame:
         pl.when(name.str.ends_with("_weighted")).then(pl.lit("weighted")).otherwise(pl.lit("raw")).alias("kind"),
     )
     return (
-        labelled.filter(pl.col("term").is_in(TERMS))
+        labelled.filter(pl.col("term").is_in(terms))
         .group_by("term", "kind", "epoch")
         .agg(pl.col("value"), pl.col("key").n_unique().alias("n"))
         .with_columns(_exact_mean())
@@ -72,7 +70,7 @@ def values_by_group(points: pl.LazyFrame, groups: Mapping[str, str], metric: str
     )
 
 
-def validation_by_group(values: pl.LazyFrame, metric: str = "top1") -> pl.LazyFrame:
+def validation_by_group(values: pl.LazyFrame, learners: Sequence[str], metric: str = "top1") -> pl.LazyFrame:
     """Mean validation score by epoch: `group` of cells, `epoch`, `value` (fraction), `n` (trainings).
 
     Args:
@@ -81,7 +79,8 @@ def validation_by_group(values: pl.LazyFrame, metric: str = "top1") -> pl.LazyFr
     """
     logged = values.collect()
     name = validation_name(set(logged["name"].unique()), metric)
-    place = pl.col("stage").replace_strict({stage: index for index, stage in enumerate(TRAINED)}, return_dtype=pl.Int64)
+    places = {stage: index for index, stage in enumerate(reversed(learners))}
+    place = pl.col("stage").replace_strict(places, return_dtype=pl.Int64)
     return (
         logged.lazy()
         .filter(pl.col("name") == pl.lit(name, dtype=pl.String))
@@ -105,19 +104,20 @@ class Logged:
 
 def read(data: RunData, cell: str, groups: Mapping[str, str], metric: str) -> Logged:
     """Loss terms of a cell and validation scores of groups of cells, from the histories of those alone."""
-    trained = data.records.filter(pl.col("stage").is_in(TRAINED)).select("key", "stage", "cells")
+    learners, terms = roles_of(data.run).learners, list(terms_of(data.run))
+    trained = data.records.filter(pl.col("stage").is_in(learners)).select("key", "stage", "cells")
     used = trained.explode("cells").filter(pl.col("cells").is_in([cell, *groups]))
     about = trained.filter(pl.col("key").is_in(used["key"].unique().to_list()))
-    own, values = [history_points(_no_histories(about)).collect()], []
+    own, values = [history_points(_no_histories(about), learners).collect()], []
     for part in data.histories(about["key"].to_list()):
-        points = history_points(part.lazy().join(about.lazy(), on="key", maintain_order="left"))
+        points = history_points(part.lazy().join(about.lazy(), on="key", maintain_order="left"), learners)
         own.append(points.filter(pl.col("cell") == cell, pl.col("name").str.starts_with("train/")).collect())
         values.append(values_by_group(points, groups, metric).collect())
     empty = values_by_group(own[0].lazy(), groups, metric).collect()
     logged = pl.concat([empty, *values])
     return Logged(
-        terms=loss_terms(pl.concat(own).lazy(), cell).collect(),
-        validation=validation_by_group(logged.lazy(), metric).collect(),
+        terms=loss_terms(pl.concat(own).lazy(), cell, learners, terms).collect(),
+        validation=validation_by_group(logged.lazy(), learners, metric).collect(),
         name=validation_name(set(logged["name"].unique()), metric),
     )
 

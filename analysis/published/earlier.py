@@ -1,6 +1,7 @@
 """What run.json of the first releases leaves unsaid, when all studies were of one paper: its words, by the names of then.
 
-Later runs say it themselves (`factor`, `ours`, `paper_data`, and a test beside each claim), and nothing here is read.
+Later runs say it themselves (`factor`, `ours`, `paper_data`, `roles`, `terms`, and a test beside each claim), and nothing
+here is read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,33 @@ FACTOR: Mapping[str, Any] = {
     "note": "The paper gives no numbers for its Fig. 4, so none are shown.",
 }
 OURS = ("horkd", "horkd_direct")
+# An untrained network is one as it was drawn, or raw pixels: a floor for the trained ones.
+ROLES: Mapping[str, Any] = {
+    "order": ("teacher", "untrained", "assistant", "outputs", "student", "evaluation"),
+    "learners": ("assistant", "student"),
+    "result": (),
+    "teacher": "teacher",
+    "behind": ("assistant", "teacher"),
+}
+TERMS = {
+    "cross_entropy": "cross-entropy",
+    "point": "1 point",
+    "pair": "2 pair",
+    "angle": "3 angle",
+    "center": "C centre",
+    "kd": "KD",
+    "fitnet": "FitNet",
+    "at": "attention",
+    "rkd_distance": "RKD distance",
+    "rkd_angle": "RKD angle",
+    "pkt": "PKT",
+    "sp": "SP",
+    "darkrank": "DarkRank",
+    "mkd_absolute": "MKD absolute",
+    "mkd_relative": "MKD relative",
+    "crd": "CRD",
+    "triplet": "triplet",
+}
 PAPER_DATA = ("umdfaces", "uccs")  # What the ablation of HORKD, section 4.4, was made on.
 
 _OURS, _METHODS, _TEACHER, _EQUAL = "(ours)", "(other methods)", "(teacher)", "(equal compute)"

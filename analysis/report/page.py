@@ -16,6 +16,7 @@ from analysis.frames import curves, measures
 from analysis.frames.arms import UNTESTED, arms_of
 from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
+from analysis.frames.roles import roles_of, terms_of
 from analysis.load import RunData, cell_table
 from analysis.printed import percent
 from analysis.report import cautions, wording
@@ -46,7 +47,8 @@ class ReportPage:
         self.numbers: dict[str, Any] = {}
         self.leaders: list[Leader] = []
         self.cautions: list[str] = []
-        self.cost = cost_by_stage(data.records.lazy()).collect()
+        self.roles = roles_of(data.run)
+        self.cost = cost_by_stage(data.records.lazy(), self.roles).collect()
 
     def add(self, anchor: str, heading: str, *blocks: Block) -> None:
         self.sections.append(Section(anchor=anchor, heading=heading, blocks=blocks))
@@ -148,6 +150,7 @@ class ReportPage:
             groups=order,
             words=words,
             looks=looks,
+            titles=terms_of(self.run),
             caption=caption,
             alt=alt,
         )
