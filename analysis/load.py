@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import polars as pl
 from analysis import record_files, run_file
 from analysis.errors import NothingToReport
 from analysis.frames.factor import factor_of
+from analysis.frames.measures import words_of
 from analysis.frames.roles import Roles, roles_of
 from analysis.records import EVALUATION, OUTPUTS, RECORDS_FOLDER
 
@@ -224,7 +225,7 @@ def _trial_row(
         row.update(status="pruned" if first["status"] == "pruned" else "failed", failed_stage=first["stage"])
         row.update({name: first[name] for name in ("error", "error_type", "log")})
         if row["status"] == "pruned":
-            row["validation_score"] = _last_validation(first, str(row["metric"]))
+            row["validation_score"] = _last_validation(first, validation_names(run))
     elif evaluation:
         names = ("correct", "items", "data", "numerics", "log", "metrics")
         row.update({name: evaluation[name] for name in names})
@@ -297,23 +298,21 @@ def _validation(record: Row) -> float | None:
     return _first(_finite(record.get("validation_score")), _finite(record.get("validation_top1")))
 
 
-def _last_validation(record: Row, metric: str) -> float | None:
+def _last_validation(record: Row, names: Sequence[str]) -> float | None:
     if (value := _validation(record)) is not None:
         return value
     history = record.get("history") or []
-    name = validation_name({item["name"] for item in history}, metric)
+    logged = {item["name"] for item in history}
+    name = next((name for name in names if name in logged), None)
     seen = [(item["epoch"], item["value"]) for item in history if item["name"] == name and None not in item.values()]
     return _finite(max(seen)[1]) if seen else None
 
 
-def validation_name(names: Collection[str], metric: str) -> str | None:
-    """Which column of a history is the validation score: the metric's own, else the one the task has there."""
-    return next((name for name in validation_names(metric) if name in names), None)
-
-
-def validation_names(metric: str) -> tuple[str, ...]:
-    """The columns of a history that may be the validation score, the best first."""
-    return tuple(f"validation/{word}" for word in ("score", metric, "recall_at_1", "verification_accuracy", "top1"))
+def validation_names(run: Row) -> tuple[str, ...]:
+    """The columns of a history that may be the validation score, the best first: the metric's own, else the task's."""
+    return tuple(
+        f"validation/{word}" for word in ("score", str(run.get("metric") or "top1"), *words_of(run).validation)
+    )
 
 
 def _first(*values: float | None) -> float | None:

@@ -36,7 +36,8 @@ class ReportPage:
 
     def __init__(self, *, data: RunData, trials: pl.DataFrame) -> None:
         self.data, self.run, self.trials = data, data.run, trials
-        self.measure = measures.of_run(data.run)
+        self.words = measures.words_of(data.run)
+        self.measure = self.words.measure(data.run.get("metric"))
         self.cells = cell_table(data.run)
         self.findings: list[Block] = []
         self.sections: list[Section] = []
@@ -123,14 +124,14 @@ class ReportPage:
         looks: Mapping[str, tuple[str, Any]] | None = None,
     ) -> None:
         """Loss terms of a cell, called `label` if that is given, and the validation score of groups of cells."""
-        logged = curves.read(self.data, cell or "", groups, self.measure.name)
+        logged = curves.read(self.data, cell or "", groups)
         terms, validation = logged.terms, logged.validation
         if terms.is_empty() and validation.is_empty():
             self.left_out.append("Learning curves: the records hold no history.")
             return
         labels = dict(self.cells.select("cell", "label").iter_rows())
         label = label or labels.get(cell or "", cell or "")
-        words = measures.measure(
+        words = self.words.measure(
             (logged.name or "").removeprefix("validation/").replace("score", self.measure.name)
         ).words
         n = int(terms["n"].max() or 0)  # type: ignore[arg-type]

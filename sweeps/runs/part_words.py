@@ -10,6 +10,7 @@ from trainables.recipes.step import Step, shown_role
 from trainables.spec import OUTPUTS, registry
 from trainables.spec.losses import term_titles
 from trainables.spec.registry import Entry, Origin
+from trainables.tasks.base import Task
 
 
 def of_roles(recipe: Recipe) -> dict[str, Any]:
@@ -35,6 +36,17 @@ def _depth(step: Step, recipe: Recipe) -> int:
     """How many stages lie behind one another up to it."""
     read = {role for roles in step.parents.values() for role in roles}
     return 1 + max((_depth(other, recipe) for other in recipe.steps if other.role in read), default=0)
+
+
+def of_task(task: Task) -> dict[str, Any]:
+    """What a task calls what it measures."""
+    return {
+        "unit": task.unit,
+        "validation": [task.validation_metric],
+        "known_classes": task.known_classes,
+        "numbers": [number.plain() for number in task.numbers],
+        "beside": task.beside or None,
+    }
 
 
 def of_terms(recipe: Recipe, used: Iterable[Origin]) -> dict[str, str]:

@@ -119,6 +119,7 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         **({"ours": list(study.ours)} if study.ours else {}),
         **({"paper_data": list(study.paper_data)} if study.paper_data else {}),
         "roles": part_words.of_roles(study.recipe),
+        "task_words": part_words.of_task(task_of(resolved.task)),
         "terms": part_words.of_terms(study.recipe, used),
         "cells": before.get("cells", []),
         "trials": before.get("trials", []),

@@ -115,8 +115,7 @@ class Page(ReportPage):
         if len(told):
             return float(told[0])
         classes = (self.run.get("data") or {}).get("classes")
-        plain = str(self.run.get("task") or "classification") == "classification"
-        return 1 / classes if plain and isinstance(classes, int) and classes > 0 else None
+        return 1 / classes if self.words.known_classes and isinstance(classes, int) and classes > 0 else None
 
     def score_tables(self) -> None:
         parts: list[Block] = []
@@ -138,8 +137,8 @@ class Page(ReportPage):
         return Folded(f"{len(table.rows)} rows", [shown]) if len(table.rows) > MOST_ROWS else shown
 
     def measures(self) -> None:
-        self.numbers_of = tables_methods.measure_frame(self.settings, self.run.get("task"))
-        table = tables_methods.measures_table(self.numbers_of, self.measure)
+        self.numbers_of = tables_methods.measure_frame(self.settings, self.words)
+        table = tables_methods.measures_table(self.numbers_of, self.words, self.measure)
         if table is None:
             self.left_out.append("Other metrics: the evaluations told none.")
             return
