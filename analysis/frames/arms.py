@@ -37,9 +37,9 @@ class Arm:
 
     @property
     def method(self) -> str | None:
-        """What the student is distilled by; None where the run does not tell."""
-        named = self.parameters.get("student.method")
-        return None if named is None else str(named)
+        """What its network is distilled by, the last one in a chain; None where the run does not tell."""
+        named = [value for name, value in self.parameters.items() if name.split(".")[-1] == "method"]
+        return str(named[-1]) if named and named[-1] is not None else None
 
 
 def arms_of(run: Mapping[str, Any], trials: pl.DataFrame) -> dict[str, Arm]:
