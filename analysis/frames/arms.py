@@ -8,12 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER
 from analysis.published import earlier
 
-TEACHER, PLAIN, EQUAL_COMPUTE, METHOD, OURS, FLOOR = "teacher", "plain", "equal_compute", "method", "ours", "floor"
-KINDS = (TEACHER, PLAIN, EQUAL_COMPUTE, METHOD, OURS, FLOOR)
-UNTESTED = (TEACHER, FLOOR)  # Shown with their gain, but no part of the tests: nobody asks whether they win.
-DISTILLED = (METHOD, OURS)  # Of these the teacher counts: they are compared only where they hang from the same one.
 # The order of rows; plain arms of either length stand together.
 ORDER = {TEACHER: 0, PLAIN: 1, EQUAL_COMPUTE: 1, METHOD: 2, OURS: 3, FLOOR: 4}
 

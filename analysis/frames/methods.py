@@ -16,18 +16,8 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import (
-    DISTILLED,
-    EQUAL_COMPUTE,
-    FLOOR,
-    ORDER,
-    TEACHER,
-    UNTESTED,
-    Arm,
-    arms_of,
-    equal_compute_of,
-    reference_arm,
-)
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR, TEACHER, UNTESTED
+from analysis.frames.arms import ORDER, Arm, arms_of, equal_compute_of, reference_arm
 from analysis.frames.measures import Measure, chance_of, of_run
 from analysis.frames.order_ablation import Panel
 from analysis.load import as_object

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import FLOOR
+from analysis.arm_kinds import FLOOR
 from analysis.frames.measures import Measure, of_run
 from analysis.frames.methods import Setting, readings
 from analysis.load import as_object

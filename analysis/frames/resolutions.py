@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER, Arm, our_arm
+from analysis.arm_kinds import EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER
+from analysis.frames.arms import Arm, our_arm
 from analysis.frames.measures import Measure
 from analysis.frames.methods import TEST_RESOLUTION, Setting, is_side, readings, setting_title
 from analysis.load import as_object

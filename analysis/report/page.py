@@ -9,11 +9,12 @@ from typing import Any, Literal
 import polars as pl
 
 from analysis import statistics
+from analysis.arm_kinds import UNTESTED
 from analysis.claims.verdict import Claim
 from analysis.figures.curves import learning_curves
 from analysis.figures.drawing import Drawn
 from analysis.frames import curves, measures
-from analysis.frames.arms import UNTESTED, arms_of
+from analysis.frames.arms import arms_of
 from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
 from analysis.frames.roles import roles_of, terms_of

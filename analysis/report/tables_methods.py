@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import FLOOR, TEACHER, Arm
+from analysis.arm_kinds import FLOOR, TEACHER
+from analysis.frames.arms import Arm
 from analysis.frames.measures import Measure, TaskWords, different_pairs
 from analysis.frames.methods import Setting
 from analysis.frames.pareto import COSTS, ParetoSearch, with_front

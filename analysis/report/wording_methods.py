@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from analysis.frames.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, Arm, equal_compute_of, our_arm
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR
+from analysis.frames.arms import Arm, equal_compute_of, our_arm
 from analysis.frames.methods import Setting
 from analysis.frames.pareto import COSTS, ParetoSearch
 from analysis.printed import duration, p_value, percent, points

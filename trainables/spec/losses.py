@@ -121,7 +121,12 @@ class HorkdSpec(Fields):
     """The loss of HORKD (Eq. 8): point + alpha pair + beta angle + gamma centre, each switched on by `orders`."""
 
     orders: str = anything(
-        "1+2+3+C", text="Relation orders that are on: any of 1, 2, 3, C joined by +; none: no distillation."
+        "1+2+3+C",
+        canonical=canonical_orders,
+        parts=ORDERS,
+        part="order",
+        column="orders",
+        text="Relation orders that are on: any of 1, 2, 3, C joined by +; none: no distillation.",
     )
     # The paper has no factor for the point term.
     w_1st: float = bounded(1.0, 0.0, text="Weight of the points (order 1).", unit="factor")

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.arm_kinds import FLOOR
 from analysis.claims.check import check
 from analysis.claims.evidence import ArmEvidence
 from analysis.figures.drawing import Drawn
@@ -17,7 +18,7 @@ from analysis.figures.pareto import score_against_cost
 from analysis.figures.resolution import arm_looks, resolution
 from analysis.figures.slim import slim_forest
 from analysis.frames import methods, pareto, resolutions
-from analysis.frames.arms import FLOOR, arms_of, our_arm, reference_arm
+from analysis.frames.arms import arms_of, our_arm, reference_arm
 from analysis.frames.methods import Setting
 from analysis.frames.order_ablation import Panel
 from analysis.load import native_side
