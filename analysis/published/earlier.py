@@ -46,6 +46,7 @@ TERMS = {
     "crd": "CRD",
     "triplet": "triplet",
 }
+PAPER = "horkd"  # Whose numbers lie beside; its files are called so.
 PAPER_DATA = ("umdfaces", "uccs")  # What the ablation of HORKD, section 4.4, was made on.
 
 _OURS, _METHODS, _TEACHER, _EQUAL = "(ours)", "(other methods)", "(teacher)", "(equal compute)"
