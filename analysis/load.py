@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import polars as pl
 from analysis import record_files, run_file
 from analysis.errors import NothingToReport
 from analysis.frames.factor import factor_of
-from analysis.records import RECORDS_FOLDER, STAGES
+from analysis.frames.measures import words_of
+from analysis.frames.roles import Roles, roles_of
+from analysis.records import EVALUATION, OUTPUTS, RECORDS_FOLDER
 
 CPU_TIME, WALL_TIME = "CPU", "wall"  # Values of `train_clock`.
 
@@ -133,8 +135,8 @@ def trial_table(data: RunData) -> pl.DataFrame:
     cells = {
         row["cell"]: row | {"point": as_object(row["parameters"])} for row in cell_table(data.run).iter_rows(named=True)
     }
-    clock = train_clock(data.records)
-    rows = [_trial_row(trial, records, cells, data.run, clock) for trial in _trials(data)]
+    clock, roles = train_clock(data.records), roles_of(data.run)
+    rows = [_trial_row(trial, records, cells, data.run, clock, roles) for trial in _trials(data)]
     # The other seeds of a pruned cell never start; they are not still to come.
     pruned = {row["cell"] for row in rows if row["status"] == "pruned"}
     for row in rows:
@@ -156,7 +158,7 @@ _NEEDED = (
 def _by_key(data: RunData) -> dict[str, dict[str, Any]]:
     """What trials are made of, by the key of the stage: with the specs of evaluations and pruned histories only."""
     rows = {row["key"]: row for row in data.records.select(_NEEDED).iter_rows(named=True)}
-    evaluations = data.records.filter(pl.col("stage") == "evaluation").select("key", "parameters")
+    evaluations = data.records.filter(pl.col("stage") == EVALUATION).select("key", "parameters")
     for key, parameters in evaluations.iter_rows():
         spec = as_object(parameters)
         rows[key]["sides"] = {name: spec[name] for name in ("resolution", "test_resolution") if name in spec}
@@ -173,13 +175,10 @@ def _trials(data: RunData) -> list[dict[str, Any]]:
     if listed:
         return list(listed)
     found = []
-    for row in data.records.filter(pl.col("stage") == "evaluation").iter_rows(named=True):
+    for row in data.records.filter(pl.col("stage") == EVALUATION).iter_rows(named=True):
         for cell in row["cells"] or []:
-            found.append({"cell": cell, "seed": row["seed"] or 0, "stages": {"evaluation": row["key"]}})
+            found.append({"cell": cell, "seed": row["seed"] or 0, "stages": {EVALUATION: row["key"]}})
     return found
-
-
-_PLACE = {stage: place for place, stage in enumerate(STAGES)}
 
 
 def train_clock(records: pl.DataFrame) -> str:
@@ -193,24 +192,24 @@ def train_clock(records: pl.DataFrame) -> str:
 
 
 def _trial_row(
-    trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row], run: Row, clock: str
+    trial: Row, records: Mapping[str, Row], cells: Mapping[str, Row], run: Row, clock: str, roles: Roles
 ) -> dict[str, Any]:
     stages: Mapping[str, str] = trial.get("stages") or {}
     cell = str(trial["cell"])
     known = cells.get(cell, {})
     point = known.get("point") or {}
-    evaluation = records.get(stages.get("evaluation", ""), {})
-    measured = _measured(stages, evaluation, records)
+    evaluation = records.get(stages.get(EVALUATION, ""), {})
+    measured = _measured(stages, evaluation, records, roles)
     row: dict[str, Any] = dict.fromkeys(TRIAL_SCHEMA)
     row.update(cell=cell, label=known.get("label", cell), seed=int(trial["seed"]), status="missing")
     # What does not vary names no cell. The record's column is called after the first factor there was.
     row["levels"] = known.get("levels") if cell in cells else evaluation.get("orders")
     row["arm"] = None if point.get("arm") is None else str(point["arm"])
-    row["resolution"], row["test_resolution"] = _sides(evaluation, point, run)
+    row["resolution"], row["test_resolution"] = _sides(evaluation, point, run, roles)
     row["metric"] = evaluation.get("metric") or run.get("metric")
-    row["teacher"] = evaluation.get("teacher") or stages.get("teacher")
+    row["teacher"] = evaluation.get("teacher") or stages.get(roles.teacher)
     row["teacher_validation_score"] = _validation(records.get(row["teacher"] or "", {}))
-    row["key"], row["network"] = stages.get("evaluation"), measured.get("key")
+    row["key"], row["network"] = stages.get(EVALUATION), measured.get("key")
     for name in ("macs", "parameters_count"):
         row[name] = evaluation.get(name) if evaluation.get(name) is not None else measured.get(name)
     row["epochs"] = measured.get("epochs")
@@ -218,7 +217,7 @@ def _trial_row(
     row["train_seconds"] = _finite(measured.get("cpu_seconds" if clock == CPU_TIME else "seconds"))
     # By the record's own word: several parts of kept outputs are one kind of stage.
     known_stages = (records[key] for key in stages.values() if key in records)
-    chain = _in_order(known_stages)
+    chain = _in_order(known_stages, roles)
     bad = [item for item in chain if item["status"] != "completed"]
     if bad:
         # The last pruned or first failed stage explains the trial; what follows it never started.
@@ -226,7 +225,7 @@ def _trial_row(
         row.update(status="pruned" if first["status"] == "pruned" else "failed", failed_stage=first["stage"])
         row.update({name: first[name] for name in ("error", "error_type", "log")})
         if row["status"] == "pruned":
-            row["validation_score"] = _last_validation(first, str(row["metric"]))
+            row["validation_score"] = _last_validation(first, validation_names(run))
     elif evaluation:
         names = ("correct", "items", "data", "numerics", "log", "metrics")
         row.update({name: evaluation[name] for name in names})
@@ -235,27 +234,28 @@ def _trial_row(
         row["score"] = _finite(given)
         row["status"] = "completed"
         if row["score"] is None:
-            row.update(status="failed", failed_stage="evaluation", error_type="NonFinite")
+            row.update(status="failed", failed_stage=EVALUATION, error_type="NonFinite")
             row["error"] = f"The test score ({row['metric'] or 'top1'}) is {given}, not a number."
     return row
 
 
-def _in_order(rows: Iterable[Row]) -> list[Row]:
-    """Records of one trial's stages, parents first: roles that only a recipe knows stay behind what comes before them."""
-    placed, place = [], 0
+def _in_order(rows: Iterable[Row], roles: Roles) -> list[Row]:
+    """Records of one trial's stages, parents first: roles that the run does not name stay behind what comes before them."""
+    placed, place, known = [], 0, roles.place
     for row in rows:
-        place = _PLACE.get(row["stage"], place)
+        place = known.get(row["stage"], place)
         placed.append((place, row))
     return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
 
 
-def _measured(stages: Mapping[str, str], evaluation: Row, records: Mapping[str, Row]) -> Row:
+def _measured(stages: Mapping[str, str], evaluation: Row, records: Mapping[str, Row], roles: Roles) -> Row:
     """The record of the network that was evaluated, or of the last one trained; empty if there is none."""
     # A trial lists its stages parents first.
     trained = [
-        stages[name] for name in reversed(list(stages)) if name != "evaluation" and not name.startswith("outputs-")
+        stages[name] for name in reversed(list(stages)) if name != EVALUATION and not name.startswith(f"{OUTPUTS}-")
     ]
-    keys = [*(evaluation.get("parents") or ()), *trained]
+    about = [stages[role] for role in roles.result if role in stages]
+    keys = [*(evaluation.get("parents") or ()), *about, *trained]
     return next((records[key] for key in keys if key in records), {})
 
 
@@ -266,17 +266,18 @@ def native_side(run: Row) -> int | None:
     return min(sides) if sides else None
 
 
-def _sides(evaluation: Row, point: Row, run: Row) -> tuple[int | None, int | None]:
+def _sides(evaluation: Row, point: Row, run: Row, roles: Roles) -> tuple[int | None, int | None]:
     """Side the network reads and side the test images were reduced to before; the record knows, else the cell."""
     spec = evaluation.get("sides") or {}
     own = spec.get("resolution")
     if "resolution" not in spec:
-        # The network's own comes after those of its guides, which a grid may vary too.
-        last = sorted(
+        # The network's own comes before those of its guides, which a grid may vary too.
+        places = {role: place for place, role in enumerate(roles.behind, start=1)}
+        first = sorted(
             (name for name in point if name.split(".")[-1] == "resolution"),
-            key=lambda name: (name.startswith("assistant."), name.startswith("teacher."), name),
+            key=lambda name: (places.get(name.partition(".")[0], 0), name),
         )
-        own = point[last[0]] if last else None
+        own = point[first[0]] if first else None
     tested = spec.get("test_resolution")
     if tested is None:
         tested = next((point[name] for name in sorted(point) if name.split(".")[-1] == "test_resolution"), None)
@@ -297,23 +298,21 @@ def _validation(record: Row) -> float | None:
     return _first(_finite(record.get("validation_score")), _finite(record.get("validation_top1")))
 
 
-def _last_validation(record: Row, metric: str) -> float | None:
+def _last_validation(record: Row, names: Sequence[str]) -> float | None:
     if (value := _validation(record)) is not None:
         return value
     history = record.get("history") or []
-    name = validation_name({item["name"] for item in history}, metric)
+    logged = {item["name"] for item in history}
+    name = next((name for name in names if name in logged), None)
     seen = [(item["epoch"], item["value"]) for item in history if item["name"] == name and None not in item.values()]
     return _finite(max(seen)[1]) if seen else None
 
 
-def validation_name(names: Collection[str], metric: str) -> str | None:
-    """Which column of a history is the validation score: the metric's own, else the one the task has there."""
-    return next((name for name in validation_names(metric) if name in names), None)
-
-
-def validation_names(metric: str) -> tuple[str, ...]:
-    """The columns of a history that may be the validation score, the best first."""
-    return tuple(f"validation/{word}" for word in ("score", metric, "recall_at_1", "verification_accuracy", "top1"))
+def validation_names(run: Row) -> tuple[str, ...]:
+    """The columns of a history that may be the validation score, the best first: the metric's own, else the task's."""
+    return tuple(
+        f"validation/{word}" for word in ("score", str(run.get("metric") or "top1"), *words_of(run).validation)
+    )
 
 
 def _first(*values: float | None) -> float | None:

@@ -17,7 +17,7 @@ import polars as pl
 
 from analysis import record_parquet, seal
 from analysis.record_parquet import RECORD_BYTES, SHORT
-from analysis.records import SCHEMA_VERSION
+from analysis.records import EVALUATION, SCHEMA_VERSION
 from system import regular_files
 
 HISTORY = ("key", "history")
@@ -102,7 +102,7 @@ def histories(folder: Path, names: Sequence[str]) -> Iterator[pl.DataFrame]:
 def contradiction(row: Mapping[str, Any]) -> str:
     """What in a finished evaluation's numbers cannot be true together, or ''."""
     score, correct, items = row.get("score"), row.get("correct"), row.get("items")
-    if row.get("stage") != "evaluation" or row.get("status") != "completed":
+    if row.get("stage") != EVALUATION or row.get("status") != "completed":
         return ""
     if correct is not None and items is not None:
         if not 0 <= correct <= items:
@@ -241,7 +241,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 def _numbers(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
     wanted = ("stage", "status", "metric", "score", "top1", "correct", "items")
-    return frame.filter(pl.col("stage") == "evaluation").select(wanted).iter_rows(named=True)
+    return frame.filter(pl.col("stage") == EVALUATION).select(wanted).iter_rows(named=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -23,16 +23,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1  # Raise when a column changes its meaning or type; adding a nullable column does not.
 
-# The place of stages in tables; those that recipes call otherwise come behind them. "untrained" is a network as it was
-# drawn, or raw pixels: a floor for the trained ones; "outputs" are those kept of a guide.
-STAGES = ("teacher", "untrained", "assistant", "outputs", "student", "evaluation")
+# The two words of `stage` that are no recipe's: what reads the test split, and what is kept of a frozen teacher's outputs.
+EVALUATION, OUTPUTS = "evaluation", "outputs"
 STATUSES = ("completed", "failed", "pruned", "unrunnable")
-ORDER_TERMS = ("point", "pair", "angle", "center")  # HORKD's orders 1, 2, 3 and C, as `history` spells them.
-LOSS_TERMS = (
-    *ORDER_TERMS,
-    *("kd", "fitnet", "at", "rkd_distance", "rkd_angle", "pkt", "sp", "darkrank"),
-    *("mkd_absolute", "mkd_relative", "crd", "triplet"),
-)
 LATER = ("task", "metric", "score", "validation_score", "metrics", "macs")  # Records of the first release lack them.
 RECORDS_FOLDER = "records"
 RUN_FILE = "run.json"

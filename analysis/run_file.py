@@ -96,6 +96,20 @@ def _is_arm(value: Any) -> bool:
     )
 
 
+def _is_number(value: Any) -> bool:
+    """What a task calls a number: the fields of `analysis.frames.measures.Measure`."""
+    return (
+        isinstance(value, dict)
+        and {"name", "words", "heading"} <= set(value) <= _OF_NUMBERS
+        and all(value[name] and isinstance(value[name], str) for name in ("name", "words", "heading"))
+        and all(isinstance(value.get(name, ""), str) for name in ("short", "error_of"))
+        and isinstance(value.get("percent", True), bool)
+        and isinstance(value.get("false_rate"), float | None)
+    )
+
+
+_OF_NUMBERS = {"name", "words", "heading", "percent", "false_rate", "short", "error_of"}
+
 # Key -> what its value must be where there is one, and the words for it.
 _SHAPE: dict[str, tuple[_Check, str]] = {
     "schema": (_is(int), "a whole number"),
@@ -132,6 +146,26 @@ _SHAPE: dict[str, tuple[_Check, str]] = {
     ),
     "ours": (_list_of(_is(str)), "a list of names"),
     "paper_data": (_list_of(_is(str)), "a list of names"),
+    "roles": (
+        lambda value: (
+            _is(dict)(value)
+            and all(_list_of(_is(str))(value.get(name)) for name in ("order", "learners", "result"))
+            and isinstance(value.get("teacher"), str)
+        ),
+        "lists of roles `order`, `learners` and `result`, and a `teacher`",
+    ),
+    "task_words": (
+        lambda value: (
+            _is(dict)(value)
+            and isinstance(value.get("unit"), str)
+            and isinstance(value.get("known_classes"), bool)
+            and isinstance(value.get("beside"), str | None)
+            and _list_of(_is(str))(value.get("validation"))
+            and _list_of(_is_number)(value.get("numbers"))
+        ),
+        "an object with `unit`, `validation`, `known_classes`, `beside`, and `numbers` with `name`, `words` and `heading`",
+    ),
+    "terms": (_dict_of(_is(str)), "titles by name"),
     "left_out": (_or_nothing(_dict_of(_is(str))), "sentences by name"),
     "cells": (_list_of(_is_cell), "a list of objects with `id`, `parameters` and `label`"),
     "trials": (_list_of(_is_trial), "a list of objects with `cell`, `seed` and `stages`"),

@@ -13,7 +13,6 @@ from trainables.recipes import Recipe
 ARM = "arm"  # The axis whose values are names of arms.
 TUNING = "tuning"  # The axis whose values number the tuning trials of each arm.
 OWN = "own"  # The preset that is made from the data.
-KINDS = ("teacher", "plain", "equal_compute", "method", "ours", "floor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class Arm:
     """One of the methods that a study compares: a name for some parameters."""
 
     title: str
-    kind: str  # One of KINDS: what the report makes of it.
+    kind: str  # What the report makes of it: teacher, plain, equal_compute, method, ours or floor.
     parameters: Mapping[str, Any]
     # Settings tried for this arm, the best chosen on validation; every arm of a study must have equally many.
     tuning: tuple[Mapping[str, Any], ...] = ()

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from analysis.frames.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, METHOD, TEACHER, Arm, equal_compute_of, our_arm
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR, METHOD, TEACHER
+from analysis.frames.arms import Arm, equal_compute_of, our_arm
 from analysis.frames.factor import Factor
 from analysis.frames.methods import Setting, is_side
 from analysis.frames.order_ablation import scores_by_cell

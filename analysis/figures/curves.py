@@ -11,36 +11,12 @@ import polars as pl
 from analysis.figures import theme
 from analysis.figures.drawing import Drawn, log_axis, new_figure, render, short, style
 from analysis.figures.library import Axes, MaxNLocator
-from analysis.frames.curves import TERMS
 
-TERM_NAMES = {
-    "cross_entropy": "cross-entropy",
-    "point": "1 point",
-    "pair": "2 pair",
-    "angle": "3 angle",
-    "center": "C centre",
-    "kd": "KD",
-    "fitnet": "FitNet",
-    "at": "attention",
-    "rkd_distance": "RKD distance",
-    "rkd_angle": "RKD angle",
-    "pkt": "PKT",
-    "sp": "SP",
-    "darkrank": "DarkRank",
-    "mkd_absolute": "MKD absolute",
-    "mkd_relative": "MKD relative",
-    "crd": "CRD",
-}
 Look = tuple[str, Any]  # Colour and dash.
 
-# HORKD's own terms look the same in every report; the others take what is left, in the order of TERMS.
-OWN_LOOKS = {
-    "cross_entropy": (theme.INK, theme.DASHES[0]),
-    "point": (theme.BLUE, theme.DASHES[1]),
-    "pair": (theme.GREEN, theme.DASHES[2]),
-    "angle": (theme.VERMILLION, theme.DASHES[3]),
-    "center": (theme.PINK, theme.DASHES[4]),
-}
+# The first terms of a run look the same in each of its figures; the others take what is left, in their order.
+COLOURS = (theme.INK, theme.BLUE, theme.GREEN, theme.VERMILLION, theme.PINK)
+LOOKS: tuple[Look, ...] = tuple(zip(COLOURS, theme.DASHES, strict=False))
 
 
 def learning_curves(
@@ -52,6 +28,7 @@ def learning_curves(
     groups: Sequence[str],
     words: str,
     looks: Mapping[str, Look] | None = None,
+    titles: Mapping[str, str],
     caption: str,
     alt: str,
 ) -> Drawn:
@@ -61,11 +38,12 @@ def learning_curves(
         terms: Rows of `curves.loss_terms` for the cell labelled `cell`.
         validation: Rows of `curves.validation_by_group`; `groups` gives their order, `words` what they hold, `looks`
             colour and dash of those that have their own.
+        titles: Of all terms that the run's losses can have, in the order of the legend.
     """
     kinds = [kind for kind in ("raw", "weighted") if terms.filter(pl.col("kind") == kind).height]
     count = len(kinds) + bool(validation.height)
     width, height = 10.2, 3.6
-    known = term_looks(terms["term"].unique().to_list())
+    known = term_looks(terms["term"].unique().to_list(), list(titles))
     with style():
         figure = new_figure(width, height)
         for index in range(count):
@@ -77,6 +55,7 @@ def learning_curves(
                     terms.filter(pl.col("kind") == kinds[index]),
                     f"{kinds[index]} loss terms, {short(cell, 16)}",
                     known,
+                    titles,
                 )
             else:
                 _groups(axes, validation, groups, words, looks or {})
@@ -91,24 +70,25 @@ def learning_curves(
     return Drawn(name=name, alt=alt, caption=caption, files=files, frames=frames)
 
 
-def _terms(axes: Axes, rows: pl.DataFrame, title: str, looks: Mapping[str, Look]) -> None:
+def _terms(axes: Axes, rows: pl.DataFrame, title: str, looks: Mapping[str, Look], titles: Mapping[str, str]) -> None:
     for term, (colour, dash) in looks.items():
         own = rows.filter(pl.col("term") == term, pl.col("value") > 0)
         if own.height:
             look: dict[str, Any] = {"color": colour, "ls": dash, "marker": _dot(own)}
-            axes.plot(own["epoch"], own["value"], lw=1.8, ms=4, label=TERM_NAMES.get(term, term), **look)
+            axes.plot(own["epoch"], own["value"], lw=1.8, ms=4, label=titles[term], **look)
     positive = rows.filter(pl.col("value") > 0)["value"]
     if len(positive) and positive.max() > 8 * positive.min():  # type: ignore[operator]
         log_axis(axes, "y")
     axes.set_title(title, fontsize=10)
 
 
-def term_looks(terms: Collection[str]) -> dict[str, Look]:
-    """Colour and dash of each term present, in the order of TERMS."""
-    present = [term for term in TERMS if term in terms]
-    taken = {OWN_LOOKS[term] for term in ("cross_entropy", *present) if term in OWN_LOOKS}
-    free = itertools.cycle([look for look in OWN_LOOKS.values() if look not in taken] or list(OWN_LOOKS.values()))
-    return {term: OWN_LOOKS[term] if term in OWN_LOOKS else next(free) for term in present}
+def term_looks(terms: Collection[str], known: Sequence[str]) -> dict[str, Look]:
+    """Colour and dash of each term present, in the order of all that are `known`; the first one's is never another's."""
+    own = dict(zip(known, LOOKS, strict=False))
+    present = [term for term in known if term in terms]
+    taken = {own[term] for term in (*known[:1], *present) if term in own}
+    free = itertools.cycle([look for look in LOOKS if look not in taken] or LOOKS)
+    return {term: own[term] if term in own else next(free) for term in present}
 
 
 def _groups(axes: Axes, rows: pl.DataFrame, groups: Sequence[str], words: str, looks: Mapping[str, Look]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.arm_kinds import EQUAL_COMPUTE, METHOD, OURS, PLAIN, TEACHER
 from analysis.figures import theme
 from analysis.figures.drawing import (
     DOES_NOT,
@@ -24,7 +25,7 @@ from analysis.figures.drawing import (
     verdict_mark,
 )
 from analysis.figures.library import Axes, FixedFormatter, FixedLocator, NullLocator
-from analysis.frames.arms import EQUAL_COMPUTE, METHOD, OURS, PLAIN, TEACHER, Arm, our_arm
+from analysis.frames.arms import Arm, our_arm
 from analysis.frames.resolutions import Curve
 
 MOST_ARMS = 5  # With a colour of their own; the reference and the teacher are grey.

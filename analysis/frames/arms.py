@@ -8,12 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER
 from analysis.published import earlier
 
-TEACHER, PLAIN, EQUAL_COMPUTE, METHOD, OURS, FLOOR = "teacher", "plain", "equal_compute", "method", "ours", "floor"
-KINDS = (TEACHER, PLAIN, EQUAL_COMPUTE, METHOD, OURS, FLOOR)
-UNTESTED = (TEACHER, FLOOR)  # Shown with their gain, but no part of the tests: nobody asks whether they win.
-DISTILLED = (METHOD, OURS)  # Of these the teacher counts: they are compared only where they hang from the same one.
 # The order of rows; plain arms of either length stand together.
 ORDER = {TEACHER: 0, PLAIN: 1, EQUAL_COMPUTE: 1, METHOD: 2, OURS: 3, FLOOR: 4}
 
@@ -37,9 +34,9 @@ class Arm:
 
     @property
     def method(self) -> str | None:
-        """What the student is distilled by; None where the run does not tell."""
-        named = self.parameters.get("student.method")
-        return None if named is None else str(named)
+        """What its network is distilled by, the last one in a chain; None where the run does not tell."""
+        named = [value for name, value in self.parameters.items() if name.split(".")[-1] == "method"]
+        return str(named[-1]) if named and named[-1] is not None else None
 
 
 def arms_of(run: Mapping[str, Any], trials: pl.DataFrame) -> dict[str, Arm]:

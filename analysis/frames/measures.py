@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from analysis.published import earlier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,8 @@ class Measure:
     heading: str  # Of a column: 'top-1 %'.
     percent: bool = True
     false_rate: float | None = None  # Of a true accept rate: the false accept rate at which it is read.
+    short: str = ""  # A heading for a terminal.
+    error_of: str = ""  # The accuracy that it is one minus, where evaluations tell that one alone.
 
     @property
     def title(self) -> str:
@@ -23,55 +27,54 @@ class Measure:
         return self.words[0].upper() + self.words[1:]
 
 
-PRIMARY = {
-    measure.name: measure
-    for measure in (
-        Measure(name="top1", words="top-1 accuracy", heading="top-1 %"),
-        Measure(name="verification_accuracy", words="verification accuracy", heading="verification %"),
-        Measure(name="recall_at_1", words="Recall@1", heading="Recall@1 %"),
+@dataclass(frozen=True, kw_only=True)
+class TaskWords:
+    """What a run's task calls what it measures."""
+
+    unit: str  # What one test item is, plural: images, pairs, queries.
+    validation: tuple[str, ...]  # What may select, as histories name it behind `validation/`, the best first.
+    known_classes: bool  # Whether it tests the classes that it trains on: guessing gets one over their number.
+    numbers: tuple[Measure, ...]  # In the order in which a table shows them.
+    beside: Measure | None  # The one number beside the score that a terminal has room for, with a short heading.
+
+    def measure(self, name: object) -> Measure:
+        """The words of a metric; one that is not known is called by its name."""
+        text = str(name or "top1")
+        plain = text.replace("_", " ")
+        unknown = Measure(name=text, words=plain, heading=f"{plain} %")
+        return next((known for known in self.numbers if known.name == text), unknown)
+
+    def is_rate(self, name: str) -> bool:
+        """Whether a number lies in [0, 1] whatever is measured, so that its interval ends there."""
+        return any(known.name == name for known in self.numbers)
+
+    def measurable(self, name: str, negatives: int | None) -> bool:
+        """Whether a rate can be read off so many pairs of two people: below 1 / n it says what accepting none of them gives."""
+        rate = self.measure(name).false_rate
+        return rate is None or negatives is None or rate * negatives >= 1
+
+    def with_errors(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """The numbers of an evaluation and, where the literature prints errors, these."""
+        found = dict(numbers)
+        for error in self.numbers:
+            if isinstance(found.get(error.error_of), int | float):
+                found[error.name] = 1 - found[error.error_of]
+        return found
+
+
+def words_of(run: Mapping[str, Any]) -> TaskWords:
+    """The words of a run's task; runs that bring none have those of the first releases."""
+    told = run.get("task_words")
+    words = told if isinstance(told, Mapping) else earlier.task_words(str(run.get("task") or "classification"))
+    numbers = tuple(Measure(**number) for number in words["numbers"])
+    beside = next((number for number in numbers if number.name == words["beside"]), None)
+    return TaskWords(
+        unit=words["unit"],
+        validation=tuple(words["validation"]),
+        known_classes=bool(words["known_classes"]),
+        numbers=numbers,
+        beside=None if beside is None else replace(beside, heading=beside.short or beside.heading),
     )
-}
-
-# Beside the primary one, in the order in which a table shows them; errors are made from their accuracies.
-OTHERS = (
-    Measure(name="top5", words="top-5 accuracy", heading="top-5 %"),
-    Measure(name="top1_error", words="top-1 error", heading="top-1 error %"),
-    Measure(name="top5_error", words="top-5 error", heading="top-5 error %"),
-    Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR % at FPR 0.1", false_rate=0.1),
-    Measure(name="tpr_at_fpr_0.01", words="TPR at FPR 0.01", heading="TPR % at FPR 0.01", false_rate=0.01),
-    Measure(name="tpr_at_fpr_0.001", words="TPR at FPR 0.001", heading="TPR % at FPR 0.001", false_rate=0.001),
-    Measure(
-        name="best_threshold_accuracy",
-        words="accuracy at the best threshold on test (optimistic)",
-        heading="best threshold % (optimistic)",
-    ),
-    Measure(name="eer", words="equal error rate", heading="EER %"),
-    Measure(name="auc", words="area under the ROC curve", heading="AUC", percent=False),
-    Measure(name="recall_at_2", words="Recall@2", heading="Recall@2 %"),
-    Measure(name="recall_at_4", words="Recall@4", heading="Recall@4 %"),
-    Measure(name="recall_at_8", words="Recall@8", heading="Recall@8 %"),
-)
-
-TESTED = {
-    "classification": "test images",
-    "verification": "test pairs",
-    "identification": "probe images",
-    "retrieval": "queries",
-}
-
-
-def measure(name: object) -> Measure:
-    """The words of a metric; one that is not known is called by its name."""
-    text = str(name or "top1")
-    plain = text.replace("_", " ")
-    return PRIMARY.get(text) or next(
-        (other for other in OTHERS if other.name == text),
-        Measure(name=text, words=plain, heading=f"{plain} %"),
-    )
-
-
-# What lies in [0, 1] whatever is measured, so that its interval ends there.
-RATES = frozenset(m.name for m in (*PRIMARY.values(), *OTHERS))
 
 
 def different_pairs(numbers: Mapping[str, Any], items: Any) -> int | None:
@@ -82,42 +85,9 @@ def different_pairs(numbers: Mapping[str, Any], items: Any) -> int | None:
     return items // 2 if isinstance(items, int) else None
 
 
-def measurable(name: str, negatives: int | None) -> bool:
-    """Whether a rate can be read off so many pairs of two people: below 1 / n it says what accepting none of them gives."""
-    rate = measure(name).false_rate
-    return rate is None or negatives is None or rate * negatives >= 1
-
-
 def of_run(run: Mapping[str, Any]) -> Measure:
     """The metric by which the cells of a run are compared."""
-    return measure(run.get("metric"))
-
-
-# The one number beside the score that a terminal has room for, by task, with a heading that is short.
-BESIDE = {
-    "verification": Measure(name="tpr_at_fpr_0.1", words="TPR at FPR 0.1", heading="TPR@FPR 0.1"),
-    "identification": Measure(name="top1_error", words="top-1 error", heading="top-1 error %"),
-}
-
-
-def beside_score(run: Mapping[str, Any]) -> Measure | None:
-    """What a short table shows beside the score; None for tasks whose score says it all."""
-    return BESIDE.get(str(run.get("task")))
-
-
-def tested(run: Mapping[str, Any]) -> str:
-    """What one test item of a run is: images, pairs, queries."""
-    return TESTED.get(str(run.get("task") or "classification"), "test items")
-
-
-def with_errors(numbers: Mapping[str, Any], task: object) -> dict[str, Any]:
-    """The numbers of an evaluation and, for identification, what the literature prints: errors."""
-    found = dict(numbers)
-    if task == "identification":
-        for name in ("top1", "top5"):
-            if isinstance(found.get(name), int | float):
-                found[f"{name}_error"] = 1 - found[name]
-    return found
+    return words_of(run).measure(run.get("metric"))
 
 
 def chance_of(numbers: Mapping[str, Any]) -> float | None:

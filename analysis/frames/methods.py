@@ -16,19 +16,9 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import (
-    DISTILLED,
-    EQUAL_COMPUTE,
-    FLOOR,
-    ORDER,
-    TEACHER,
-    UNTESTED,
-    Arm,
-    arms_of,
-    equal_compute_of,
-    reference_arm,
-)
-from analysis.frames.measures import PRIMARY, Measure, chance_of, of_run
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR, TEACHER, UNTESTED
+from analysis.frames.arms import ORDER, Arm, arms_of, equal_compute_of, reference_arm
+from analysis.frames.measures import Measure, chance_of, of_run
 from analysis.frames.order_ablation import Panel
 from analysis.load import as_object
 from analysis.statistics import Gain, many_to_one
@@ -83,7 +73,7 @@ class Setting:
     baseline: str | None  # The chosen cell of the reference; None when it has no result.
     tests: int  # How many arms are tested against the reference at equal epochs,
     compute_tests: int  # and at equal compute, each against its own arm (Holm).
-    measure: Measure = PRIMARY["top1"]
+    measure: Measure
 
     def scores(self, arm: str) -> dict[int, float]:
         """Finite scores of an arm by seed; empty when it has none."""

@@ -16,7 +16,7 @@ import polars as pl
 
 from analysis import statistics
 from analysis.frames.factor import Factor, factor_of
-from analysis.frames.measures import PRIMARY, Measure, of_run
+from analysis.frames.measures import Measure, of_run
 from analysis.statistics import FactorialEffects, Gain, many_to_one
 
 SUMMARY_SCHEMA: dict[str, Any] = {
@@ -61,7 +61,7 @@ class Panel:
     baseline: str | None
     tests: int  # How many cells are tested against the reference.
     effects: FactorialEffects | None = None
-    measure: Measure = PRIMARY["top1"]
+    measure: Measure
     factor: Factor | None = None  # None where cells are no levels: those of arms.
 
     def cell_name(self, row: Mapping[str, Any]) -> str:

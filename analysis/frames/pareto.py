@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import FLOOR
-from analysis.frames.measures import PRIMARY, Measure, of_run
+from analysis.arm_kinds import FLOOR
+from analysis.frames.measures import Measure, of_run
 from analysis.frames.methods import Setting, readings
 from analysis.load import as_object
 
@@ -73,7 +73,7 @@ class ParetoSearch:
     # `cell`, `label`, `status`, `n`, `value` (validation), `low`, `high`, costs, `front`, and of the front alone
     # `test`, `test_low`, `test_high`; the front first, by rising cost.
     cells: pl.DataFrame
-    measure: Measure = PRIMARY["top1"]
+    measure: Measure
 
 
 def objective_column(objectives: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER, Arm, our_arm
-from analysis.frames.measures import PRIMARY, Measure
+from analysis.arm_kinds import EQUAL_COMPUTE, FLOOR, KINDS, METHOD, OURS, PLAIN, TEACHER
+from analysis.frames.arms import Arm, our_arm
+from analysis.frames.measures import Measure
 from analysis.frames.methods import TEST_RESOLUTION, Setting, is_side, readings, setting_title
 from analysis.load import as_object
 
@@ -44,7 +45,7 @@ class Curve:
     title: str  # The values of the other axes, or ''.
     rows: pl.DataFrame  # CURVE_SCHEMA: by kind and arm, by rising resolution.
     settings: Sequence[Setting]
-    measure: Measure = PRIMARY["top1"]
+    measure: Measure
 
     @property
     def sides(self) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.measures import PRIMARY, Measure, of_run
+from analysis.frames.measures import Measure, of_run
 from analysis.frames.order_ablation import paired_gains
 from analysis.statistics import Summary
 
@@ -29,7 +29,7 @@ class Search:
     test: Summary
     baseline: str | None
     gain: Mapping[str, Any] | None  # GAIN_SCHEMA: the chosen cell over the baseline, on the test set.
-    measure: Measure = PRIMARY["top1"]
+    measure: Measure
 
 
 def sampled_weights(run: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """The numbers that a paper prints, beside ours: with table, data set and protocol, and never as if they were paired.
 
-`published/horkd.csv` holds what tables and text of HORKD print (Ge et al., "Look One and More: Distilling Hybrid Order
-Relational Knowledge for Cross-Resolution Image Recognition", AAAI 2020): one row per number, in percent as there;
-errors stay errors, and `note` says what the paper tells of the protocol.
+A paper has two files here, called after it. `horkd.csv` holds what tables and text of HORKD print (Ge et al., "Look One and
+More: Distilling Hybrid Order Relational Knowledge for Cross-Resolution Image Recognition", AAAI 2020): one row per number,
+in percent as there; errors stay errors, and `note` says what the paper tells of the protocol. `horkd_data.csv` says what
+its data sets are called here, and how large they are as a whole.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from analysis import statistics
 from analysis.frames.methods import Setting
 from analysis.load import as_object
+from analysis.published import earlier
 from analysis.statistics import Summary
 
 NEAR = 1.1  # Shares of the full side that differ by less count as the same.
@@ -44,16 +46,6 @@ class PaperSet:
     name: str
     classes: int
     images: int
-
-
-PAPER_SETS = {
-    "CIFAR-100": PaperSet(name="cifar100", classes=100, images=60_000),
-    "LFW": PaperSet(name="lfw", classes=5749, images=13_233),
-    "UCCS": PaperSet(name="uccs", classes=180, images=4825),
-    "CUB-200-2011": PaperSet(name="cub200", classes=200, images=11_788),
-    "Cars196": PaperSet(name="cars196", classes=196, images=16_185),
-    "SOP": PaperSet(name="sop", classes=22_634, images=120_053),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +75,43 @@ class Beside:
     side: int | None = None  # Side that ours reads.
 
 
+def paper_of(run: Mapping[str, Any]) -> str:
+    """How the files of a run's paper are called: 'horkd' of 'HORKD, Fig. 4'; of one without files those of then."""
+    name = re.sub(r"\W", "", str(run.get("paper") or "").partition(",")[0].lower())
+    return name if name in {path.stem for path in FOLDER.glob("*.csv")} else earlier.PAPER
+
+
 @functools.cache
-def numbers(paper: str = "horkd") -> tuple[Number, ...]:
+def numbers(paper: str) -> tuple[Number, ...]:
     """All printed numbers of a paper."""
-    with open(FOLDER / f"{paper}.csv", encoding="utf-8", newline="") as handle:
-        return tuple(
-            Number(
-                table=row["table_or_figure"],
-                method=row["method"],
-                dataset=row["dataset"],
-                resolution=row["resolution"],
-                metric=row["metric"],
-                value=float(row["value"]),
-                note=row["note"],
-            )
-            for row in csv.DictReader(handle)
+    return tuple(
+        Number(
+            table=row["table_or_figure"],
+            method=row["method"],
+            dataset=row["dataset"],
+            resolution=row["resolution"],
+            metric=row["metric"],
+            value=float(row["value"]),
+            note=row["note"],
         )
+        for row in _rows(f"{paper}.csv")
+    )
+
+
+@functools.cache
+def paper_sets(paper: str) -> Mapping[str, PaperSet]:
+    """The data sets of a paper, as it calls them; none where nothing is said of them."""
+    if not (FOLDER / f"{paper}_data.csv").is_file():
+        return {}
+    return {
+        row["dataset"]: PaperSet(name=row["name"], classes=int(row["classes"]), images=int(row["images"]))
+        for row in _rows(f"{paper}_data.csv")
+    }
+
+
+def _rows(file: str) -> list[dict[str, str]]:
+    with open(FOLDER / file, encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
 
 
 def tested_data(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -108,7 +121,7 @@ def tested_data(run: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def data_relation(run: Mapping[str, Any], dataset: str) -> str:
     """Whether the data tested are those of a printed number: 'the paper's data', 'part of it' or 'other data'."""
-    data, paper = tested_data(run), PAPER_SETS.get(dataset)
+    data, paper = tested_data(run), paper_sets(paper_of(run)).get(dataset)
     if paper is None or str(data.get("name") or "").lower() != paper.name:
         return "other data"
     images = sum(int(data.get(name) or 0) for name in ("train_images", "test_images"))
@@ -131,7 +144,7 @@ def _limits(name: str, value: Any, paper: PaperSet) -> bool:
 def data_words(run: Mapping[str, Any]) -> str:
     """'on digits, not the paper's data' for the verdicts of claims."""
     name = str(tested_data(run).get("name") or "unknown data")
-    dataset = next((known for known, own in PAPER_SETS.items() if own.name == name.lower()), "")
+    dataset = next((known for known, own in paper_sets(paper_of(run)).items() if own.name == name.lower()), "")
     relation = data_relation(run, dataset)
     if relation == "the paper's data":
         return f"on {name}"
@@ -142,11 +155,11 @@ def _same(left: str, right: str) -> bool:
     return re.sub(r"\W", "", left.lower()) == re.sub(r"\W", "", right.lower())
 
 
-def find(entry: Mapping[str, Any]) -> list[Number]:
+def find(entry: Mapping[str, Any], paper: str) -> list[Number]:
     """The numbers that an entry of a study means: by table, method, and where given data set and resolution."""
     found = [
         number
-        for number in numbers()
+        for number in numbers(paper)
         if _same(number.table, str(entry.get("table") or ""))
         and _same(number.method, str(entry.get("method") or ""))
         and number.metric in METRICS
@@ -176,7 +189,7 @@ def beside(run: Mapping[str, Any], settings: Sequence[Setting], titles: Mapping[
     found = []
     for entry in entries:
         arm = str(entry.get("arm") or "")
-        for number in find(entry):
+        for number in find(entry, paper_of(run)):
             relation = data_relation(run, number.dataset)
             setting, exact = _match(entry, number, entries, settings, relation)
             ours = Summary(n=0) if setting is None else _ours(setting, arm, number.metric)

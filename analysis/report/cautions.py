@@ -10,6 +10,7 @@ from analysis import statistics
 from analysis.frames.order_ablation import Panel
 from analysis.load import RunData, as_object
 from analysis.published import earlier
+from analysis.records import EVALUATION
 from analysis.report.wording import detectable_gains, n_words
 
 FEW_SEEDS = 5  # Below this, a gain of two standard deviations is missed more often than found among 15 cells.
@@ -86,7 +87,7 @@ def _of_mixtures(data: RunData) -> list[str]:
     """Stages of several machines' arithmetic, or of several data sets, under one comparison."""
     finished = data.records.filter(pl.col("status") == "completed")
     # What is tested is another set than what is trained on, where the run says so: then each must be one.
-    tested = pl.col("stage") == "evaluation"
+    tested = pl.col("stage") == EVALUATION
     parts = [finished.filter(tested), finished.filter(~tested)] if data.run.get("test_data") else [finished]
     found = []
     for column, what, frames in (

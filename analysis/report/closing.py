@@ -7,6 +7,7 @@ import json
 import polars as pl
 
 from analysis.printed import duration
+from analysis.records import EVALUATION
 from analysis.report.blocks import Block, Column, Folded, Lines, Listing, Table, quiet
 from analysis.report.commands import portable
 from analysis.report.method import method
@@ -37,7 +38,7 @@ def _cost(page: ReportPage) -> None:
 
 def _failure(page: ReportPage) -> None:
     bad = page.data.records.filter(pl.col("status").is_in(["failed", "unrunnable"]))
-    nonfinite = page.trials.filter(pl.col("error_type") == "NonFinite", pl.col("failed_stage") == "evaluation")
+    nonfinite = page.trials.filter(pl.col("error_type") == "NonFinite", pl.col("failed_stage") == EVALUATION)
     labels = dict(page.cells.select("cell", "label").iter_rows())
     rows = []
     for row in bad.sort("stage", "seed", "key").iter_rows(named=True):
@@ -46,7 +47,7 @@ def _failure(page: ReportPage) -> None:
         message = ": ".join(part for part in (row["error_type"], capped(row["error"])) if part)
         rows.append((row["stage"], cells, row["seed"], row["status"], message, row["log"]))
     for row in nonfinite.iter_rows(named=True):
-        rows.append(("evaluation", row["label"], row["seed"], "failed", row["error"], row["log"]))
+        rows.append((EVALUATION, row["label"], row["seed"], "failed", row["error"], row["log"]))
     page.numbers["failures"] = [
         dict(zip(("stage", "cells", "seed", "status", "message", "log"), row, strict=True)) for row in rows
     ]

@@ -35,7 +35,7 @@ def of_cell(row: Mapping[str, Any], score: str, low: str, high: str, *, compared
 
 def beside_score(run: Mapping[str, Any], setting: Setting, numbers: pl.DataFrame) -> Beside | None:
     """The task's number that stands beside the score, from a frame of `measure_frame`; None where there is none."""
-    other = measures.beside_score(run)
+    other = measures.words_of(run).beside
     if other is None:
         return None
     own = numbers.filter(setting=setting.title, name=other.name).drop_nulls("mean")

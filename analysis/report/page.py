@@ -9,13 +9,15 @@ from typing import Any, Literal
 import polars as pl
 
 from analysis import statistics
+from analysis.arm_kinds import UNTESTED
 from analysis.claims.verdict import Claim
 from analysis.figures.curves import learning_curves
 from analysis.figures.drawing import Drawn
 from analysis.frames import curves, measures
-from analysis.frames.arms import UNTESTED, arms_of
+from analysis.frames.arms import arms_of
 from analysis.frames.factor import factor_of
 from analysis.frames.order_ablation import Panel
+from analysis.frames.roles import roles_of, terms_of
 from analysis.load import RunData, cell_table
 from analysis.printed import percent
 from analysis.report import cautions, wording
@@ -35,7 +37,8 @@ class ReportPage:
 
     def __init__(self, *, data: RunData, trials: pl.DataFrame) -> None:
         self.data, self.run, self.trials = data, data.run, trials
-        self.measure = measures.of_run(data.run)
+        self.words = measures.words_of(data.run)
+        self.measure = self.words.measure(data.run.get("metric"))
         self.cells = cell_table(data.run)
         self.findings: list[Block] = []
         self.sections: list[Section] = []
@@ -46,7 +49,8 @@ class ReportPage:
         self.numbers: dict[str, Any] = {}
         self.leaders: list[Leader] = []
         self.cautions: list[str] = []
-        self.cost = cost_by_stage(data.records.lazy()).collect()
+        self.roles = roles_of(data.run)
+        self.cost = cost_by_stage(data.records.lazy(), self.roles).collect()
 
     def add(self, anchor: str, heading: str, *blocks: Block) -> None:
         self.sections.append(Section(anchor=anchor, heading=heading, blocks=blocks))
@@ -121,14 +125,14 @@ class ReportPage:
         looks: Mapping[str, tuple[str, Any]] | None = None,
     ) -> None:
         """Loss terms of a cell, called `label` if that is given, and the validation score of groups of cells."""
-        logged = curves.read(self.data, cell or "", groups, self.measure.name)
+        logged = curves.read(self.data, cell or "", groups)
         terms, validation = logged.terms, logged.validation
         if terms.is_empty() and validation.is_empty():
             self.left_out.append("Learning curves: the records hold no history.")
             return
         labels = dict(self.cells.select("cell", "label").iter_rows())
         label = label or labels.get(cell or "", cell or "")
-        words = measures.measure(
+        words = self.words.measure(
             (logged.name or "").removeprefix("validation/").replace("score", self.measure.name)
         ).words
         n = int(terms["n"].max() or 0)  # type: ignore[arg-type]
@@ -148,6 +152,7 @@ class ReportPage:
             groups=order,
             words=words,
             looks=looks,
+            titles=terms_of(self.run),
             caption=caption,
             alt=alt,
         )

@@ -13,17 +13,17 @@ from analysis.claims.verdict import Claim
 from analysis.figures.forest import interval_text
 from analysis.frames.factor import Factor
 from analysis.frames.order_ablation import Panel
+from analysis.frames.roles import Roles
 from analysis.frames.weight_search import Search
 from analysis.printed import gain_interval, p_value, percent, points
-from analysis.records import STAGES
 from analysis.report.blocks import Column, Table
 
 MOST_SAMPLED = 20
 
 
-def cost_by_stage(records: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per `stage`, in the chain's order: `count`, `seconds`, `cpu_seconds`, `mean_seconds`."""
-    place = {stage: index for index, stage in enumerate(STAGES)}
+def cost_by_stage(records: pl.LazyFrame, roles: Roles) -> pl.LazyFrame:
+    """One row per `stage`, in the recipe's order: `count`, `seconds`, `cpu_seconds`, `mean_seconds`."""
+    place = roles.place
     names = ("seconds", "cpu_seconds")
     totals = [pl.col(n).map_elements(_total, return_dtype=pl.Float64) for n in names]
     return (
@@ -31,7 +31,7 @@ def cost_by_stage(records: pl.LazyFrame) -> pl.LazyFrame:
         .agg(pl.len().alias("count"), *names)
         .with_columns(totals)
         .with_columns((pl.col("seconds") / pl.col("count")).alias("mean_seconds"))
-        .sort(pl.col("stage").replace_strict(place, default=9, return_dtype=pl.Int64), "stage")
+        .sort(pl.col("stage").replace_strict(place, default=len(place), return_dtype=pl.Int64), "stage")
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from analysis import statistics
-from analysis.frames.arms import FLOOR, TEACHER, Arm
-from analysis.frames.measures import OTHERS, RATES, Measure, different_pairs, measurable, with_errors
+from analysis.arm_kinds import FLOOR, TEACHER
+from analysis.frames.arms import Arm
+from analysis.frames.measures import Measure, TaskWords, different_pairs
 from analysis.frames.methods import Setting
 from analysis.frames.pareto import COSTS, ParetoSearch, with_front
 from analysis.load import as_object
@@ -140,8 +141,8 @@ def _tests(count: int) -> str:
     return f"{count} test{'' if count == 1 else 's'}"
 
 
-def measure_frame(settings: Sequence[Setting], task: object) -> pl.DataFrame:
-    """One row per setting, arm and number of the evaluation, columns of MEASURE_SCHEMA; errors for identification.
+def measure_frame(settings: Sequence[Setting], words: TaskWords) -> pl.DataFrame:
+    """One row per setting, arm and number of the evaluation, columns of MEASURE_SCHEMA; with errors where the task has them.
 
     A rate that the test pairs cannot show has no mean, and its note says how many there were.
     """
@@ -152,7 +153,7 @@ def measure_frame(settings: Sequence[Setting], task: object) -> pl.DataFrame:
             values: dict[str, list[float]] = {}
             negatives: list[int] = []
             for text, items in own.select("metrics", "items").iter_rows():
-                numbers = with_errors(as_object(text), task)
+                numbers = words.with_errors(as_object(text))
                 if (count := different_pairs(numbers, items)) is not None:
                     negatives.append(count)
                 for name, value in numbers.items():
@@ -160,18 +161,18 @@ def measure_frame(settings: Sequence[Setting], task: object) -> pl.DataFrame:
                         values.setdefault(name, []).append(value)
             fewest = min(negatives, default=None)
             for name in sorted(values):
-                shown = measurable(name, fewest)
-                bounds = statistics.RATE if name in RATES else None
+                shown = words.measurable(name, fewest)
+                bounds = statistics.RATE if words.is_rate(name) else None
                 s = statistics.summarise(values[name] if shown else (), bounds=bounds)
                 note = None if shown else f"not measurable with {fewest}"
                 rows.append((setting.title, row["arm"], row["label"], name, s.n, s.mean, s.sd, s.low, s.high, note))
     return pl.DataFrame(rows, schema=MEASURE_SCHEMA, orient="row")
 
 
-def measures_table(frame: pl.DataFrame, primary: Measure) -> Table | None:
+def measures_table(frame: pl.DataFrame, words: TaskWords, primary: Measure) -> Table | None:
     """The other metrics of the task, mean and interval in one column each; None when there is none."""
     present = set(frame.filter((pl.col("n") > 0) | pl.col("note").is_not_null())["name"])
-    shown = [other for other in OTHERS if other.name in present and other.name != primary.name]
+    shown = [other for other in words.numbers if other.name in present and other.name != primary.name]
     if not shown:
         return None
     several = frame["setting"].n_unique() > 1

@@ -261,10 +261,10 @@ def tiles(
     found.append((str(lowest) if lowest == highest else f"{lowest} to {highest}", what))
     floor = noise(trials if scored is None else scored)
     if floor:
-        told = f"test-set noise floor, points ({floor[1]} {measures.tested(data.run)})"
+        told = f"test-set noise floor, points ({floor[1]} {measures.words_of(data.run).unit})"
         found.append((f"±{100 * floor[0]:.2f}", told))
     else:
-        found.append(("–", f"test-set noise floor: number of {measures.tested(data.run)} unknown"))
+        found.append(("–", f"test-set noise floor: number of {measures.words_of(data.run).unit} unknown"))
     on_gpu = data.records.filter(pl.col("device").str.starts_with("cuda"))
     gpu = math.fsum(on_gpu["seconds"].drop_nulls())
     if gpu:

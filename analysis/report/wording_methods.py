@@ -7,11 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from analysis.frames.arms import DISTILLED, EQUAL_COMPUTE, FLOOR, Arm, equal_compute_of, our_arm
+from analysis.arm_kinds import DISTILLED, EQUAL_COMPUTE, FLOOR
+from analysis.frames.arms import Arm, equal_compute_of, our_arm
 from analysis.frames.methods import Setting
 from analysis.frames.pareto import COSTS, ParetoSearch
 from analysis.printed import duration, p_value, percent, points
-from analysis.published.reading import PAPER_SETS, data_words
+from analysis.published.reading import data_words, paper_of, paper_sets
 from analysis.report.blocks import Answer
 from analysis.report.wording import gain_words, n_words, proven, tally, too_few
 
@@ -145,7 +146,7 @@ def cautions(run: Mapping[str, Any], settings: Sequence[Setting], arms: Mapping[
     data = data_words(run)
     if "not the paper's data" in data:
         known = {str(entry.get("dataset")) for entry in run.get("published") or () if isinstance(entry, Mapping)}
-        theirs = ", ".join(sorted(known & set(PAPER_SETS))) or "other images"
+        theirs = ", ".join(sorted(known & set(paper_sets(paper_of(run))))) or "other images"
         found.append(f"Stand-in data: {data.removeprefix('on ').partition(',')[0]}; the paper used {theirs}.")
     elif "part of" in data:
         found.append(f"Only {data.removeprefix('on ')} was used; numbers do not compare with the paper's.")

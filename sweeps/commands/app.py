@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sweeps import example
 from sweeps.commands import completion, home_words, pipes
 from sweeps.commands.check import check
 from sweeps.commands.data import data
@@ -43,13 +44,13 @@ interrupted, state saved."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": MOST_COLUMNS}
 
-EXAMPLES = """Studies of knowledge distillation across image resolutions.
+EXAMPLES = f"""Studies of knowledge distillation across image resolutions.
 
 \b
 Examples:
-  python -m sweeps run horkd_order_ablation
-  python -m sweeps show horkd_order_ablation --preset paper
-  python -m sweeps params horkd_order_ablation
+  python -m sweeps run {example.STUDY}
+  python -m sweeps show {example.STUDY} --preset paper
+  python -m sweeps params {example.STUDY}
   python -m sweeps status latest
 """
 

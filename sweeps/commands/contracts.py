@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
+from analysis.records import EVALUATION
 from search_spaces.study import Study
 from sweeps.planning.graph import StageNode
 from sweeps.planning.planner import build_graph
@@ -103,8 +104,8 @@ def baseline_is_a_cell(study: Study) -> None:
 def roles_can_be_reported(study: Study) -> None:
     """The last stage of the recipe is an evaluation."""
     roles = study.recipe.roles
-    if roles[-1] != "evaluation":
-        broken(f"the last stage must have the role evaluation, but has {roles[-1]}")
+    if roles[-1] != EVALUATION:
+        broken(f"the last stage must have the role {EVALUATION}, but has {roles[-1]}")
 
 
 def _prepared(study: Study, preset: str, folder: Path) -> Prepared:

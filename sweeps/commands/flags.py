@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sweeps import example
 from sweeps.commands import completion
 from trainables.errors import UsageError
 
@@ -20,8 +21,8 @@ def study_argument(function: Any) -> Any:
             import search_spaces
 
             rows = [f"  {name:<30} {search_spaces.load(name).title}" for name in search_spaces.names()]
-            example = f"python -m sweeps {context.info_name} horkd_order_ablation"
-            raise UsageError("\n".join([f"Name a study, for example: {example}", "There are:", *rows]))
+            words = f"python -m sweeps {context.info_name} {example.STUDY}"
+            raise UsageError("\n".join([f"Name a study, for example: {words}", "There are:", *rows]))
         return word
 
     return click.argument("study", required=False, metavar="STUDY", callback=named, shell_complete=completion.studies)(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sweeps import example
 from sweeps.commands.flags import json_flag, plugin_flag
 from sweeps.commands.output import answer, table
 
@@ -44,8 +45,6 @@ def list_command(as_json: bool, plugins: list[str]) -> None:
         if offers:
             click.echo()
             table([(o["name"], o["kind"], o["from"]) for o in offers], ("PLUG-IN", "WHAT", "FROM"))
-        click.echo(
-            "\nNext: python -m sweeps show horkd_order_ablation   |   try it: python -m sweeps run horkd_order_ablation"
-        )
+        click.echo(f"\nNext: python -m sweeps show {example.STUDY}   |   try it: python -m sweeps run {example.STUDY}")
 
     answer({"studies": rows} | ({"plugins": offers} if offers else {}), as_json, text)

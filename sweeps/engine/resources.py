@@ -32,7 +32,7 @@ class Resources:
     def of_role(self, role: str, spec: StageSpec) -> dict[str, float]:
         """The same for any stage of a role."""
         said = {**self.by_role.get(EVERY, {}), **self.by_role.get(role, {})}
-        gpu = said.get("gpu", 0.0 if spec.kind == "sleep" else self.gpu_share)
+        gpu = said.get("gpu", self.gpu_share if spec.computes else 0.0)
         amounts = {"CPU": max(float(spec.threads), said.get("cpus", 0.0))}
         if gpu:
             amounts["GPU"] = gpu

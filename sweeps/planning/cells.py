@@ -20,15 +20,13 @@ class Cell:
     parameters: Mapping[str, Any]  # All of the study's, by canonical name.
     point: Mapping[str, Any]  # Only what varies between cells.
     number: int = -1  # Of the Optuna trial, for sampled cells.
+    speaking: frozenset[str] = frozenset({ARM})  # What of the point needs no name beside its value.
 
     @property
     def label(self) -> str:
         """What tells it from the others, for people."""
         return (
-            ", ".join(
-                str(v) if k.endswith("orders") or k == ARM else f"{field_of(k)}={_shown(v)}"
-                for k, v in self.point.items()
-            )
+            ", ".join(str(v) if k in self.speaking else f"{field_of(k)}={_shown(v)}" for k, v in self.point.items())
             or "the only cell"
         )
 

@@ -10,14 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.arm_kinds import DISTILLED, UNTESTED
 from search_spaces.study import ARM, TUNING
 from sweeps.planning.cells import Cell
 from sweeps.planning.planner import Planner
 from trainables.spec import has_network
 from trainables.spec.parameter import field_of
-
-UNTESTED = ("teacher", "floor")  # Kinds of arms, as in `analysis.frames.arms`.
-DISTILLED = ("method", "ours")
 
 
 def sizes(planner: Planner) -> list[int]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from analysis.arm_kinds import DISTILLED
 from search_spaces.study import ARM
 from sweeps.planning.checks import mistakes_of
 from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Planner
-
-# Without any of these nothing is left to compare with the reference.
-COMPARED = ("method", "ours")
 
 
 def leave_out(plan: Plan) -> Plan:
@@ -30,7 +28,8 @@ def leave_out(plan: Plan) -> Plan:
         if reasons and arm != reference and None not in reasons:
             left_out[arm] = "; ".join(dict.fromkeys(str(reason) for reason in reasons))
     rest = tuple(arm for arm in resolved.axes[ARM] if arm not in left_out)
-    if not left_out or not any(resolved.arms[arm].kind in COMPARED for arm in rest):
+    # Without any method nothing is left to compare with the reference.
+    if not left_out or not any(resolved.arms[arm].kind in DISTILLED for arm in rest):
         return plan
     return dataclasses.replace(_with_arms(plan, rest), left_out=left_out)
 

@@ -79,7 +79,14 @@ class Plan:
             parameters |= self._of_arm(point)
         parameters = self.weights.described(parameters)
         identity = {"study": self.resolved.study.name, "cell": parameters}
-        return Cell(specs.short_hash(identity), parameters, dict(point), number)
+        return Cell(specs.short_hash(identity), parameters, dict(point), number, self._speaking)
+
+    @functools.cached_property
+    def _speaking(self) -> frozenset[str]:
+        """Names of the arm and of what joins parts: their values are understood alone."""
+        recipe = self.resolved.study.recipe
+        names = (*recipe.parameters, *recipe.short_names)
+        return frozenset({ARM, *(name for name in names if "parts" in recipe.declared(name))})
 
     @functools.cached_property
     def _said(self) -> frozenset[str]:

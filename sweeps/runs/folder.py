@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.run_file import text_of
+from sweeps import example
 from sweeps.runs import run_file, whereabouts
 from system.liveness import process_is_gone
 from trainables.errors import MachineError, UsageError, did_you_mean
@@ -240,9 +241,7 @@ def find_run(place: Place, name: str | None) -> RunFolder:
     runs = list_runs(place)
     if name in (None, "", "latest"):
         if not runs:
-            raise UsageError(
-                f"There is no run in {place.runs} yet. Start one: python -m sweeps run horkd_order_ablation"
-            )
+            raise UsageError(f"There is no run in {place.runs} yet. Start one: python -m sweeps run {example.STUDY}")
         return runs[0]
     assert name is not None
     if os.sep in name or name in (".", ".."):

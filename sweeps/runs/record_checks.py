@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import record_files
-from analysis.records import RECORDS_FOLDER
+from analysis.records import EVALUATION, RECORDS_FOLDER
 from trainables.errors import ArtifactError
 from trainables.store.artifacts import Artifact, Store
 
@@ -35,7 +35,7 @@ def wrong(path: Path, artifact: Artifact) -> str:
 def _difference(row: Mapping[str, Any], artifact: Artifact) -> str:
     """The first number that a record and its artifact tell differently; what a record does not tell is not compared."""
     metrics, manifest = artifact.metrics, artifact.manifest
-    evaluates = row["stage"] == "evaluation"
+    evaluates = row["stage"] == EVALUATION
     due = {name: metrics.get(name) for name in (*_OF_METRICS, *(() if evaluates else _OF_TRAININGS))}
     due |= {"seconds": manifest.get("seconds"), "cpu_seconds": manifest.get("cpu_seconds")}
     due["epochs"] = manifest.get("epochs") or 0

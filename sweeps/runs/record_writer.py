@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.records import write_record
+from analysis.records import EVALUATION, write_record
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.runs import record_checks
 from sweeps.runs.folder import RunFolder
 from system.writable_files import set_aside
 from trainables import spec as specs
 from trainables.errors import ArtifactError
+from trainables.spec.values import leaves
 from trainables.store.artifacts import Artifact, Store
 
 STATUS = {"done": "completed", "failed": "failed", "pruned": "pruned", "unrunnable": "unrunnable"}
@@ -112,10 +113,6 @@ class RecordWriter:
         """One row by the schema of `analysis.records`."""
         spec = node.spec
         flat = {name: list(v) if isinstance(v, tuple) else v for name, v in specs.flatten(spec).items()}
-        measured = self._measured(node)
-        orders = None
-        if measured is not None and "horkd" in specs.methods_of(measured.base.method):  # type: ignore[attr-defined]
-            orders = measured.base.horkd.orders  # type: ignore[attr-defined]
         row: dict[str, Any] = {
             "run": self.run.id,
             "study": self.study,
@@ -126,11 +123,11 @@ class RecordWriter:
             "seed": node.seed,
             "status": STATUS[node.state],
             "parameters": json.dumps(flat, sort_keys=True),
-            "orders": orders,
             "data": spec.data,
             "data_name": self.data_name,
             "teacher": self._teacher(node),
             "log": f"logs/{node.role}-{node.key}.log",
+            **self._of_losses(node),
         }
         if artifact is None:
             row["error"] = node.why or None
@@ -147,7 +144,7 @@ class RecordWriter:
         }
         for name in NUMBERS:
             row[name] = metrics.get(name)
-        if node.role == "evaluation":
+        if node.role == EVALUATION:
             row["task"] = getattr(spec, "protocol", None)  # Stages that only sleep have none.
             row["metrics"] = json.dumps(metrics, sort_keys=True)
             row["metric"] = metrics.get("metric", "top1")
@@ -179,12 +176,17 @@ class RecordWriter:
             if value is not None
         ]
 
-    def _measured(self, node: StageNode) -> StageNode | None:
-        """The training stage whose orders the row is about: the stage itself, or what an evaluation read."""
-        if hasattr(node.base, "horkd"):
-            return node
+    def _of_losses(self, node: StageNode) -> dict[str, Any]:
+        """Options of losses that have a column of their own: of the stage's, or of what an evaluation read."""
         parents = [self.graph.nodes[key] for key in node.parents.values() if key in self.graph.nodes]
-        return next((p for p in parents if hasattr(p.base, "horkd")), None)
+        learner = next((one.base for one in (node, *parents) if specs.learns(one.base)), None)
+        groups = [options for _, options in learner.losses_on()] if specs.learns(learner) else []
+        return {
+            metadata["column"]: getattr(options, name)
+            for options in groups
+            for name, _, _, metadata in leaves(type(options))  # type: ignore[arg-type]  # mypy takes a class for unhashable.
+            if "column" in metadata
+        }
 
     def _teacher(self, node: StageNode) -> str | None:
         at: StageNode | None = node

@@ -12,7 +12,7 @@ from sweeps.planning import identity
 from sweeps.planning.cells import Cell, sampled_names
 from sweeps.planning.plan import Plan
 from sweeps.planning.planner import Trial
-from sweeps.runs import plugin_files, provenance, run_file, whereabouts
+from sweeps.runs import part_words, plugin_files, provenance, run_file, whereabouts
 from sweeps.runs.datasets import tested_data
 from sweeps.runs.folder import RUN_SCHEMA, RunFolder, Say, now
 from sweeps.runs.prepare import Prepared
@@ -81,7 +81,8 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         commands.append({"command": command, "date": now()})
     axes = {name: [list(v) if isinstance(v, tuple) else v for v in values] for name, values in resolved.axes.items()}
     parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in resolved.parameters.items()}
-    of_plugins = plugin_files.rows(plugins_of(ready), before)
+    used = plugins_of(ready)
+    of_plugins = plugin_files.rows(used, before)
     return {
         "schema": RUN_SCHEMA,
         "run": run.id,
@@ -117,6 +118,9 @@ def describe(ready: Prepared, run: RunFolder, before: dict[str, Any], revision: 
         "claims": [claim.plain() for claim in study.claims],
         **({"ours": list(study.ours)} if study.ours else {}),
         **({"paper_data": list(study.paper_data)} if study.paper_data else {}),
+        "roles": part_words.of_roles(study.recipe),
+        "task_words": part_words.of_task(task_of(resolved.task)),
+        "terms": part_words.of_terms(study.recipe, used),
         "cells": before.get("cells", []),
         "trials": before.get("trials", []),
         "commands": commands,

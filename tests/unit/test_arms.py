@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import search_spaces
+from analysis.arm_kinds import KINDS
 from search_spaces.arms import ARMS
-from search_spaces.study import KINDS
 from sweeps.planning.cells import Cell
 from sweeps.planning.checks import check_against_data
 from sweeps.planning.plan import Plan

@@ -12,10 +12,7 @@ from trainables.plugins.reading import reading_now
 from trainables.spec import networks, registry
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_WORDS = (
-    *("teacher", "assistant", "student", "evaluation", "untrained", "outputs", "arm", "tuning", "route"),
-    *("none", "auto", "pixels", "data", "plugin"),
-)
+_WORDS = ("arm", "tuning", "route", "none", "auto", "data", "plugin")  # No part's names, and yet taken.
 _COLUMNS = ("loss", "top1", "spread")  # Of histories; terms stand beside them by name.
 
 
@@ -43,7 +40,7 @@ def taken_losses() -> dict[str, str]:
     }
     return {
         **dict.fromkeys(fields - set(registry.plugin_names("loss")), "a parameter of stages"),
-        **dict.fromkeys(_WORDS, "a word with a meaning of its own"),
+        **dict.fromkeys((*_WORDS, *_roles(), *registry.names("floor")), "a word with a meaning of its own"),
         **_in_keys("loss"),
         **dict.fromkeys((*_COLUMNS, *registry.names("label_loss")), "a column of histories"),
         **terms,
@@ -58,8 +55,13 @@ def taken_networks() -> dict[str, str]:
         **_in_keys("network"),
         **dict.fromkeys(networks.families(), "a family of weights from files"),
         **dict.fromkeys(networks.of_files(), "an architecture of weights from files"),
-        **dict.fromkeys((*specs.ARCHITECTURES, "pixels"), "an architecture"),
+        **dict.fromkeys((*specs.ARCHITECTURES, *registry.names("floor")), "an architecture"),
     }
+
+
+def _roles() -> set[str]:
+    """What recipes call their stages, and the stages that keep outputs."""
+    return {specs.OUTPUTS, *(role for entry in registry.entries("recipe") for role in entry.load().roles)}
 
 
 def _in_keys(kind: str) -> dict[str, str]:

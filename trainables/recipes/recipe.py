@@ -97,6 +97,11 @@ class Recipe:
             f"{did_you_mean_any(name, self.parameters if '.' in name else [*common, *self.short_names])}"
         )
 
+    def declared(self, name: str) -> Mapping[str, Any]:
+        """What the field of a parameter declares beside its type: `low`, `options`, `parts`; nothing of other names."""
+        full = self.short_names.get(name, name)
+        return self.parameters[full][1].metadata if full in self.parameters else {}
+
     def coerce(self, name: str, value: Any) -> Any:
         """`value` with the type and within the limits the parameter declares.
 
@@ -105,11 +110,8 @@ class Recipe:
         """
         full = self.canonical(name)
         kind, declared = self.parameters[full]
-        field = Parameter.parse(full, self.roles).field
-        if field == "orders":
-            return specs.canonical_orders(value)
-        if field == "method":
-            return specs.canonical_method(value)
+        if "canonical" in declared.metadata:
+            return declared.metadata["canonical"](value)
         coerced = specs.coerce(value, kind, name)
         specs.check(coerced, declared.metadata, name)
         return coerced

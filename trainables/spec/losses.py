@@ -14,6 +14,7 @@ from typing import Any
 from trainables.errors import UsageError
 from trainables.spec import registry
 from trainables.spec.fields import Fields
+from trainables.spec.registry import Entry
 from trainables.spec.values import anything, bounded, choice
 
 KNOWN = (
@@ -27,17 +28,40 @@ READS = ("logits", "maps", "same_width")  # What a loss may need of the two netw
 
 
 def loss_facts(
-    name: str, *, terms: Mapping[str, str] | None = None, reads: tuple[str, ...] = (), zero: bool = False
+    name: str,
+    *,
+    terms: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] | None = None,
+    reads: tuple[str, ...] = (),
+    zero: bool = False,
 ) -> dict[str, Any]:
     """What the registry knows of a loss.
 
     Args:
         name: Of the loss.
         terms: Its terms, as histories name them -> the option that weighs each; else one, of its name, by `weight`.
+        titles: Term -> what figures call it, where that is not the loss's title and the rest of the term's name.
         reads: Some of READS; feature maps are never cached, and both embeddings must have one width for `same_width`.
         zero: Whether it is 0 where student and teacher agree.
     """
-    return {"terms": dict(terms or {name: "weight"}), **{what: what in reads for what in READS}, "zero": zero}
+    return {
+        "terms": dict(terms or {name: "weight"}),
+        "titles": dict(titles or {}),
+        **{what: what in reads for what in READS},
+        "zero": zero,
+    }
+
+
+def term_titles(entry: Entry) -> dict[str, str]:
+    """Term, as histories name it -> its title, of a loss or a label loss."""
+    title, told = entry.title or entry.name, entry.facts.get("titles", {})
+    terms = entry.facts.get("terms", (entry.name,))
+    return {term: told.get(term) or f"{title} {_rest(entry.name, term)}".strip() for term in terms}
+
+
+def _rest(loss: str, term: str) -> str:
+    """Of `rkd_distance` what the loss's name leaves."""
+    return "" if term == loss else term.removeprefix(f"{loss}_").replace("_", " ")
 
 
 def declare(name: str, implementation: str, options: type[Fields], *, title: str, **more: Any) -> None:
@@ -97,7 +121,12 @@ class HorkdSpec(Fields):
     """The loss of HORKD (Eq. 8): point + alpha pair + beta angle + gamma centre, each switched on by `orders`."""
 
     orders: str = anything(
-        "1+2+3+C", text="Relation orders that are on: any of 1, 2, 3, C joined by +; none: no distillation."
+        "1+2+3+C",
+        canonical=canonical_orders,
+        parts=ORDERS,
+        part="order",
+        column="orders",
+        text="Relation orders that are on: any of 1, 2, 3, C joined by +; none: no distillation.",
     )
     # The paper has no factor for the point term.
     w_1st: float = bounded(1.0, 0.0, text="Weight of the points (order 1).", unit="factor")
@@ -258,7 +287,10 @@ class TripletSpec(Fields):
     mining: str = choice("hard", ("hard", "all"))  # Hardest positive and negative of each anchor, or all triplets.
 
 
-# The order is that of `method`, of keys and of lists.
+# What labels alone say; the training adds these to whatever is distilled.
+registry.declare("label_loss", "cross_entropy", "torch.nn.functional:cross_entropy", title="cross-entropy")
+
+# The order is that of `method`, of keys, of lists, and of legends.
 declare(
     "horkd",
     "horkd_loss:HorkdTerm",
@@ -266,10 +298,11 @@ declare(
     title="HORKD",
     parts={"point": 1, "pair": 2, "angle": 2, "center": 2},
     terms={"point": "w_1st", "pair": "alpha", "angle": "beta", "center": "gamma"},
+    titles={"point": "1 point", "pair": "2 pair", "angle": "3 angle", "center": "C centre"},
 )
 declare("kd", "classic:KdTerm", KdSpec, title="KD", reads=("logits",))
 declare("fitnet", "feature_maps:FitnetTerm", FitnetSpec, title="FitNet", reads=("maps",))
-declare("at", "feature_maps:AtTerm", AtSpec, title="AT", reads=("maps",))
+declare("at", "feature_maps:AtTerm", AtSpec, title="AT", titles={"at": "attention"}, reads=("maps",))
 declare(
     "rkd",
     "classic:RkdTerm",
@@ -291,8 +324,6 @@ declare(
 )
 declare("crd", "contrastive:CrdTerm", CrdSpec, title="CRD")
 
-# What labels alone say; the training adds these to whatever is distilled.
-registry.declare("label_loss", "cross_entropy", "torch.nn.functional:cross_entropy", title="cross-entropy")
 registry.declare(
     "label_loss", "triplet", "trainables.losses.ranking:triplet_loss", version=2, options=TripletSpec, title="triplet"
 )

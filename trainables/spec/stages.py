@@ -25,6 +25,7 @@ class StageSpec(Fields):
     learns: ClassVar[bool] = False  # Whether it can be told to learn from a frozen teacher: a `DistillationSpec`.
     reads_test: ClassVar[bool] = False  # Whether it reads the test split, which may be of other data.
     drawn_once: ClassVar[bool] = False  # Whether the trials of a sampled study are taken to share it.
+    computes: ClassVar[bool] = True  # Whether it has any use for a GPU.
     plural: ClassVar[str] = ""  # What several of them are called where an s behind the role will not do.
     data: str = ""  # Fingerprint of the packed data set.
     threads: int = bounded(1, 1, 256)  # One and two threads give different bits; never taken from the machine.

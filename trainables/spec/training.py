@@ -276,7 +276,7 @@ class DistillationSpec(TrainingSpec):
     # augmentation (cached), or for those that a seed draws in each epoch (cached_epochs).
     teacher_outputs: str = choice("live", TEACHER_OUTPUTS)
     outputs_per_shard: int = later(9, low=1)  # Views, or epochs, that one stage computes; changes no number.
-    method: str = later("horkd")  # Names of losses joined by +; none = labels only.
+    method: str = later("horkd", canonical=canonical_method)  # Names of losses joined by +; none = labels only.
     distillation: float = later(1.0, low=0.0)  # Multiplies every distillation term: one knob for all methods.
     plugin: LossOptions = later(LossOptions())  # Of losses that plug-ins bring; set as `<loss>.<option>`.
 

@@ -20,7 +20,11 @@ MOST_FLOAT = 3.4e38  # Of float32.
 
 
 def anything(default: Any, **more: Any) -> Any:
-    """A field that takes any value of its type. Of this and all other fields, lists show what `text` and `unit` say."""
+    """A field that takes any value of its type. Of this and all other fields, lists show what `text` and `unit` say.
+
+    Text that joins some of its `parts` by + says `part`, what one of them is called; `canonical`, what makes of any way
+    to write it the one; and `column`, where records have it in a column of its own.
+    """
     return field(default=default, metadata=more)
 
 

@@ -22,6 +22,7 @@ class SleepSpec(StageSpec):
     """A stage that only sleeps: for tests of the engine and for its benchmark."""
 
     kind: ClassVar[str] = "sleep"
+    computes: ClassVar[bool] = False
     seed: int = bounded(0, 0)
     label: str = ""
     epochs: int = bounded(3, 1)

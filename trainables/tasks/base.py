@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
     from trainables.training.reading import Reader, Reading
 
 
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A number of an evaluation, and what reports call it."""
+
+    name: str  # In its metrics.
+    words: str  # In a sentence: 'top-1 accuracy'.
+    heading: str  # Of a column: 'top-1 %'.
+    percent: bool = True
+    false_rate: float | None = None  # Of a true accept rate: the false accept rate at which it is read.
+    short: str = ""  # A heading where there is little room.
+    error_of: str = ""  # Of an error that evaluations leave out: the accuracy that it is one minus.
+
+    def plain(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+
+
 class Task:
     """What a network is for: what it trains on and is tested on, how it is scored, and the words for it.
 
@@ -29,6 +47,8 @@ class Task:
     validation_metric: ClassVar[str]  # What selects, as histories name it behind `validation/`.
     unit: ClassVar[str]  # What is tested, plural, for people.
     known_classes: ClassVar[bool] = False  # Whether it tests other images of the classes it was trained on.
+    numbers: ClassVar[tuple[Number, ...]] = ()  # In the order of tables; one that is not here is called by its name.
+    beside: ClassVar[str] = ""  # That of them which stands beside the score where there is room for one.
     # Which fields count besides those that count for every task: of a training, and of an evaluation.
     split_fields: ClassVar[tuple[str, ...]] = ("held_out", "min_images")
     score_fields: ClassVar[tuple[str, ...]] = ("similarity",)
@@ -80,6 +100,11 @@ class Task:
             ValueError: If the task validates on the classes that are trained on, by the network's logits.
         """
         raise ValueError(f"{self.name} validates on the classes that it trains on, by a network's logits.")
+
+
+TOP1 = Number(name="top1", words="top-1 accuracy", heading="top-1 %")
+TOP5 = Number(name="top5", words="top-5 accuracy", heading="top-5 %")
+RECALL_AT_1 = Number(name="recall_at_1", words="Recall@1", heading="Recall@1 %")
 
 
 def only_tested(packed: Packed, classes: np.ndarray, test: np.ndarray, pairs: np.ndarray | None = None) -> Cut:

@@ -11,7 +11,7 @@ from trainables.data.protocols import Cut, SplitAsked
 from trainables.data.splits import split_indices
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, task_entry
+from trainables.tasks.base import TOP1, TOP5, Number, Task, task_entry
 
 if TYPE_CHECKING:
     from trainables.training.reading import Reader, Reading
@@ -27,6 +27,7 @@ class Classification(Task):
     validation_metric: ClassVar[str] = "top1"
     unit: ClassVar[str] = "test images"
     known_classes: ClassVar[bool] = True
+    numbers: ClassVar[tuple[Number, ...]] = (TOP1, TOP5)
     split_fields: ClassVar[tuple[str, ...]] = ()
     score_fields: ClassVar[tuple[str, ...]] = ("reader",)
 

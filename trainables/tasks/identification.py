@@ -11,7 +11,7 @@ from trainables.data.packed import Packed, item_names
 from trainables.data.protocols import Cut, SplitAsked, classes_apart, counts_of, split_by_class, tested_and_rest
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, task_entry
+from trainables.tasks.base import RECALL_AT_1, TOP1, TOP5, Number, Task, task_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,15 @@ class Identification(Task):
     metric: ClassVar[str] = "top1"
     validation_metric: ClassVar[str] = "recall_at_1"
     unit: ClassVar[str] = "probe images"
+    # The literature prints errors; Recall@1 is what validates.
+    numbers: ClassVar[tuple[Number, ...]] = (
+        TOP1,
+        TOP5,
+        Number(name="top1_error", words="top-1 error", heading="top-1 error %", error_of="top1"),
+        Number(name="top5_error", words="top-5 error", heading="top-5 error %", error_of="top5"),
+        RECALL_AT_1,
+    )
+    beside: ClassVar[str] = "top1_error"
     split_fields: ClassVar[tuple[str, ...]] = ("held_out", "min_images", "subjects")
     score_fields: ClassVar[tuple[str, ...]] = ("gallery", "head")
 

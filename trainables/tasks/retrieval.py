@@ -9,7 +9,7 @@ import numpy as np
 from trainables.data.packed import Packed
 from trainables.data.protocols import Cut, SplitAsked, classes_apart, tested_and_rest
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, task_entry
+from trainables.tasks.base import RECALL_AT_1, Number, Task, task_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,10 @@ class Retrieval(Task):
     metric: ClassVar[str] = "recall_at_1"
     validation_metric: ClassVar[str] = "recall_at_1"
     unit: ClassVar[str] = "queries"
+    numbers: ClassVar[tuple[Number, ...]] = (
+        RECALL_AT_1,
+        *(Number(name=f"recall_at_{k}", words=f"Recall@{k}", heading=f"Recall@{k} %") for k in RECALLS[1:]),
+    )
 
     def split(self, packed: Packed, asked: SplitAsked) -> Cut:
         """The last `held_out` of the classes are tested, or those of the data's own test split where it keeps them apart."""

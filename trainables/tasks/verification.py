@@ -11,7 +11,7 @@ from trainables.data.packed import Packed
 from trainables.data.protocols import Cut, SplitAsked, classes_apart, counts_of, of_folds, tested_and_rest
 from trainables.errors import UsageError
 from trainables.spec.training import TrainingSpec
-from trainables.tasks.base import Task, only_tested, task_entry
+from trainables.tasks.base import Number, Task, only_tested, task_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,17 @@ FALSE_RATES = (0.1, 0.01, 0.001)
 VALIDATION_PAIRS = 3000  # Of each kind, at most; as many as in the second view of LFW.
 
 
+def _true_accepts(rate: float) -> Number:
+    """The rate of true accepts at one of false accepts."""
+    return Number(
+        name=f"tpr_at_fpr_{rate:g}",
+        words=f"TPR at FPR {rate:g}",
+        heading=f"TPR % at FPR {rate:g}",
+        short=f"TPR@FPR {rate:g}",
+        false_rate=rate,
+    )
+
+
 class Verification(Task):
     """Whether two images show the same person."""
 
@@ -30,6 +41,18 @@ class Verification(Task):
     metric: ClassVar[str] = "verification_accuracy"
     validation_metric: ClassVar[str] = "verification_accuracy"
     unit: ClassVar[str] = "test pairs"
+    numbers: ClassVar[tuple[Number, ...]] = (
+        Number(name="verification_accuracy", words="verification accuracy", heading="verification %"),
+        *map(_true_accepts, FALSE_RATES),
+        Number(
+            name="best_threshold_accuracy",
+            words="accuracy at the best threshold on test (optimistic)",
+            heading="best threshold % (optimistic)",
+        ),
+        Number(name="eer", words="equal error rate", heading="EER %"),
+        Number(name="auc", words="area under the ROC curve", heading="AUC", percent=False),
+    )
+    beside: ClassVar[str] = f"tpr_at_fpr_{FALSE_RATES[0]:g}"
     split_fields: ClassVar[tuple[str, ...]] = ("held_out", "folds", "min_images")
     score_fields: ClassVar[tuple[str, ...]] = ("flip",)
 

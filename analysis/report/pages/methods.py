@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.arm_kinds import FLOOR
 from analysis.claims.check import check
 from analysis.claims.evidence import ArmEvidence
 from analysis.figures.drawing import Drawn
@@ -17,7 +18,7 @@ from analysis.figures.pareto import score_against_cost
 from analysis.figures.resolution import arm_looks, resolution
 from analysis.figures.slim import slim_forest
 from analysis.frames import methods, pareto, resolutions
-from analysis.frames.arms import FLOOR, arms_of, our_arm, reference_arm
+from analysis.frames.arms import arms_of, our_arm, reference_arm
 from analysis.frames.methods import Setting
 from analysis.frames.order_ablation import Panel
 from analysis.load import native_side
@@ -115,8 +116,7 @@ class Page(ReportPage):
         if len(told):
             return float(told[0])
         classes = (self.run.get("data") or {}).get("classes")
-        plain = str(self.run.get("task") or "classification") == "classification"
-        return 1 / classes if plain and isinstance(classes, int) and classes > 0 else None
+        return 1 / classes if self.words.known_classes and isinstance(classes, int) and classes > 0 else None
 
     def score_tables(self) -> None:
         parts: list[Block] = []
@@ -138,8 +138,8 @@ class Page(ReportPage):
         return Folded(f"{len(table.rows)} rows", [shown]) if len(table.rows) > MOST_ROWS else shown
 
     def measures(self) -> None:
-        self.numbers_of = tables_methods.measure_frame(self.settings, self.run.get("task"))
-        table = tables_methods.measures_table(self.numbers_of, self.measure)
+        self.numbers_of = tables_methods.measure_frame(self.settings, self.words)
+        table = tables_methods.measures_table(self.numbers_of, self.words, self.measure)
         if table is None:
             self.left_out.append("Other metrics: the evaluations told none.")
             return

@@ -17,7 +17,6 @@ from sweeps.planning.cells import Cell
 from sweeps.planning.graph import StageGraph, StageNode
 from sweeps.planning.planner import Trial
 from sweeps.planning.resolve import Resolved
-from trainables import spec as specs
 from trainables.errors import ArtifactError
 from trainables.store.artifacts import Store
 
@@ -95,11 +94,12 @@ class GridCells:
         params: dict[str, Any] = {}
         distributions: dict[str, BaseDistribution] = {}
         for name, value in cell.point.items():
-            if name.endswith("orders"):
-                # Four on/off parameters: one category of 16 levels takes importance scores minutes.
-                for order in specs.ORDERS:
-                    params[f"order_{order}"] = order in specs.orders_of(value)
-                    distributions[f"order_{order}"] = CategoricalDistribution((False, True))
+            declared = self.resolved.study.recipe.declared(name)
+            if "parts" in declared:
+                # On/off parameters, four of orders: one category of 16 levels takes importance scores minutes.
+                for part in declared["parts"]:
+                    params[f"{declared['part']}_{part}"] = part in str(value).split("+")
+                    distributions[f"{declared['part']}_{part}"] = CategoricalDistribution((False, True))
             else:
                 plain = [str(v) if isinstance(v, tuple) else v for v in self.resolved.axes[name]]
                 params[name] = str(value) if isinstance(value, tuple) else value

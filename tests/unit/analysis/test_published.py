@@ -31,7 +31,7 @@ def beside(folder, **options):
 def test_every_printed_number_is_whole_and_in_percent():
     with open(published.FOLDER / "horkd.csv", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    assert len(rows) == len(published.numbers()) >= 80
+    assert len(rows) == len(published.numbers("horkd")) >= 80
     for row in rows:
         assert row["paper"] == "HORKD" and row["table_or_figure"] and row["method"] and row["dataset"]
         if row["metric"] in published.METRICS:
@@ -40,20 +40,22 @@ def test_every_printed_number_is_whole_and_in_percent():
 
 
 def test_what_the_text_says_of_its_tables_follows_from_the_numbers():
-    (ours,) = published.find(entry("OUR-128-R", table="Tab. 4", dataset="Cars196"))
-    (teacher,) = published.find(entry("Teacher(ResNet50)", table="Tab. 4", dataset="Cars196"))
+    (ours,) = published.find(entry("OUR-128-R", table="Tab. 4", dataset="Cars196"), "horkd")
+    (teacher,) = published.find(entry("Teacher(ResNet50)", table="Tab. 4", dataset="Cars196"), "horkd")
     assert ours.value - teacher.value == pytest.approx(1.94)  # "About 2 %", says the text.
     (error,) = [
-        n for n in published.find(entry("OUR-16-R", table="Tab. 3", dataset="UCCS")) if n.metric == "top1_error"
+        n
+        for n in published.find(entry("OUR-16-R", table="Tab. 3", dataset="UCCS"), "horkd")
+        if n.metric == "top1_error"
     ]
     assert 100 - error.value == pytest.approx(77.81)
 
 
 def test_a_method_printed_at_two_sides_is_found_by_its_side():
-    (number,) = published.find(entry("SKD", table="Tab. 2", dataset="LFW", resolution=16))
+    (number,) = published.find(entry("SKD", table="Tab. 2", dataset="LFW", resolution=16), "horkd")
     assert (number.value, number.resolution) == (85.87, "16x16")
-    assert len(published.find(entry("SKD", table="Tab. 2", dataset="LFW"))) == 2
-    assert published.find(entry("no such method")) == []
+    assert len(published.find(entry("SKD", table="Tab. 2", dataset="LFW"), "horkd")) == 2
+    assert published.find(entry("no such method"), "horkd") == []
 
 
 def test_a_difference_is_told_on_the_whole_data_set_of_the_paper_only(tmp_path):
@@ -153,3 +155,16 @@ def test_verdicts_name_the_data(name, words):
 
 def test_an_unreadable_entry_is_passed_over(tmp_path):
     assert beside(tmp_path, published=["Tab. 1", {}, entry("KD", arm="nobody")], sides=(16,))[0].ours.n == 0
+
+
+def test_the_numbers_are_those_of_the_runs_paper(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    header = "paper,table_or_figure,study,method,dataset,resolution,metric,value,unit,params_m,flops_m,note\n"
+    (tmp_path / "gdrd.csv").write_text(f"{header}GDRD,Tab. 9,faces,Ours,TinyFace,16x16,recall_at_1,61.5,%,,,\n")
+    (tmp_path / "gdrd_data.csv").write_text("dataset,name,classes,images\nTinyFace,tinyface,5139,15975\n")
+    run = {"paper": "GDRD, Tab. 9", "data": {"name": "tinyface", "classes": 5139, "train_images": 15975}}
+    assert published.paper_of(run) == "gdrd" and published.paper_of({"paper": "../etc/nothing"}) == "horkd"
+    (number,) = published.find(entry("Ours", table="Tab. 9", dataset="TinyFace"), published.paper_of(run))
+    assert number.value == 61.5
+    assert published.data_relation(run, "TinyFace") == "the paper's data"
+    assert published.data_words(run) == "on tinyface"

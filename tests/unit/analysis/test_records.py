@@ -14,6 +14,7 @@ import synthetic
 
 from analysis import record_files, record_parquet, seal
 from analysis.errors import NothingToReport
+from analysis.frames.roles import roles_of
 from analysis.load import as_object, load_run, trial_table
 from analysis.records import LATER, SCHEMA, write_record
 from analysis.report.tables import cost_by_stage
@@ -227,7 +228,7 @@ def test_kept_outputs_that_failed_explain_the_trial_and_their_time_is_counted(tm
     data = load_run(folder)
     (row,) = trial_table(data).filter(pl.col("cell") == "1").iter_rows(named=True)
     assert (row["status"], row["failed_stage"], row["error"]) == ("failed", "outputs", "disk full")
-    costs = cost_by_stage(data.records.lazy()).collect()
+    costs = cost_by_stage(data.records.lazy(), roles_of(data.run)).collect()
     assert costs["stage"].to_list() == ["teacher", "outputs", "student", "evaluation"]
     assert costs.filter(pl.col("stage") == "outputs")["cpu_seconds"].item() == 8.0
 
