@@ -181,6 +181,7 @@ def through_records(folder: Path) -> TABLE:
     import polars as pl
 
     from analysis.frames.curves import history_points
+    from analysis.frames.roles import roles_of
     from analysis.load import load_run
 
     run = load_run(folder / "run")
@@ -189,8 +190,11 @@ def through_records(folder: Path) -> TABLE:
         "key", "orders", pl.col("parameters").str.json_path_match("$.resolution").cast(pl.Int64).alias("resolution")
     )
     trained = records.select("key", "stage", "cells")
+    learners = roles_of(run.run).learners
     parts = [
-        history_points(part.lazy().join(trained, on="key")).filter(pl.col("name") == "validation/top1").collect()
+        history_points(part.lazy().join(trained, on="key"), learners)
+        .filter(pl.col("name") == "validation/top1")
+        .collect()
         for part in run.histories(run.records["key"].to_list())
     ]
     return _means(pl.concat(parts).lazy().join(about, on="key"))
