@@ -191,6 +191,7 @@ def through_records(folder: Path) -> TABLE:
         "key", "orders", pl.col("parameters").str.json_path_match("$.resolution").cast(pl.Int64).alias("resolution")
     )
     trained = records.select("key", "stage", "cells")
+    learners = roles_of(run.run).learners
     parts = [
         history_points(part.lazy().join(trained, on="key"), learners)
         .filter(pl.col("name") == "validation/top1")
