@@ -185,7 +185,6 @@ def through_records(folder: Path) -> TABLE:
     from analysis.load import load_run
 
     run = load_run(folder / "run")
-    learners = roles_of(run.run).learners
     records = run.records.lazy()
     about = records.select(
         "key", "orders", pl.col("parameters").str.json_path_match("$.resolution").cast(pl.Int64).alias("resolution")
