@@ -31,7 +31,7 @@ from trainables.spec import SleepSpec
 from trainables.store.artifacts import Store
 from trainables.store.leases import Lease, LeaseObserver
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kill"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kill"))
 
 import harness
 

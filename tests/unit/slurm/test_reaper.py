@@ -14,7 +14,7 @@ import pytest
 
 from slurm.reaper import Reaper, belongs, end_all, processes
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # A process with the mark that has a child again and again, as a raylet while its workers are born; each child forgets the
 # environment, as a title written over it does, and keeps a log open for writing.
 BREED = """

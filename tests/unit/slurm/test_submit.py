@@ -33,7 +33,7 @@ from sweeps.runs.folder import Place, RunFolder
 from system.rooms import ROOMS
 from trainables.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 with_sbatch = pytest.mark.skipif(shutil.which("sbatch") is None, reason="needs `sbatch` (slurm-wlm)")
 
 

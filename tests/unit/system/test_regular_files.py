@@ -11,7 +11,7 @@ import pytest
 from system import regular_files
 from system.regular_files import NotRegularError, TooLargeError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def put_fifo(path: Path) -> None:

@@ -27,7 +27,7 @@ from slurm.rendezvous import Head, Rendezvous, mine
 from slurm.temp import private_temp
 from slurm.worker_node import NodeResources, WorkerNode, offer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
 
