@@ -75,10 +75,18 @@ class Planner:
             yield StageNode(keys[step.role], shown_role(step.role), specs_by_role[step.role], seed, parents, [cell.id])
 
 
-def build_graph(plan: Plan, store: Store) -> tuple[StageGraph, list[Trial], list[Cell]]:
-    """The graph of a grid study, seeds outermost so that a stopped study is still balanced."""
+def build_graph(
+    plan: Plan, store: Store, planner: Planner | None = None
+) -> tuple[StageGraph, list[Trial], list[Cell]]:
+    """The graph of a grid study, seeds outermost so that a stopped study is still balanced.
+
+    Args:
+        plan: Of the study.
+        store: What is there already.
+        planner: Of the plan, where one has looked at its cells before: it remembers their specs.
+    """
     present = store.keys()
-    planner = Planner(plan)
+    planner = planner or Planner(plan)
     graph = StageGraph()
     cells = plan.cells()
     trials = []

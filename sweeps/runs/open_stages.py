@@ -36,7 +36,7 @@ def write_grid(
     ready: Prepared, run: RunFolder, content: dict[str, Any], before: dict[str, Any], *, retry_failed: bool
 ) -> tuple[StageGraph, list[Trial], list[Cell]]:
     """Write the cells and trials of a grid into run.json; its graph, trials and cells."""
-    graph, trials, cells = build_graph(ready.plan, ready.store)
+    graph, trials, cells = build_graph(ready.plan, ready.store, ready.planner)
     merge_trials(content, before, trials, cells, ready.plan)
     run.write(content)
     register(ready.store, run, content)

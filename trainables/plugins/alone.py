@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from system.rooms import ROOMS
 from trainables.errors import UsageError
-
-_OURS = ("trainables", "sweeps", "search_spaces", "analysis", "slurm")
 
 
 def refuse_neighbours(path: Path, before: set[str]) -> None:
@@ -20,7 +19,7 @@ def refuse_neighbours(path: Path, before: set[str]) -> None:
         UsageError: If the file imported one that only lies beside it or in the current folder.
     """
     places = {path.resolve().parent, Path.cwd().resolve()} - {Path(entry).resolve() for entry in sys.path[1:] if entry}
-    for name in sorted({module.partition(".")[0] for module in set(sys.modules) - before} - set(_OURS)):
+    for name in sorted({module.partition(".")[0] for module in set(sys.modules) - before} - set(ROOMS)):
         found = _lies_in(sys.modules.get(name))
         if found is not None and found in places and not name.startswith("sweeps_plugin_"):
             for module in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:

@@ -182,13 +182,22 @@ def stage(spec: type[specs.StageSpec], run: Callable[..., Any]) -> None:
     check_name("stage", name, dict.fromkeys(taken, "a kind of stage"))
     if not inspect.isgeneratorfunction(run):
         raise UsageError(f"The stage '{name}' must be run by a generator function of (spec, parents, context).")
-    enter("stage", name, run, spec=spec, frozen=None)
+    enter("stage", name, run, spec=spec, frozen=_frozen_of(spec))
     own = spec.components
 
     def components(self: specs.StageSpec) -> specs.Versions:
         return dict(sorted((own(self) | {f"stage.{name}": specs.version_of(f"stage.{name}")}).items()))
 
     spec.components = components  # type: ignore[method-assign]
+
+
+def _frozen_of(spec: type[specs.StageSpec]) -> Any:
+    """How others read the network of a stage, where its spec is derived from a kind that says it; else None."""
+    for base in spec.__mro__[1:]:
+        entry = registry.find("stage", getattr(base, "kind", ""))
+        if entry is not None and entry.facts["spec"] is base:
+            return entry.facts["frozen"]
+    return None
 
 
 def recipe(made: Thing) -> Thing:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -108,6 +109,7 @@ class Entry:
 _entries: dict[tuple[str, str], Entry] = {}  # In the order of declaration.
 _versions: dict[str, int | str] = {}  # Component -> version.
 _changes = 0
+_entering = threading.RLock()
 _listed: set[str] = set()  # Groups whose folders were listed.
 
 
@@ -145,7 +147,7 @@ def entries(group: str | None = None) -> list[Entry]:
     """All that is declared, or that of one group, in the order of declaration."""
     for folder in FOLDERS if group is None else (group,):
         _list(folder)
-    return [entry for entry in _entries.values() if group in (None, entry.group)]
+    return [entry for entry in list(_entries.values()) if group in (None, entry.group)]
 
 
 def plugin(group: str, name: str) -> Entry | None:
@@ -156,7 +158,7 @@ def plugin(group: str, name: str) -> Entry | None:
 
 def plugins(group: str | None = None, *, origin: Origin | None = None) -> list[Entry]:
     """All that plug-ins have declared, or that of one group, or of one file, in the order of declaration."""
-    found = [e for e in _entries.values() if e.origin is not None and group in (None, e.group)]
+    found = [e for e in list(_entries.values()) if e.origin is not None and group in (None, e.group)]
     return [entry for entry in found if origin is None or entry.source.mark == origin.mark]
 
 
@@ -180,8 +182,9 @@ def add(entry: Entry) -> Entry:
         UsageError: If another one has the name.
     """
     global _changes
-    _enter(entry)
-    _changes += 1
+    with _entering:
+        _enter(entry)
+        _changes += 1
     return entry
 
 
@@ -225,12 +228,12 @@ def _list(group: str) -> None:
     """Enter what the folder of a group holds, once."""
     if group in _listed or group not in FOLDERS:
         return
-    # Another thread may be doing the same, and must not find half of it.
-    for module in list_modules(FOLDERS[group]):
-        entry = getattr(module, "ENTRY", None)
-        if entry is not None and (group, entry.name) not in _entries:
-            _enter(entry)  # No change: nobody has asked for the group before.
-    _listed.add(group)
+    declared = [getattr(module, "ENTRY", None) for module in list_modules(FOLDERS[group])]
+    with _entering:  # Another thread may be doing the same; imports, which have locks of their own, are behind us.
+        for entry in declared:
+            if entry is not None and (group, entry.name) not in _entries:
+                _enter(entry)  # No change: nobody has asked for the group before.
+        _listed.add(group)
 
 
 def described(components: Iterable[str]) -> list[dict[str, str]]:

@@ -329,7 +329,8 @@ class DistillationSpec(TrainingSpec):
     @property
     def passes_over_training(self) -> int:
         """As many as the loss that wants most."""
-        return max((getattr(options, "passes_over_training", 0) for _, options in self.losses_on()), default=0)
+        own = (options for loss, options in self.losses_on() if loss.origin is None)
+        return max((getattr(options, "passes_over_training", 0) for options in own), default=0)
 
     def unused(self) -> tuple[str, ...]:
         """Groups of the losses that are off, and how outputs are cut into stages."""

@@ -53,7 +53,9 @@ class TaskQueue(StageQueue):
             return {"outcome": "done"}
         if verdict(self.failures.of(key)) is not None:
             return {"outcome": "failed"}  # In other tasks.
-        if self.store.held_elsewhere(key, self.observer):
+        ours = Lease.numbers(self.store.work_folder(key))[-1:] == [self._dead.get(key)]
+        # A lease that this task could not give back is held by nobody, though its process may live.
+        if not ours and self.store.held_elsewhere(key, self.observer):
             return {"outcome": "elsewhere"}
         return None
 

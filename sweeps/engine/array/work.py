@@ -54,7 +54,7 @@ def _work(run: RunFolder, request: Request, place: Place, slots: int, task: int,
     place.prepare()
     run.prepare()
     store = ready.store
-    graph, _, _ = build_graph(ready.plan, store)
+    graph, _, _ = build_graph(ready.plan, store, ready.planner)
     known_failures(graph, store)
     if not graph.finished:
         machine = TaskMachine.given(slots)

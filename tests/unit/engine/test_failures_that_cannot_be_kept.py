@@ -12,6 +12,7 @@ import pytest
 from helpers import Listener
 
 from sweeps.engine import failures
+from sweeps.engine.array.task import TaskQueue
 from sweeps.engine.machines import LocalMachine
 from sweeps.engine.queue import StageQueue
 from sweeps.engine.state import EngineState
@@ -25,7 +26,7 @@ from trainables.spec import SleepSpec
 from trainables.stages.base import Context
 from trainables.store.artifacts import Store
 from trainables.store.files import explained
-from trainables.store.leases import Lease
+from trainables.store.leases import Lease, LeaseObserver
 
 KEYS = [digit * 16 for digit in "abcdef"]
 
@@ -136,6 +137,22 @@ def test_a_lease_that_cannot_be_given_back_is_told_and_taken_over_by_order(
     assert order["dead_lease"] == 1
     lease = Lease.take(store.work_folder(key), known_dead=order["dead_lease"])
     assert lease is not None and lease.number == 2
+
+
+def test_a_task_hands_out_again_what_it_could_not_give_back(store: Store, queue: StageQueue, tmp_path: Path) -> None:
+    key, tasks = KEYS[0], TaskQueue(queue.state, store, RunFolder(tmp_path / "runs" / "a run"), Listener(), revision="r")
+    tasks.observer = LeaseObserver(3600.0)
+    lease = Lease.take(store.work_folder(key))  # Of this process, which lives; never released.
+    assert lease is not None and tasks.settled(key) == {"outcome": "elsewhere"}
+    while (order := tasks.suggest("t0"))["key"] != key:
+        tasks.state.running.pop("t0")
+    tasks.complete("t0", {"outcome": "elsewhere", "unreleased": lease.number}, False)
+    assert tasks.settled(key) is None
+    while (order := tasks.suggest("again"))["key"] != key:
+        tasks.state.running.pop("again")
+    assert order["dead_lease"] == lease.number
+    taken = Lease.take(store.work_folder(key), known_dead=order["dead_lease"])
+    assert taken is not None and tasks.settled(key) == {"outcome": "elsewhere"}, "the new lease is somebody's"
 
 
 def test_an_unreadable_store_is_told_in_words(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

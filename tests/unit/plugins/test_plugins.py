@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -1213,3 +1214,23 @@ def test_a_claim_about_what_the_study_lacks_is_found(name: str, test: Any, told:
 def test_offers_and_origins_compare_by_what_they_are() -> None:
     origin = registry.Origin(file="a.py", sha256="ab" * 32, where="x", content=b"1")
     assert origin == dataclasses.replace(origin, content=b"2") and origin.version == "abababab"
+
+
+def test_a_plug_in_that_imports_a_stage_first_stands_alone_beside_the_packages(tmp_path: Path) -> None:
+    source = "from trainables.stages.base import Progress\nfrom trainables import plugins\n\n\n@plugins.loss('near')\n"
+    (tmp_path / "mine.py").write_text(source + "def near(student, teacher, labels):\n    return None\n")
+    code = f"from trainables import plugins\nplugins.load({str(tmp_path / 'mine.py')!r})\n"
+    root = Path(specs.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_derived_from_a_given_one_is_read_as_that_is(desk: Any) -> None:
+    source = (
+        "from dataclasses import dataclass\nfrom typing import ClassVar\nfrom trainables import plugins\n"
+        "from trainables.spec import PretrainedSpec\n\n\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass MineSpec(PretrainedSpec):\n    kind: ClassVar[str] = 'mine'\n\n\n"
+        "def run(spec, parents, context):\n    yield\n\n\nplugins.stage(MineSpec, run)\n"
+    )
+    plugins.load(desk.write("given.py", source))
+    assert registry.get("stage", "mine").facts["frozen"] is registry.get("stage", "pretrained").facts["frozen"]
