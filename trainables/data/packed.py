@@ -189,7 +189,7 @@ def read_info(path: Path) -> PackedInfo:
             metadata = pa.ipc.open_stream(file).schema.metadata or {}
     except FileNotFoundError:
         raise DataError(f"No packed data set at {path}. The next run packs it again.") from None
-    except (pa.ArrowInvalid, pa.ArrowSerializationError) as error:
+    except pa.ArrowException as error:
         if _tail(path) != _MAGIC[:6]:
             raise _cut(path, size, None) from error
         raise _foreign(path, f"its beginning is damaged ({error})") from error
@@ -231,8 +231,10 @@ def read_info(path: Path) -> PackedInfo:
     return info
 
 
-def _digests(metadata: Mapping[bytes, bytes], images: int, path: Path) -> BlockDigests | None:
+def _digests(metadata: Mapping[bytes, bytes] | None, images: int, path: Path) -> BlockDigests | None:
     """The digests in a schema, or None where a file was packed before there were any."""
+    if metadata is None:  # The schema stands at the beginning and at the end of a file; `read_info` saw the first.
+        raise _foreign(path, "its end does not describe packed images")
     content = metadata.get(METADATA_KEY)
     if content is None:
         return None
@@ -325,6 +327,8 @@ def item_names(path: Path) -> list[str]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(info.path)))
         column = reader.get_batch(0).column("name")
+        if column.type != pa.string():
+            raise _foreign(path, f"its names are {column.type}")
         column.validate(full=True)
         names = column.to_pylist()
     except (pa.ArrowException, KeyError, UnicodeDecodeError, OSError) as error:

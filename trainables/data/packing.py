@@ -46,7 +46,9 @@ def write_packed(folder: Path, name: str, items: Items) -> PackedInfo:
     path = folder / f"{marks}.arrow"
     if path.exists():
         try:
-            return open_packed(path, verify=True).info
+            there = open_packed(path, verify=True)
+            there.require_whole()  # As whoever found it altered did: names count as well as pixels.
+            return there.info
         except DataError:
             pass  # Damaged, and what replaces it is at hand.
         if path.is_dir():

@@ -245,6 +245,21 @@ def test_a_damaged_file_of_the_same_fingerprint_is_replaced(tmp_path):
     open_packed(info.path, verify=True)
 
 
+@pytest.mark.parametrize("step", [1, 7])
+def test_whatever_bit_is_flipped_packing_again_gives_a_whole_file(tmp_path, step):
+    made = items(np.arange(4 * 3 * 2 * 2, dtype=np.uint8).reshape(4, 3, 2, 2))
+    info = write_packed(tmp_path, "c", made)
+    whole = info.path.read_bytes()
+    for place in range(step, len(whole), 13):
+        hurt = bytearray(whole)
+        hurt[place] ^= 1 << (place % 8)
+        info.path.write_bytes(hurt)
+        os.utime(info.path, ns=(place, place))  # Another state, for what is remembered of this one.
+        again = write_packed(tmp_path, "c", made)
+        open_packed(again.path).require_whole()
+        assert item_names(again.path) == list(made.names)
+
+
 def test_the_description_is_json_in_the_schema(make_packed):
     info = make_packed().info
     described = json.loads(pa.ipc.open_file(str(info.path)).schema.metadata[b"packed_images"])
