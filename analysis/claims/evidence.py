@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -40,41 +41,41 @@ class Trend:
     lacking: str = ""  # What has no result yet.
 
 
-class Evidence:
+class Evidence(ABC):
     """Scores by name in each setting; what a name means and which others there are, kinds of evidence say."""
 
     on: str  # 'on digits, not the paper's data'.
     native: int | None = None  # Side of the data set's images.
 
     @property
+    @abstractmethod
     def parts(self) -> Sequence[Part]:
         """The settings."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resolve(self, name: str, beside: str | None = None) -> str | None:
         """The arm or level set that a declared name means, next to another one; None where the run has none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lacking(self, *declared: str) -> str:
         """Why these cannot be compared with each other; '' where all are there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def title(self, name: str) -> str:
         """What a sentence calls it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def others(self, name: str) -> list[str]:
         """What could be better than this one."""
-        raise NotImplementedError
 
     def rivals(self, declared: Sequence[str], name: str) -> list[str]:
         """Those of the declared ones that there are, a name in brackets replaced by what it stands for."""
         known = [self.resolve(other, name) for other in declared]
         return [other for other in known if other is not None and not self.lacking(other)]
 
+    @abstractmethod
     def trend(self, along: str, name: str | None, within: str) -> Trend:
         """Scores along an axis, of one arm or of all."""
-        raise NotImplementedError
 
     def by_side(self, name: str) -> dict[int, list[Scores]]:
         """Scores by the resolution they were read at, one entry per setting."""

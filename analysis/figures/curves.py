@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis.figures import theme
 from analysis.figures.drawing import Drawn, log_axis, new_figure, render, short, style
-from analysis.figures.library import Axes, MaxNLocator
+from analysis.figures.plotting import Axes, MaxNLocator
 
 Look = tuple[str, Any]  # Colour and dash.
 

@@ -13,7 +13,7 @@ import polars as pl
 from fontTools.subset import Options
 
 from analysis.figures import look, theme
-from analysis.figures.library import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped
+from analysis.figures.plotting import Axes, Axis, Figure, FigureCanvasAgg, LogLocator, NullLocator, as_shipped
 from analysis.statistics import ALPHA
 
 PNG_DPI = 130

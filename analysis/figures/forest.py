@@ -22,7 +22,7 @@ from analysis.figures.drawing import (
     verdict,
     verdict_mark,
 )
-from analysis.figures.library import Axes
+from analysis.figures.plotting import Axes
 from analysis.frames.order_ablation import Panel, scores_by_cell
 from analysis.printed import gain_interval, interval, p_value, percent, points
 

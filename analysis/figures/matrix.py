@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.figures import theme
 from analysis.figures.drawing import Drawn, new_figure, render, short, spaced, style
-from analysis.figures.library import Axes, Rectangle, to_hex, to_rgb
+from analysis.figures.plotting import Axes, Rectangle, to_hex, to_rgb
 from analysis.frames.measures import Measure
 
 MOST_ARMS = 4

@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.figures import theme
 from analysis.figures.drawing import Drawn, log_axis, new_figure, render, short, spaced, style
-from analysis.figures.library import Axes, Line2D
+from analysis.figures.plotting import Axes, Line2D
 from analysis.figures.resolution import Look
 from analysis.frames.pareto import COSTS, ParetoSearch, with_front
 

@@ -24,7 +24,7 @@ from analysis.figures.drawing import (
     verdict,
     verdict_mark,
 )
-from analysis.figures.library import Axes, FixedFormatter, FixedLocator, NullLocator
+from analysis.figures.plotting import Axes, FixedFormatter, FixedLocator, NullLocator
 from analysis.frames.arms import Arm, our_arm
 from analysis.frames.resolutions import Curve
 

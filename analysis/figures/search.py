@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.figures import theme
 from analysis.figures.drawing import Drawn, log_axis, new_figure, render, short, spaced, style
-from analysis.figures.library import Axes
+from analysis.figures.plotting import Axes
 from analysis.frames.weight_search import Search
 
 MOST_WEIGHTS = 8  # Panels; a study with more sampled values names the rest in its caption.

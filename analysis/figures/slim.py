@@ -9,7 +9,7 @@ from typing import Any
 from analysis.figures import theme
 from analysis.figures.drawing import new_figure, render_slim, short, spaced, style
 from analysis.figures.forest import bands, dots, interval_text, key, level_marks, no_result, p_text, seed_points
-from analysis.figures.library import Axes
+from analysis.figures.plotting import Axes
 from analysis.frames.order_ablation import Panel
 from analysis.printed import percent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -29,7 +30,7 @@ REPORT_SCHEMA = 1
 MOST_PANELS = 4
 
 
-class ReportPage:
+class ReportPage(ABC):
     """The page in the making: sections in order, and the numbers printed. A file of `pages/` has one, called `Page`."""
 
     score = "test"  # Of which split the leaders' means are.
@@ -88,9 +89,9 @@ class ReportPage:
         """Whether a run has what this page tells of."""
         return True
 
+    @abstractmethod
     def body(self) -> Answer:
         """Fill the page with what its kind of study has; returns the answer."""
-        raise NotImplementedError
 
     def claim_section(self, rows: Sequence[tuple[str, Claim]]) -> None:
         """The claims of the paper with their settings ('' where there is only one)."""

@@ -135,7 +135,9 @@ def data_check(
     rows = list(catalog.check(source))
     info = catalog.find_packed(source, Place.of(out, store).store / "data")
     if info is not None:
-        rows += catalog.check(packed.open_packed(info.path, verify=True))
+        opened = packed.open_packed(info.path, verify=True)
+        opened.require_whole()  # The names of images, too.
+        rows += catalog.check(opened)
     told = [{"ok": c.ok, "message": c.message, "warning": c.warning} for c in rows]
     content: dict[str, Any] = {"data": name, "checks": told}
     if as_json:

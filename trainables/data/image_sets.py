@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from trainables.spec import registry
 FEW = 3  # Folders that are looked into to tell what a folder is.
 
 
-class FixedSet:
+class FixedSet(ABC):
     """A named set that comes as arrays, at one side and no other."""
 
     fetched: str = ""  # The class of `torchvision.datasets` that fetches it, where people ask for that.
@@ -41,17 +42,17 @@ class FixedSet:
             )
         return self.find(data_root)
 
+    @abstractmethod
     def find(self, data_root: Path | None) -> Source:
         """Find it, undecoded."""
-        raise NotImplementedError
 
     def listing(self, source: Source) -> Listing | None:
         """None: it is no set of image files."""
         return None
 
+    @abstractmethod
     def read(self, source: Source) -> Items:
         """Its images."""
-        raise NotImplementedError
 
 
 class ImageSet:
